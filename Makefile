@@ -1,0 +1,95 @@
+# make demo and make test need git, make, gcc, curl and a Python >= 3.12 anywhere; they set up all else in .venv.
+# Stamps live in .make/: a target runs again when what it was made from has changed.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long test-wheel lint bench wheel clean debian-packages
+
+BIN      := .venv/bin
+PYTHON3  := $(BIN)/python
+EXT_SRC  := $(wildcard ext/outrider_ext/*.py ext/outrider_ext/*.pyx ext/outrider_ext/*.pxd)
+PKG_SRC  := $(shell find proxy ext policies -type f ! -name '*.so' ! -name '*.c' ! -name '*.pyc' 2>/dev/null)
+PIP      := $(PYTHON3) -m pip install -qq --disable-pip-version-check
+
+help:
+	@echo "make demo       see it work: mock provider, sidecar, an unmodified app; no key, no network"
+	@echo "make test       the suite, then a subset against the installed wheel"
+	@echo "make test-long  the tests that take minutes"
+	@echo "make lint       ruff, mypy, Cython warnings as errors"
+	@echo "make bench      CPU, latency and memory beside nginx and HAProxy (under 3 minutes)"
+	@echo "make wheel      dist/*.whl and dist/*.tar.gz"
+	@echo "make clean      removes what these targets made"
+
+setup: .make/ext
+
+.make/venv: pyproject.toml tools/find-python
+	@mkdir -p .make
+	@command -v $${CC:-cc} >/dev/null || { echo "No C compiler found; install gcc (Debian: build-essential)." >&2; exit 1; }
+	@if ! $(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then \
+		python=$$(tools/find-python) || exit 1; \
+		echo "setup: .venv with $$python"; \
+		rm -rf .venv && "$$python" -m venv .venv; \
+	fi
+	@echo "setup: packages"
+	@# The build tools stand in the venv, so the editable install and later rebuilds share one compiler cache.
+	@$(PIP) "setuptools>=80" "cython>=3.2"
+	@$(PIP) --no-build-isolation -e '.[dev,aws,demo]'
+	@touch $@
+
+# Editable install: Python sources are live, compiled modules are rebuilt here when theirs changed.
+.make/ext: .make/venv setup.py $(EXT_SRC)
+	@echo "setup: compiled modules"
+	@$(PYTHON3) -W ignore setup.py --quiet build_ext --inplace > .make/ext.log 2>&1 || { cat .make/ext.log; exit 1; }
+	@touch $@
+
+debian-packages:
+	@tools/debian-packages redis-server iptables ip openssl nginx haproxy
+
+demo: setup
+	@$(BIN)/outrider demo
+
+# The main suite runs last, so that its closing line is the last thing said.
+test: setup debian-packages test-wheel
+	@echo "test: the suite"
+	@$(BIN)/pytest -q -m "not long"
+
+test-long: setup debian-packages
+	@$(BIN)/pytest -q -m long
+
+wheel: .make/wheel
+
+# sdist first, wheel from that sdist: proves that the sdist holds all that a build needs.
+.make/wheel: .make/ext $(PKG_SRC) pyproject.toml setup.py MANIFEST.in README.md LICENSE
+	@echo "wheel: building sdist and wheel"
+	@rm -rf dist build
+	@$(PYTHON3) -m build --no-isolation --outdir dist . > .make/wheel.log 2>&1 || { tail -n 40 .make/wheel.log; exit 1; }
+	@ls dist
+	@touch $@
+
+.make/wheel-venv/made: .make/wheel
+	@test -x .make/wheel-venv/bin/python || $(PYTHON3) -m venv .make/wheel-venv
+	@.make/wheel-venv/bin/python -m pip install -qq --disable-pip-version-check pytest dist/*.whl
+	@.make/wheel-venv/bin/python -m pip install -qq --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
+	@touch $@
+
+# From another folder, with nothing of this tree on the path.
+test-wheel: .make/wheel-venv/made
+	@echo "test: the installed wheel"
+	@root=$$(pwd) && cd / && env -u PYTHONPATH OUTRIDER_INSTALLED=1 "$$root/.make/wheel-venv/bin/python" -m pytest -q \
+		-c /dev/null --rootdir "$$root/tests" --noconftest -p no:cacheprovider "$$root/tests/test_installed.py"
+
+lint: setup
+	@echo "lint: ruff";   $(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@echo "lint: mypy";   $(BIN)/mypy
+	@echo "lint: cython"; OUTRIDER_STRICT=1 $(PYTHON3) -W ignore setup.py --version > .make/strict.log 2>&1 \
+		|| { cat .make/strict.log; exit 1; }
+
+bench: setup
+	@tools/debian-packages nginx haproxy openssl libssl
+	@$(PYTHON3) -m bench
+
+clean:
+	rm -rf .make .venv build dist outrider.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find proxy ext tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f ext/outrider_ext/*.so ext/outrider_ext/*.c
+	rm -rf bench/build

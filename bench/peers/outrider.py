@@ -1,0 +1,73 @@
+"""Outrider as a user runs it: default policies, a credential, one limit, metrics and its log line per request."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from bench.build import BenchError
+from bench.certs import HOST
+from bench.load import Target
+from bench.peers import PROVIDER_KEY, Site, Started, fill
+from bench.process import Daemon, free_ports
+
+
+def command() -> str | None:
+    """The one installed beside this interpreter, else the PATH's."""
+    beside = Path(sys.executable).parent / "outrider"
+    return str(beside) if os.access(beside, os.X_OK) else shutil.which("outrider")
+
+
+def fetch(url: str, wait_s: float = 5.0) -> bytes:
+    """The admin port may be ready a moment after the proxy's. Raises: BenchError."""
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=wait_s) as answer:
+                body: bytes = answer.read()
+                return body
+        except (urllib.error.URLError, OSError) as exc:
+            if time.monotonic() > until:
+                raise BenchError(f"outrider's admin port did not give {url}: {exc}.") from exc
+            time.sleep(0.01)
+
+
+class Outrider:
+    name = "outrider"
+
+    def absent(self) -> str:
+        return "" if command() else "outrider is not installed beside this Python; run make setup."
+
+    def version(self) -> str:
+        done = subprocess.run([str(command()), "version"], capture_output=True, text=True, check=False, timeout=20)
+        return done.stdout.split("\n")[0].removeprefix("outrider").strip()
+
+    def start(self, site: Site) -> Started:
+        port, admin_port = free_ports(2)
+        connect_to = f"https://127.0.0.1:{site.tls_port}" if site.tls else f"http://127.0.0.1:{site.http_port}"
+        values: dict[str, object] = {
+            "PORT": port,
+            "ADMIN_PORT": admin_port,
+            "FOLDER": site.folder,
+            "CONNECT_TO": connect_to,
+            "UPSTREAM_CA": f"upstream_ca: {site.certificates.ca}" if site.tls else "",
+            "HOST": HOST,
+        }
+        config = site.folder / "outrider.yaml"
+        config.write_text(fill("outrider.yaml", values))
+        env = {"BENCH_PROVIDER_KEY": PROVIDER_KEY}
+        words: list[str | Path] = [str(command()), "run", "--config", config]
+        daemon = Daemon(self.name, words, port=port, core=site.core, log=site.folder / "log", env=env)
+        if not site.tls:
+            return Started(Target(port, path="/local/v1/chat/completions", host=f"127.0.0.1:{port}"), daemon)
+        ca = site.folder / "outrider-ca.pem"
+        try:
+            ca.write_bytes(fetch(f"http://127.0.0.1:{admin_port}/ca.pem"))
+        except BenchError:
+            daemon.stop()
+            raise
+        return Started(Target(port, ca=ca, connect=f"{HOST}:443"), daemon)

@@ -1,0 +1,484 @@
+/* The provider of the bench: HTTP/1.1 with keep-alive on one epoll loop, plain and over TLS.
+ *
+ *   upstream --http PORT [--tls PORT --cert FILE --key FILE] --auth VALUE
+ *
+ * POST .../chat/completions gets 1.4 kB of JSON, or 200 server-sent events (one chunk and one write each) where the
+ * body says "stream":true. The header x-bench-pace-us: N waits N microseconds before each event; without it the
+ * streams take turns, an event each, as they would from a provider: one stream's events do not come in one lump.
+ * It refuses what a provider refuses: another path 404, another authorization 401, no content-length 411.
+ * It does not know: pipelining beyond its buffer, chunked requests, HTTP/1.0, more than one core.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "payload.h"
+
+#define IN_CAP 65536
+#define MAX_CONNECTIONS 65536
+#define FRAMES (EVENTS + 1) /* the last one ends the chunked body */
+
+struct conn {
+    int fd; /* -1: a listener's entry never gets here */
+    SSL *ssl;
+    bool handshaking, wants_out, streaming;
+    bool has_turn; /* an unpaced stream may write one event */
+    long queue_at; /* index among the unpaced streams that wait for their turn, -1: not there */
+    size_t have;
+    struct text out; /* what is left to write: always static memory */
+    int next_frame;
+    uint32_t pace_us;
+    uint64_t due_us;
+    long heap_at; /* index in the heap of paced connections, -1: not in it */
+    char in[IN_CAP];
+};
+
+struct listener {
+    int fd;
+    bool tls;
+};
+
+static struct listener listeners[2];
+static int listener_count, epoll_fd;
+static SSL_CTX *tls_context;
+static const char *expected_auth = "";
+static struct text plain_answer, stream_head, frames[FRAMES];
+static struct conn *heap[MAX_CONNECTIONS];
+static long heap_len;
+static struct conn *queue[MAX_CONNECTIONS];
+static long queue_len;
+
+static uint64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+}
+
+static void die(const char *what)
+{
+    fprintf(stderr, "upstream: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+/* ---- the heap of connections that wait for their next paced event, earliest first ---- */
+
+static void heap_put(long i, struct conn *c)
+{
+    heap[i] = c;
+    c->heap_at = i;
+}
+
+static void heap_settle(long i)
+{
+    struct conn *c = heap[i];
+    while (i > 0 && heap[(i - 1) / 2]->due_us > c->due_us) {
+        heap_put(i, heap[(i - 1) / 2]);
+        i = (i - 1) / 2;
+    }
+    for (;;) {
+        long child = 2 * i + 1;
+        if (child >= heap_len)
+            break;
+        if (child + 1 < heap_len && heap[child + 1]->due_us < heap[child]->due_us)
+            child++;
+        if (heap[child]->due_us >= c->due_us)
+            break;
+        heap_put(i, heap[child]);
+        i = child;
+    }
+    heap_put(i, c);
+}
+
+static void heap_push(struct conn *c)
+{
+    heap_put(heap_len++, c);
+    heap_settle(c->heap_at);
+}
+
+static void heap_remove(struct conn *c)
+{
+    long i = c->heap_at;
+    c->heap_at = -1;
+    heap_len--;
+    if (i != heap_len) {
+        heap_put(i, heap[heap_len]);
+        heap_settle(i);
+    }
+}
+
+/* ---- the unpaced streams, an event each per turn ---- */
+
+static void queue_push(struct conn *c)
+{
+    c->queue_at = queue_len;
+    queue[queue_len++] = c;
+}
+
+static void queue_remove(struct conn *c)
+{
+    struct conn *last = queue[--queue_len];
+    queue[c->queue_at] = last;
+    last->queue_at = c->queue_at;
+    c->queue_at = -1;
+}
+
+/* ---- one connection ---- */
+
+static void drop(struct conn *c)
+{
+    if (c->heap_at >= 0)
+        heap_remove(c);
+    if (c->queue_at >= 0)
+        queue_remove(c);
+    if (c->ssl != NULL) {
+        SSL_shutdown(c->ssl);
+        SSL_free(c->ssl);
+    }
+    close(c->fd);
+    free(c);
+}
+
+static void watch(struct conn *c, bool out)
+{
+    if (c->wants_out == out)
+        return;
+    c->wants_out = out;
+    struct epoll_event e = {.events = out ? EPOLLIN | EPOLLOUT : EPOLLIN, .data.ptr = c};
+    epoll_ctl(epoll_fd, EPOLL_CTL_MOD, c->fd, &e);
+}
+
+/* > 0 bytes, 0 would block, -1 ended or broken */
+static long tls_result(struct conn *c, int n)
+{
+    if (n > 0)
+        return n;
+    int code = SSL_get_error(c->ssl, n);
+    ERR_clear_error();
+    return code == SSL_ERROR_WANT_READ || code == SSL_ERROR_WANT_WRITE ? 0 : -1;
+}
+
+static long conn_write(struct conn *c)
+{
+    if (c->ssl != NULL)
+        return tls_result(c, SSL_write(c->ssl, c->out.at, (int)c->out.len));
+    ssize_t n = send(c->fd, c->out.at, c->out.len, MSG_NOSIGNAL);
+    return n >= 0 ? n : errno == EAGAIN ? 0 : -1;
+}
+
+static long conn_read(struct conn *c)
+{
+    size_t room = IN_CAP - 1 - c->have;
+    if (room == 0)
+        return -1;
+    if (c->ssl != NULL)
+        return tls_result(c, SSL_read(c->ssl, c->in + c->have, (int)room));
+    ssize_t n = recv(c->fd, c->in + c->have, room, 0);
+    return n > 0 ? n : n < 0 && errno == EAGAIN ? 0 : -1;
+}
+
+/* The value of a header in a head that ends in a NUL, or NULL; `name` ends in a colon. */
+static const char *header(const char *head, const char *name)
+{
+    size_t len = strlen(name);
+    for (const char *line = strstr(head, "\r\n"); line != NULL; line = strstr(line, "\r\n")) {
+        line += 2;
+        if (strncasecmp(line, name, len) == 0)
+            return line + len + strspn(line + len, " ");
+    }
+    return NULL;
+}
+
+static struct text refusal(int status, const char *reason)
+{
+    static char out[4][256];
+    static int turn; /* several connections may be refused in one turn of the loop */
+    char *at = out[turn = (turn + 1) % 4];
+    int body = (int)strlen(reason) + 24;
+    int n = snprintf(at, 256, "HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+                              "{\"error\":{\"message\":\"%s\"}}", status, reason, body, reason);
+    return (struct text){at, (size_t)n};
+}
+
+static struct text choose_answer(struct conn *c, const char *head, const char *body, size_t body_len)
+{
+    const char *line_end = strstr(head, "\r\n");
+    const char *path_end = memmem(head, (size_t)(line_end - head), "chat/completions HTTP/1.1", 25);
+    const char *auth = header(head, "authorization:");
+    if (strncmp(head, "POST ", 5) != 0 || path_end == NULL)
+        return refusal(404, "Not Found");
+    if (*expected_auth && (auth == NULL || strncmp(auth, expected_auth, strlen(expected_auth)) != 0 ||
+                           auth[strlen(expected_auth)] != '\r'))
+        return refusal(401, "Unauthorized");
+    bool streamed = memmem(body, body_len, "\"stream\":true", 13) != NULL;
+    struct text sent = streamed ? request_stream : request_plain;
+    if (body_len != sent.len || memcmp(body, sent.at, body_len) != 0)
+        return refusal(400, "Body Was Changed");
+    if (!streamed)
+        return plain_answer;
+    const char *pace = header(head, "x-bench-pace-us:");
+    c->streaming = true;
+    c->next_frame = 0;
+    c->pace_us = pace ? (uint32_t)strtoul(pace, NULL, 10) : 0;
+    c->due_us = now_us() + c->pace_us;
+    return stream_head;
+}
+
+/* Takes one whole request off the buffer and sets its answer; false: no whole request there yet. */
+static bool take_request(struct conn *c)
+{
+    c->in[c->have] = 0;
+    char *end = memmem(c->in, c->have, "\r\n\r\n", 4);
+    if (end == NULL)
+        return false;
+    size_t head_len = (size_t)(end - c->in) + 4;
+    end[2] = 0; /* header() reads whole lines and stops here */
+    const char *length = header(c->in, "content-length:");
+    size_t body_len = length ? strtoul(length, NULL, 10) : 0;
+    if (c->have < head_len + body_len) {
+        end[2] = '\r';
+        return false;
+    }
+    c->out = length ? choose_answer(c, c->in, c->in + head_len, body_len) : refusal(411, "Length Required");
+    c->have -= head_len + body_len;
+    memmove(c->in, c->in + head_len + body_len, c->have);
+    return true;
+}
+
+/* What is next to write, once `out` is empty; false: nothing now. */
+static bool refill(struct conn *c)
+{
+    if (!c->streaming)
+        return take_request(c);
+    if (c->pace_us == 0 && !c->has_turn) {
+        if (c->queue_at < 0)
+            queue_push(c);
+        return false;
+    }
+    c->has_turn = false;
+    if (c->pace_us != 0 && c->next_frame < FRAMES - 1) {
+        if (now_us() < c->due_us) {
+            if (c->heap_at < 0)
+                heap_push(c);
+            return false;
+        }
+        c->due_us += c->pace_us;
+    }
+    c->out = frames[c->next_frame++];
+    c->streaming = c->next_frame < FRAMES;
+    return true;
+}
+
+/* Writes until nothing is left or the peer is slow; false: the connection is gone. */
+static bool pump(struct conn *c)
+{
+    for (;;) {
+        while (c->out.len > 0) {
+            long n = conn_write(c);
+            if (n < 0) {
+                drop(c);
+                return false;
+            }
+            if (n == 0) {
+                watch(c, true);
+                return true;
+            }
+            c->out.at += n;
+            c->out.len -= (size_t)n;
+        }
+        if (!refill(c)) {
+            watch(c, false);
+            return true;
+        }
+    }
+}
+
+static void on_ready(struct conn *c)
+{
+    if (c->handshaking) {
+        long n = tls_result(c, SSL_accept(c->ssl));
+        if (n < 0)
+            drop(c);
+        if (n <= 0)
+            return;
+        c->handshaking = false;
+    }
+    for (;;) {
+        long n = conn_read(c);
+        if (n < 0) {
+            drop(c);
+            return;
+        }
+        if (n == 0)
+            break;
+        c->have += (size_t)n;
+        if (c->ssl == NULL)
+            break; /* level-triggered: what is left wakes us again; TLS may hold bytes that epoll cannot see */
+    }
+    pump(c);
+}
+
+static void on_connect(struct listener *l)
+{
+    int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0)
+        return;
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    struct conn *c = calloc(1, sizeof *c);
+    if (c == NULL)
+        die("memory");
+    c->fd = fd;
+    c->heap_at = c->queue_at = -1;
+    if (l->tls) {
+        c->ssl = SSL_new(tls_context);
+        SSL_set_fd(c->ssl, fd);
+        c->handshaking = true;
+    }
+    struct epoll_event e = {.events = EPOLLIN, .data.ptr = c};
+    epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e);
+}
+
+static void run_due(void)
+{
+    uint64_t now = now_us();
+    while (heap_len > 0 && heap[0]->due_us <= now) {
+        struct conn *c = heap[0];
+        heap_remove(c);
+        pump(c);
+    }
+}
+
+static void run_turns(void)
+{
+    static struct conn *now[MAX_CONNECTIONS];
+    long count = queue_len;
+    memcpy(now, queue, (size_t)count * sizeof *now);
+    queue_len = 0;
+    for (long i = 0; i < count; i++)
+        now[i]->queue_at = -1;
+    for (long i = 0; i < count; i++) { /* pump() frees at most the one it is given, and each stands here once */
+        now[i]->has_turn = true;
+        pump(now[i]);
+    }
+}
+
+static int wait_ms(void)
+{
+    if (queue_len > 0)
+        return 0;
+    if (heap_len == 0)
+        return -1;
+    uint64_t now = now_us();
+    return heap[0]->due_us <= now ? 0 : (int)((heap[0]->due_us - now + 999) / 1000);
+}
+
+/* ---- start ---- */
+
+static void build_answers(void)
+{
+    static const char *common = "date: Sat, 01 Nov 2025 12:00:00 GMT\r\nopenai-organization: bench\r\n"
+                                "openai-processing-ms: 12\r\nx-request-id: req_0123456789abcdef\r\n"
+                                "x-ratelimit-limit-requests: 10000\r\nx-ratelimit-remaining-requests: 9999\r\n";
+    char *at = malloc(PAYLOAD_CAP), *end = at;
+    if (at == NULL)
+        die("memory");
+    end += sprintf(end, "HTTP/1.1 200 OK\r\n%scontent-type: application/json\r\ncontent-length: %zu\r\n\r\n%s", common,
+                   answer_json.len, answer_json.at);
+    plain_answer = (struct text){at, (size_t)(end - at)};
+    at = ++end;
+    end += sprintf(end, "HTTP/1.1 200 OK\r\n%scontent-type: text/event-stream; charset=utf-8\r\n"
+                        "transfer-encoding: chunked\r\n\r\n", common);
+    stream_head = (struct text){at, (size_t)(end - at)};
+    for (int i = 0; i < EVENTS; i++) {
+        at = malloc(events[i].len + 16);
+        if (at == NULL)
+            die("memory");
+        size_t n = (size_t)sprintf(at, "%zx\r\n", events[i].len);
+        memcpy(at + n, events[i].at, events[i].len);
+        memcpy(at + n + events[i].len, "\r\n", 2);
+        frames[i] = (struct text){at, n + events[i].len + 2};
+    }
+    frames[EVENTS] = (struct text){"0\r\n\r\n", 5};
+}
+
+static void listen_on(int port, bool tls)
+{
+    struct listener *l = &listeners[listener_count++];
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int one = 1;
+    l->tls = tls;
+    l->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(l->fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(l->fd, 4096) != 0)
+        die("cannot listen");
+    struct epoll_event e = {.events = EPOLLIN, .data.ptr = l};
+    epoll_ctl(epoll_fd, EPOLL_CTL_ADD, l->fd, &e);
+}
+
+static void start_tls(const char *cert, const char *key)
+{
+    tls_context = SSL_CTX_new(TLS_server_method());
+    SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_options(tls_context, SSL_OP_IGNORE_UNEXPECTED_EOF);
+    if (SSL_CTX_use_certificate_chain_file(tls_context, cert) != 1 ||
+        SSL_CTX_use_PrivateKey_file(tls_context, key, SSL_FILETYPE_PEM) != 1) {
+        fprintf(stderr, "upstream: cannot use certificate %s with key %s\n", cert, key);
+        exit(1);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const char *cert = NULL, *key = NULL;
+    int http = 0, tls = 0;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--http") == 0)
+            http = atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--tls") == 0)
+            tls = atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--cert") == 0)
+            cert = argv[i + 1];
+        else if (strcmp(argv[i], "--key") == 0)
+            key = argv[i + 1];
+        else if (strcmp(argv[i], "--auth") == 0)
+            expected_auth = argv[i + 1];
+    }
+    signal(SIGPIPE, SIG_IGN);
+    epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    payload_init();
+    build_answers();
+    if (tls)
+        start_tls(cert, key);
+    if (http)
+        listen_on(http, false);
+    if (tls)
+        listen_on(tls, true);
+    static struct epoll_event ready[256];
+    for (;;) {
+        int n = epoll_wait(epoll_fd, ready, 256, wait_ms());
+        for (int i = 0; i < n; i++) {
+            void *at = ready[i].data.ptr;
+            if (at == &listeners[0] || at == &listeners[1])
+                on_connect(at);
+            else if (((struct conn *)at)->wants_out && !(ready[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+                pump(at);
+            else
+                on_ready(at);
+        }
+        run_due();
+        run_turns();
+    }
+}

@@ -1,0 +1,189 @@
+from outrider_ext.http1 cimport Body, Head
+from outrider_ext.sse cimport SseSplitter
+
+
+cdef struct Run:
+    Py_ssize_t lo
+    Py_ssize_t hi
+
+
+cdef class Hub:
+    cdef public object owner
+    cdef public object loop
+    cdef public set clients          # every open Downstream
+    cdef public set upstreams        # every open Upstream, idle or in use
+    cdef public bint draining
+    cdef public Py_ssize_t head_bytes
+    cdef public Py_ssize_t event_bytes
+    cdef public Py_ssize_t usage_bytes
+    cdef public Py_ssize_t buffer_bytes
+    cdef public long long client_head_ns
+    cdef public long long client_idle_ns
+    cdef public long long body_idle_ns
+    cdef public long long first_byte_ns
+    cdef public long long stream_idle_ns
+    cdef public long long pool_idle_ns
+    cdef public Py_ssize_t exchanges # in flight now
+    cdef public unsigned long long chunk_events   # stream events relayed, all exchanges
+
+
+cdef class Exchange:
+    # -- who and what (set by the relay) --
+    cdef readonly Downstream client
+    cdef readonly Upstream upstream
+    cdef readonly Head head
+    cdef readonly bytes method
+    cdef readonly bytes target
+    # -- what the owner hangs on it --
+    cdef public object route
+    cdef public object state
+    cdef public object waiter        # has .cancel(): a task or a pool ticket that waits for this exchange
+    cdef public object request_id
+    # -- request body --
+    cdef public bytes body           # the held body, once it is complete
+    cdef readonly bint body_complete
+    cdef readonly bint request_complete
+    cdef readonly bint holding
+    cdef Py_ssize_t hold_cap
+    cdef list pending                # body bytes that arrived before an upstream was attached
+    cdef Py_ssize_t pending_bytes
+    cdef public long long request_bytes
+    # -- replay --
+    cdef readonly bint replayable
+    # -- answer --
+    cdef readonly int status
+    cdef readonly Head answer_head
+    cdef public long long answer_bytes
+    cdef readonly bint answer_started
+    cdef public bint allow_upgrade
+    cdef public bint wants_continue
+    cdef public unsigned long long drop_mask   # fields of the answer that are not passed on
+    cdef public bint sse
+    cdef public bint tap_body
+    cdef public bytes tap_needle
+    cdef public object rewrite       # callable(exchange, bytes) -> bytes over runs of whole events
+    cdef public bint rewrite_all     # every run; else only runs in which the needle was found
+    cdef public object decoder       # a zlib decompressor for the tap's copy
+    cdef readonly bytes first_hit
+    cdef readonly bytes last_hit
+    cdef list tapped
+    cdef Py_ssize_t tapped_bytes
+    cdef readonly bint tap_truncated
+    cdef readonly unsigned long long events
+    # -- outcome --
+    cdef readonly int outcome
+    cdef readonly str detail
+    cdef readonly bint ended
+    # -- times, CLOCK_MONOTONIC ns --
+    cdef readonly long long started_ns
+    cdef readonly long long sent_ns
+    cdef readonly long long head_ns
+    cdef readonly long long first_event_ns
+    cdef readonly long long ended_ns
+    cdef readonly long long inside_ns
+
+    cdef void _request_run(self, bytes data, Py_ssize_t lo, Py_ssize_t hi)
+    cdef _request_done(self)
+    cdef _send_body(self, bytes piece)
+    cdef _send_body_end(self)
+    cdef _drop_upstream(self)
+    cdef _overflow(self)
+    cdef _finish(self, int outcome, str detail)
+    cdef void _tap_keep(self, bytes data, Py_ssize_t lo, Py_ssize_t hi)
+    cdef bint _tap_find(self, bytes data, Py_ssize_t lo, Py_ssize_t hi)
+
+
+cdef class Downstream:
+    cdef readonly Hub hub
+    cdef readonly object origin
+    cdef public object transport
+    cdef Head head
+    cdef Body body
+    cdef Exchange exchange
+    cdef int state
+    cdef bytes stash                 # bytes after the message in hand
+    cdef bint keep_alive
+    cdef bint processing
+    cdef bint closed
+    cdef readonly bint half_closed
+    cdef bint write_paused
+    cdef bint read_paused
+    cdef long long last_ns
+    cdef long long head_since_ns
+    cdef long long paused_ns
+    cdef public object memo          # the owner's per-connection notes
+    cdef bint out_chunked            # framing of the answer in hand
+    cdef bint out_close
+    cdef readonly unsigned long long served
+
+    cdef _requests(self, bytes data, Py_ssize_t pos)
+    cdef _run_requests(self, bytes data, Py_ssize_t pos)
+    cdef Py_ssize_t _request_body(self, bytes data, Py_ssize_t pos)
+    cdef _refuse(self, object error)
+    cdef bint _can_drain(self)
+    cdef _close_if_idle(self)
+    cdef _keep(self, bytes data, Py_ssize_t pos)
+    cdef _next(self)
+    cdef _write(self, bytes data)
+    cdef _discard_then_close(self)
+    cdef _close(self)
+    cdef _reset(self)
+    cdef void _pause(self)
+    cdef void _resume(self)
+
+
+cdef class Upstream:
+    cdef readonly Hub hub
+    cdef public object pool
+    cdef public object transport
+    cdef readonly bint closed
+    cdef readonly unsigned long long uses
+    cdef public object key           # the owner's notes: which target, which address
+    cdef Exchange exchange
+    cdef Head head
+    cdef Body body
+    cdef SseSplitter splitter
+    cdef int state
+    cdef bytes stash
+    cdef bint keep_alive
+    cdef bint got_bytes
+    cdef bint eof
+    cdef bint read_paused
+    cdef bint write_paused
+    cdef readonly long long last_ns
+    cdef int interim
+    cdef bytes lead                  # the answer's head, written with the first body bytes
+    cdef list held                   # pieces of an unfinished event
+    cdef bint in_chunked
+    cdef bint end_sent               # the last chunk has left as it came
+    cdef Py_ssize_t cut_run
+    cdef bytes canary                # the injected secret: never lets it come back
+    cdef bytes carry
+    cdef Run* runs
+    cdef Py_ssize_t run_count
+    cdef Py_ssize_t run_cap
+
+    cdef _heads(self, bytes data)
+    cdef bint _interim(self, bytes data) except -1
+    cdef _answer(self, Exchange x)
+    cdef _payload(self, bytes data, Py_ssize_t pos)
+    cdef int _collect(self, bytes data, Py_ssize_t* pos, bint sse, bint* raw, Py_ssize_t* cut) except -1
+    cdef _emit_runs(self, Exchange x, bytes data, Py_ssize_t start, Py_ssize_t pos, bint raw)
+    cdef _emit_events(self, Exchange x, bytes data, Py_ssize_t start, Py_ssize_t pos, bint raw, Py_ssize_t cut)
+    cdef _attach(self, Exchange x, bytes canary)
+    cdef _eof(self, exc)
+    cdef _switch(self, Exchange x)
+    cdef _add_run(self, Py_ssize_t lo, Py_ssize_t hi)
+    cdef bytes _join_runs(self, bytes data, Py_ssize_t first, Py_ssize_t last)
+    cdef _hold(self, bytes data, Py_ssize_t first)
+    cdef bytes _split_held(self, bytes data, Py_ssize_t cut)
+    cdef _emit_rewritten(self, Exchange x, bytes whole)
+    cdef _push_raw(self, bytes data, Py_ssize_t start, Py_ssize_t pos)
+    cdef _emit(self, bytes payload)
+    cdef _push(self, bytes wire)
+    cdef _done(self)
+    cdef _broken(self, int outcome, str kind, str detail)
+    cdef bint _echoes(self, bytes data, Py_ssize_t lo, Py_ssize_t hi) except -1
+    cdef void _pause(self)
+    cdef void _resume(self)
+    cdef _detach(self)

@@ -1,0 +1,174 @@
+"""`outrider check`: what a configuration means, or every problem it has.
+
+Rules: no network, no change to any file; a credential's value is never read into the output; problems go to stderr and
+exit 2, warnings do not change the exit code.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from outrider.config import Config, ConfigError, load, located
+from outrider.config.reload import reload_marks
+from outrider.config.schema import Credential
+from outrider.errors import CredentialUnavailableError
+from outrider.providers.registry import Binding, Registry
+from outrider.secrets.files import readable_by_others, reason, writable_by_others
+from outrider.secrets.secret import looks_like_secret
+from outrider.secrets.sources import EnvSource, FileSource
+
+HELP = "Validate the configuration: every problem at once, or what it means."
+EXAMPLE = "outrider check --config ./outrider.yaml --verbose"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="the file (default: $OUTRIDER_CONFIG, ./outrider.yaml, built in)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--verbose", action="store_true", help="print which keys a reload applies and which a restart")
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        config, registry = checked(args.config, os.environ)
+    except ConfigError as exc:
+        return _print_problems(exc, as_json=args.json)
+    found = report(config, registry, os.environ)
+    if args.verbose:
+        found["keys"] = reload_marks()
+    if args.json:
+        print(json.dumps({"ok": True, **found}, indent=2))
+    else:
+        print("\n".join(_lines(found)))
+    return 0
+
+
+def checked(path: Path | None, environ: Mapping[str, str]) -> tuple[Config, Registry]:
+    """The configuration and its providers. Raises: ConfigError with every problem of both."""
+    config = load(path, environ)
+    try:
+        return config, Registry(config.providers)
+    except ValueError as exc:  # the registry's own error: a sentence a line, each beginning with its key
+        raise located(config, str(exc).splitlines()) from exc
+
+
+def _print_problems(exc: ConfigError, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"ok": False, "problems": [asdict(problem) for problem in exc.problems]}, indent=2))
+    else:
+        print(exc, file=sys.stderr)
+        count = len(exc.problems)
+        print(f"outrider: {count} problem{'s' if count > 1 else ''} in the configuration", file=sys.stderr)
+    return exc.exit_code
+
+
+def report(config: Config, registry: Registry, environ: Mapping[str, str]) -> dict[str, Any]:
+    """What the configuration means, as plain data."""
+    return {
+        "source": config.source,
+        "listen": {key: list(getattr(config.listen, key)) for key in ("proxy", "transparent", "admin")},
+        "egress": {"default": config.egress.default, "private": config.egress.private},
+        "providers": [_provider(registry.bindings[name], config) for name in config.providers],
+        "built_in": sorted(
+            name for name, binding in registry.bindings.items() if name not in config.providers and binding.hosts
+        ),
+        "limits": [f"{limit.name}: {limit.requests}" for limit in config.limits],
+        "warnings": [*registry.warnings, *_warnings(config, environ)],
+    }
+
+
+def _provider(binding: Binding, config: Config) -> dict[str, Any]:
+    settings = config.providers[binding.name]
+    return {
+        "name": binding.name,
+        "kind": binding.provider.kind,
+        "intercepts": list(binding.hosts),
+        "connect_to": settings.connect_to,
+        "credential": settings.credential.described if settings.credential else None,
+        "credential_hosts": sorted(binding.credential_hosts) if settings.credential else [],
+        "require_placeholder": settings.require_placeholder,
+        "byok": settings.byok,
+    }
+
+
+def _warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
+    for name, provider in config.providers.items():
+        if provider.credential is None:
+            continue
+        at = config.where("providers", name, "credential")
+        for sentence in _credential_warnings(provider.credential, environ):
+            yield f"{at}: providers.{name}.credential: {sentence}"
+        if not provider.require_placeholder:
+            yield (
+                f"{config.where('providers', name, 'require_placeholder')}: providers.{name}.require_placeholder: "
+                "false lets every process and web page that reaches this sidecar use the credential"
+            )
+    for address in (*config.listen.proxy, *config.listen.transparent, *config.listen.admin):
+        if not address.startswith(("127.", "[::1]:")):
+            yield f"{config.where('listen')}: listen: {address} is open to other machines; prefer a loopback address"
+    if config.path is not None:
+        yield from _file_warnings(config.path)
+
+
+def _credential_warnings(credential: Credential, environ: Mapping[str, str]) -> Iterator[str]:
+    if credential.aws is not None:
+        if importlib.util.find_spec("botocore") is None:
+            yield "an AWS profile needs botocore; install outrider[aws]"
+        return
+    source = EnvSource(credential.env, environ) if credential.env is not None else FileSource(credential.file or Path())
+    try:
+        source.current()
+    except CredentialUnavailableError as exc:
+        yield str(exc)
+    if credential.file is None:
+        return
+    try:
+        if readable_by_others(credential.file):
+            yield f"{credential.file} is open to other users (mode); an app under another uid could read it; chmod 600"
+    except OSError:
+        return  # said above
+
+
+def _file_warnings(path: Path) -> Iterator[str]:
+    try:
+        if (why := writable_by_others(path)) is not None:
+            yield f"{path}: {why}; its changes will not be reloaded; correct its owner or mode"
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as exc:
+        yield f"{path}: cannot be read again: {reason(exc)}"
+        return
+    for number, line in enumerate(lines, 1):
+        if looks_like_secret(line):
+            yield f"{path}:{number}: looks like a key itself; move it to a variable or a file of mode 0600"
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"OK: {found['source']}"
+    for key, addresses in found["listen"].items():
+        yield f"  listen.{key}: {', '.join(addresses) or 'off'}"
+    for provider in found["providers"]:
+        yield f"  {provider['name']}: {'; '.join(_about(provider))}"
+    if found["built_in"]:
+        yield f"  intercepted without a credential of ours: {', '.join(found['built_in'])}"
+    yield f"  all other hosts: {found['egress']['default']}; private addresses: {found['egress']['private']}"
+    yield from (f"  limit {limit}" for limit in found["limits"])
+    for key, mark in found.get("keys", {}).items():
+        yield f"  {mark:<7}  {key}"
+    yield from (f"warning: {sentence}" for sentence in found["warnings"])
+
+
+def _about(provider: Mapping[str, Any]) -> Iterable[str]:
+    yield f"intercepts {', '.join(provider['intercepts'])}" if provider["intercepts"] else "base_url only"
+    if provider["connect_to"]:
+        yield f"dialled at {provider['connect_to']}"
+    if provider["credential"] is None:
+        yield f"no credential (the app's own key: {provider['byok']})"
+        return
+    yield f"credential {provider['credential']} to {', '.join(provider['credential_hosts']) or 'no host'}"
+    if not provider["require_placeholder"]:
+        yield "no placeholder required"

@@ -1,0 +1,66 @@
+"""`outrider COMMAND`: each command is a module beside this one, imported only when it is the one asked for.
+
+A command module has HELP (one line), EXAMPLE (one shell line), add_arguments(parser) and run(args) -> exit code.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from outrider.errors import StartError
+
+# name -> (module, one line for the list): the list must not import them all.
+COMMANDS = {
+    "run": ("run", "run the sidecar"),
+    "exec": ("exec_", "run a command beside a sidecar: outrider exec -- python app.py"),
+    "demo": ("demo", "see it work without a key or a network"),
+    "check": ("check", "validate the configuration"),
+    "ca": ("ca", "show the interception CA, or write its trust bundle"),
+    "env": ("env", "print the variables by which each runtime finds the sidecar and trusts it"),
+    "mock": ("mock", "run a provider emulator"),
+    "version": ("version", "print versions"),
+}
+
+
+def build_parser(only: str | None) -> argparse.ArgumentParser:
+    """The parser; with `only`, that command's arguments alone are imported and declared."""
+    parser = argparse.ArgumentParser(prog="outrider", description="A sidecar proxy for LLM traffic.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module_name, line) in COMMANDS.items():
+        if only is not None and name != only:
+            commands.add_parser(name, help=line)
+            continue
+        module = importlib.import_module(f"outrider.cli.{module_name}") if name == only else None
+        command = commands.add_parser(
+            name,
+            help=line,
+            description=module.HELP if module else line,
+            epilog=f"example: {module.EXAMPLE}" if module else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if module is not None:
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    only = next((word for word in words if word in COMMANDS), None)
+    args = build_parser(only).parse_args(words)
+    try:
+        return int(args.run(args))
+    except StartError as exc:
+        print(f"outrider: {exc}", file=sys.stderr)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `outrider ca show | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

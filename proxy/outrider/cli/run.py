@@ -1,0 +1,92 @@
+"""`outrider run`: the sidecar in the foreground, until a signal."""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from outrider.runtime import Sidecar
+
+HELP = "Run the sidecar until SIGTERM or SIGINT; the first signal drains, a second ends at once, SIGHUP reloads."
+EXAMPLE = "outrider run --config outrider.yaml"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: $OUTRIDER_CONFIG, ./outrider.yaml)")
+    parser.add_argument("--quiet", action="store_true", help="do not print where it listens")
+
+
+def run(args: argparse.Namespace) -> int:
+    import uvloop
+
+    from outrider.config import load
+    from outrider.secrets.hygiene import harden_process
+
+    environ = dict(os.environ)
+    config = load(args.config, environ)
+    problems = harden_process()  # before a secret is read
+    from outrider.runtime import Sidecar
+
+    sidecar = Sidecar(config, environ)
+    for problem in problems:
+        sidecar.log("warning", "hygiene", message=problem)
+    _forget_credentials(config, environ)
+    return uvloop.run(serve(sidecar, announce=not args.quiet))
+
+
+def _forget_credentials(config: object, environ: Mapping[str, str]) -> None:
+    """What config reads from the environment is taken out of ours, so that no child and no dump has it."""
+    for provider in getattr(config, "providers", {}).values():
+        name = provider.credential.env if provider.credential is not None else None
+        if name is not None and name in environ:
+            os.environ.pop(name, None)
+
+
+async def serve(sidecar: "Sidecar", *, announce: bool) -> int:
+    """Run a started sidecar until it is told to stop. Raises: StartError."""
+    await sidecar.start()
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    now = asyncio.Event()
+
+    def on_signal() -> None:
+        (now if told.is_set() else told).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, sidecar.reload_from_file)
+    if announce:
+        _announce(sidecar)
+    await told.wait()
+    drain = loop.create_task(sidecar.drain(), name="drain")
+    hurry = loop.create_task(now.wait(), name="second signal")
+    await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
+    if not drain.done():
+        drain.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await drain
+    return 0
+
+
+def _announce(sidecar: "Sidecar") -> None:
+    shown = ", ".join(_shown(address) for address in sidecar.proxy_addresses)
+    lines = [f"outrider: listening on {shown}"]
+    if sidecar.transparent_addresses:
+        lines.append("outrider: transparent on " + ", ".join(_shown(address) for address in sidecar.transparent_addresses))
+    if sidecar.admin_addresses:
+        lines.append("outrider: admin on http://" + _shown(sidecar.admin_addresses[0]))
+    keyed = sorted(sidecar.snapshot.sources)
+    lines.append(f"outrider: holding keys of {', '.join(keyed)}" if keyed else "outrider: holding no keys; apps use their own")
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _shown(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

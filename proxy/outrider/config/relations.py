@@ -1,0 +1,145 @@
+"""What several keys must say together.
+
+Rules: it reads the plain data, before types are known to be right, and takes nothing for granted, so that these
+mistakes are reported beside the others and not after them.
+Each check yields (path of the key at fault, the end of its sentence).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from outrider.config.problems import KeyPath, quote, suggest
+from outrider.config.schema import PROVIDER_KINDS, Listen, Timeouts
+from outrider.config.values import both_loopbacks, listen_address
+
+Finding = tuple[KeyPath, str]
+RESERVED_NAMES = ("v1", "v1beta", "api", "metrics", "healthz", "readyz")  # paths of our own, beside /<provider>/
+_NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
+
+_NAME_RULE = (
+    f"cannot be a provider's name; use lower-case letters, digits, '-' and '_', and none of {', '.join(RESERVED_NAMES)}"
+)
+
+
+def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Every relation that does not hold."""
+    for check in _CHECKS:
+        yield from check(data)
+
+
+def _section(value: Any) -> Mapping[Any, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _entries(data: Mapping[str, Any], key: str) -> list[tuple[int, Mapping[Any, Any]]]:
+    found = data.get(key)
+    return [(i, _section(entry)) for i, entry in enumerate(found)] if isinstance(found, list) else []
+
+
+def _provider_names(data: Mapping[str, Any]) -> Iterator[Finding]:
+    for name, entry in _section(data.get("providers")).items():
+        path: KeyPath = ("providers", name)
+        if name in RESERVED_NAMES or not name or len(name) > 63 or not set(name) <= _NAME_CHARS or name[0] in "-_":
+            yield path, _NAME_RULE
+            continue
+        kind = _section(entry).get("kind")
+        if kind is None and name not in PROVIDER_KINDS:
+            yield path, f"is not a built-in provider{suggest(name, PROVIDER_KINDS)} (any other name states its kind:)"
+        elif isinstance(kind, str) and kind not in PROVIDER_KINDS:
+            yield (
+                (*path, "kind"),
+                f"must be a built-in provider's name, not {quote(kind)}{suggest(kind, PROVIDER_KINDS)}",
+            )
+
+
+def _provider_hosts(data: Mapping[str, Any]) -> Iterator[Finding]:
+    claimed: dict[str, str] = {}
+    for name, raw in _section(data.get("providers")).items():
+        hosts = _section(raw).get("hosts")
+        for place, host in enumerate(hosts if isinstance(hosts, list) else [hosts]):
+            if not isinstance(host, str):
+                continue
+            owner = claimed.setdefault(host.lower().removesuffix("."), name)
+            if owner != name:
+                at: KeyPath = ("providers", name, "hosts", *((place,) if isinstance(hosts, list) else ()))
+                yield at, f"names {quote(host)}, which providers.{owner} claims already; name it under one of them"
+
+
+def _provider_credentials(data: Mapping[str, Any]) -> Iterator[Finding]:
+    for name, raw in _section(data.get("providers")).items():
+        entry = _section(raw)
+        credential, kind = entry.get("credential"), entry.get("kind") or name
+        if credential is None:
+            continue
+        aws = _section(credential).get("aws") is not None
+        if aws and kind != "bedrock":
+            yield ("providers", name, "credential", "aws"), "signs for bedrock only; use env: or file: here"
+        placed = not aws and (entry.get("connect_to") or entry.get("hosts"))
+        if kind == "bedrock" and entry.get("region") is None and not placed:
+            yield ("providers", name, "region"), "is missing; a bedrock credential is for one region, such as us-east-1"
+
+
+def _limits(data: Mapping[str, Any]) -> Iterator[Finding]:
+    configured = {name for name in _section(data.get("providers")) if isinstance(name, str)}
+    known = configured | set(PROVIDER_KINDS)
+    seen: set[str] = set()
+    for index, limit in _entries(data, "limits"):
+        name = limit.get("name")
+        if isinstance(name, str):
+            if name in seen:
+                yield ("limits", index, "name"), f"is the second limit called {quote(name)}; give it another name"
+            seen.add(name)
+        providers = limit.get("providers")
+        for place, provider in enumerate(providers if isinstance(providers, list) else []):
+            if isinstance(provider, str) and provider not in known:
+                where: KeyPath = ("limits", index, "providers", place)
+                yield where, f"names a provider that is not configured: {quote(provider)}{suggest(provider, known)}"
+
+
+def _listeners(data: Mapping[str, Any]) -> Iterator[Finding]:
+    listen = _section(data.get("listen"))
+    taken: dict[str, str] = {}
+    for key in ("proxy", "transparent", "admin"):
+        default = Listen.model_fields[key].default
+        try:
+            given = listen.get(key)
+            entries = given if isinstance(given, list) else [] if given is None else [given]
+            addresses = both_loopbacks(tuple(map(listen_address, entries)))
+        except ValueError:
+            continue  # said where the type is checked
+        for address in addresses if key in listen else default:
+            other = taken.setdefault(address, key)
+            if other != key and not address.endswith(":0"):
+                at: KeyPath = ("listen", key if key in listen else other)
+                yield (
+                    at,
+                    f"takes {address}, which listen.{other if key in listen else key} has already; use another port",
+                )
+
+
+def _timeouts(data: Mapping[str, Any]) -> Iterator[Finding]:
+    given = _section(data.get("timeouts"))
+
+    def seconds(key: str) -> float:
+        value = given.get(key)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+            return float(value)
+        return float(Timeouts.model_fields[key].default)
+
+    for small, large in (("connect_s", "first_byte_s"), ("tls_s", "first_byte_s"), ("detect_s", "client_idle_s")):
+        if seconds(small) > seconds(large):
+            at = small if small in given else large
+            yield (
+                ("timeouts", at),
+                f"leaves {small} ({seconds(small):g}) longer than {large} ({seconds(large):g}); change one",
+            )
+
+
+_CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Finding]], ...] = (
+    _provider_names,
+    _provider_hosts,
+    _provider_credentials,
+    _limits,
+    _listeners,
+    _timeouts,
+)

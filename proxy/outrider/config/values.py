@@ -1,0 +1,245 @@
+"""The small values of a configuration, each checked and made one form: addresses, hosts, URLs, rates, paths.
+
+Every function takes what the file held and returns the value, or raises ValueError with the end of a sentence that
+begins with the key ("must be ...").
+"""
+
+import base64
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+
+from outrider.config.problems import quote
+from outrider.secrets.secret import Secret
+
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+){1,5}|global|us|eu")
+_RATE = re.compile(r"([1-9][0-9]{0,8})\s*/\s*(s|min|h)")
+_PERIOD_S = {"s": 1, "min": 60, "h": 3600}
+LOOPBACKS = ("127.0.0.1", "[::1]")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`count` in every `period_s` seconds; str() gives back "600/min"."""
+
+    count: int
+    period_s: int
+
+    def __str__(self) -> str:
+        unit = next(name for name, seconds in _PERIOD_S.items() if seconds == self.period_s)
+        return f"{self.count}/{unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyUrl:
+    """A proxy to go through: plain HTTP to `host:port`; `authorization` is the value of proxy-authorization."""
+
+    host: str
+    port: int
+    authorization: Secret | None = field(default=None)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{'****@' if self.authorization else ''}{host}:{self.port}"
+
+
+def one_or_many(value: Any) -> Any:
+    """A list as a tuple; a single value stands for a list of one, nothing for none."""
+    return tuple(value) if isinstance(value, (list, tuple)) else () if value is None else (value,)
+
+
+def distinct(entries: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(entries)) != len(entries):
+        raise ValueError("names the same entry twice; remove one")
+    return entries
+
+
+def both_loopbacks(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """ "localhost:8484" as both loopback addresses: it is ::1 to Node and 127.0.0.1 to others."""
+    found: list[str] = []
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        found += [f"{loopback}:{port}" for loopback in LOOPBACKS] if host == "localhost" else [address]
+    return tuple(found)
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"must be {what}, not {quote(value)}")
+    return value
+
+
+def listen_address(value: Any) -> str:
+    """ "127.0.0.1:8484", "[::1]:8484", "localhost:8484" or the number alone, which means localhost."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = f"localhost:{value}"
+    text = _text(value, 'an address such as "127.0.0.1:8484" or a list of them')
+    host, _, port_text = text.rpartition(":")
+    port = _port(port_text, text, lowest=0)
+    if host.lower() == "localhost":
+        return f"localhost:{port}"
+    try:
+        if host.startswith("[") and host.endswith("]"):
+            return f"[{ipaddress.IPv6Address(host[1:-1])}]:{port}"
+        return f"{ipaddress.IPv4Address(host)}:{port}"
+    except ValueError:
+        raise ValueError(
+            f'must be an IP address of this machine with a port, such as "127.0.0.1:8484", not {quote(text)}'
+        ) from None
+
+
+def _port(text: str, whole: str, *, lowest: int = 1) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and lowest <= int(text) <= 65535):
+        raise ValueError(f"needs a port from {lowest} to 65535 after ':', not {quote(whole)}")
+    return int(text)
+
+
+def host_name(value: Any) -> str:
+    """A DNS name or an IP address in its one form: lower case, no trailing dot, IPv6 without brackets."""
+    text = _text(value, "a host name").lower().removesuffix(".")
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        pass
+    labels = text.split(".")
+    if len(text) > 253 or not all(map(_LABEL.fullmatch, labels)) or labels[-1].isdigit():
+        raise ValueError(f"must be a host name such as llm.internal (no scheme, no path), not {quote(value)}")
+    return text
+
+
+def host_and_port(value: Any) -> str:
+    """`name`, `name:port`, `1.2.3.4:port` or `[v6]:port`."""
+    text = _text(value, "a host name")
+    head, colon, port = text.rpartition(":")
+    if not colon or (":" in head and not head.endswith("]")) or (text.startswith("[") and text.endswith("]")):
+        return host_name(text)
+    name = host_name(head)
+    return f"{f'[{name}]' if ':' in name else name}:{_port(port, text)}"
+
+
+def host_pattern(value: Any) -> str:
+    """What `hosts:` takes: `name`, `name:port`, `*.suffix`, `*.suffix:port`."""
+    text = _text(value, "a host name")
+    if "*" not in text:
+        return host_and_port(text)
+    suffix = text.removeprefix("*.")
+    if "*" in suffix or suffix == text:
+        raise ValueError(f"may have one '*', as the whole first label (*.example.com), not {quote(text)}")
+    if "." not in suffix.partition(":")[0].strip("."):
+        raise ValueError(
+            f"would claim a whole top-level domain with {quote(text)}; name at least two labels after '*.'"
+        )
+    return f"*.{host_and_port(suffix)}"
+
+
+def allowed_private(value: Any) -> str:
+    """A host name, an IP address or a network (CIDR)."""
+    text = _text(value, "a host name or a network such as 10.0.0.0/8")
+    if "/" in text:
+        try:
+            return str(ipaddress.ip_network(text))
+        except ValueError as exc:
+            raise ValueError(f"must be a network such as 10.0.0.0/8, not {quote(text)} ({exc})") from None
+    return host_name(text)
+
+
+def web_origin(value: Any) -> str:
+    """A browser's Origin: `https://host[:port]`, lower case."""
+    text = _text(value, "an origin such as https://app.example.com")
+    parts = _split(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.username:
+        raise ValueError(f"must be an origin such as https://app.example.com (no path), not {quote(text)}")
+    return text.lower()
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("must be a URL such as http://127.0.0.1:8000") from None
+    return parts
+
+
+def base_url(value: Any) -> str:
+    """`http://host[:port]` or `https://host[:port]`: where to dial; no path, since the caller's is sent as it is."""
+    text = _text(value, "a URL such as http://127.0.0.1:8000")
+    parts = _split(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a URL that begins with http:// or https:// and names a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("may not hold a user or password; use credential: for what the provider is to see")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("may not have a path or query; the request's own path is sent as it is")
+    return f"{parts.scheme}://{_netloc(parts)}"
+
+
+def _netloc(parts: SplitResult) -> str:
+    name = host_name(parts.hostname)
+    host = f"[{name}]" if ":" in name else name
+    return host if parts.port is None else f"{host}:{parts.port}"
+
+
+def proxy_url(value: Any) -> ProxyUrl | None:
+    """`http://[user:password@]host:port`."""
+    if value is None or isinstance(value, ProxyUrl):
+        return value
+    parts = _split(_text(value, "a URL such as http://proxy.example.com:3128"))
+    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("must be a URL such as http://proxy.example.com:3128 (scheme http, no path)")
+    authorization = None
+    if parts.username is not None:
+        pair = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
+        authorization = Secret(b"Basic " + base64.b64encode(pair))
+    return ProxyUrl(host_name(parts.hostname), parts.port or 80, authorization)
+
+
+def rate(value: Any) -> Rate:
+    """ "600/min": a whole number per s, min or h."""
+    if isinstance(value, Rate):
+        return value
+    found = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        raise ValueError(f"must be a count per s, min or h, such as 600/min, not {quote(value)}")
+    return Rate(int(found[1]), _PERIOD_S[found[2]])
+
+
+def env_name(value: Any) -> str:
+    # The value is never quoted: people put the key itself here.
+    if not isinstance(value, str) or not _ENV_NAME.fullmatch(value):
+        raise ValueError(
+            "must be the name of an environment variable, such as OPENAI_API_KEY; the key itself goes into it"
+        )
+    return value
+
+
+def profile_name(value: Any) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable() or len(value) > 128:
+        raise ValueError('must be the name of an AWS profile, such as "default"')
+    return value
+
+
+def region_name(value: Any) -> str:
+    text = _text(value, "a region such as us-east-1")
+    if not _REGION.fullmatch(text):
+        raise ValueError(f"must be a region such as us-east-1, not {quote(text)}")
+    return text
+
+
+def file_path(value: Any, context: Mapping[str, Path] | None) -> Path:
+    """A path; `~` is the user's home, a relative one starts at the configuration's own folder."""
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value or "\0" in value or len(value) > 4096:
+        raise ValueError("must be the path of a file or folder")
+    context = context or {}
+    if value == "~" or value.startswith("~/"):
+        return context.get("home", Path.home()) / value[2:]
+    return context.get("folder", Path.cwd()) / value

@@ -1,0 +1,401 @@
+"""The composition root: a Config becomes a running sidecar; start, reload, drain.
+
+Rules: everything that can be refused is refused in `start`, before a connection is accepted, with one StartError; a
+reload applies whole or not at all and says why; draining lets answers in flight finish, then closes; tasks are made in
+one place and are all gone at the end.
+"""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from outrider_ext.relay import Downstream, Hub
+
+from outrider.admin.server import AdminServer
+from outrider.config import Config, ConfigError, load, located
+from outrider.config.reload import FileWatcher, diff
+from outrider.door.ca import CertificateAuthority, utc_now
+from outrider.door.contract import DoorLimits, Origin, Verdict
+from outrider.door.door import Door
+from outrider.door.listener import Listener, bind
+from outrider.errors import StartError
+from outrider.lanes.http1 import Http1Lane
+from outrider.lanes.tunnel import Splice
+from outrider.providers.registry import RegistryError
+from outrider.secrets.placeholder import Placeholder
+from outrider.secrets.sources import AwsSource, FileSource
+from outrider.snapshot import Shared, Snapshot
+from outrider.stack.request_limits import Buckets
+from outrider.telemetry.log import JsonLog
+from outrider.telemetry.metrics import Metrics
+from outrider.untrusting import advice_for
+
+SWEEP_S = 1.0
+AWS_REFRESH_S = 60.0
+_NS = 1_000_000_000
+
+
+class Sidecar:
+    """One sidecar in this process's running loop.
+
+    start() -> None          raises StartError / ConfigError; afterwards `proxy_addresses` and `admin_addresses` are real
+    reload(config) -> None   raises ConfigError / StartError and changes nothing
+    drain() -> None          stop accepting, finish what is in flight (at most timeouts.drain_s), stop
+    stop() -> None           at once
+    """
+
+    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+        self.config = config
+        self.environ = environ
+        self.metrics = Metrics(config.telemetry.models_max)
+        self.json_log = JsonLog(config.telemetry.log, config.telemetry.log_level)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tunnels: set[Splice] = set()
+        self._doors: list[Door] = []
+        self._listeners: list[Listener] = []
+        self._admin: AdminServer | None = None
+        self._watcher: FileWatcher | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._accepting = False
+        self._aws_at_s = 0.0
+        self.proxy_addresses: list[tuple[str, int]] = []
+        self.transparent_addresses: list[tuple[str, int]] = []
+        self.admin_addresses: list[tuple[str, int]] = []
+
+    # -- start
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.json_log.bind(self._loop)
+        try:
+            self._open_ca()
+            sockets = self._bind()
+            try:
+                self._compose()
+                await self._open_admin(sockets["admin"])
+            except BaseException:
+                for group in sockets.values():
+                    for sock in group:
+                        sock.close()
+                raise
+            self._open_doors(sockets)
+        except BaseException:
+            self.json_log.close()
+            raise
+        self._watch()
+        self._sweep()
+
+    def _open_ca(self) -> None:
+        ca = self.config.ca
+        constraints = self._constrained_names() if ca.name_constraints else ()
+        self.ca = CertificateAuthority.open(ca.dir, now=utc_now, name_constraints=constraints)
+        self.placeholder = Placeholder.open(ca.dir)
+
+    def _constrained_names(self) -> tuple[str, ...]:
+        from outrider.providers.registry import Registry
+
+        registry = Registry(self.config.providers)
+        return (*sorted(registry.exact_hosts()), *registry.patterns())
+
+    def _bind(self) -> dict[str, list[socket.socket]]:
+        listen = self.config.listen
+        groups: dict[str, list[socket.socket]] = {}
+        try:
+            for name, addresses in (("proxy", listen.proxy), ("transparent", listen.transparent), ("admin", listen.admin)):
+                groups[name] = bind(addresses) if addresses else []
+        except BaseException:
+            for group in groups.values():
+                for sock in group:
+                    sock.close()
+            raise
+        self.proxy_addresses, self.transparent_addresses, self.admin_addresses = (
+            [sock.getsockname()[:2] for sock in groups[name]] for name in ("proxy", "transparent", "admin")
+        )
+        return groups
+
+    def _compose(self) -> None:
+        self.hub = Hub(None, self._loop)
+        self._shared = Shared(
+            metrics=self.metrics,
+            log=self.json_log,
+            placeholder=self.placeholder,
+            buckets=Buckets(),
+            environ=self.environ,
+            context_for=self.ca.context_for,
+            hub=self.hub,
+            listeners=tuple(self.proxy_addresses + self.transparent_addresses + self.admin_addresses),
+        )
+        self.snapshot = self._snapshot(self.config, None)
+        self.lane = Http1Lane(
+            self.snapshot.router, self.metrics, self.json_log, self.spawn, held_body_bytes=self.config.caps.held_body_bytes
+        )
+        self.hub.owner = self.lane
+        self._apply_numbers(self.config)
+        self.metrics.gauges.append(self._gauges)
+
+    def _snapshot(self, config: Config, before: Snapshot | None) -> Snapshot:
+        try:
+            snapshot = Snapshot(config, self._shared, before)
+        except RegistryError as exc:
+            raise located(config, exc.problems) from exc
+        self.ca.expect({snapshot.registry.pattern_of(host) for host in snapshot.registry.exact_hosts()})
+        return snapshot
+
+    def _apply_numbers(self, config: Config) -> None:
+        hub, caps, timeouts = self.hub, config.caps, config.timeouts
+        hub.head_bytes = caps.head_bytes
+        hub.event_bytes = caps.event_bytes
+        hub.usage_bytes = caps.usage_bytes
+        hub.buffer_bytes = caps.write_buffer_bytes
+        hub.client_head_ns = int(timeouts.client_head_s * _NS)
+        hub.client_idle_ns = int(timeouts.client_idle_s * _NS)
+        hub.body_idle_ns = int(timeouts.body_idle_s * _NS)
+        hub.first_byte_ns = int(timeouts.first_byte_s * _NS)
+        hub.stream_idle_ns = int(timeouts.stream_idle_s * _NS)
+        hub.pool_idle_ns = int(config.upstream.idle_timeout_s * _NS)
+        limits = DoorLimits(
+            first_byte_s=timeouts.client_idle_s,
+            connect_head_s=timeouts.client_head_s,
+            detect_s=timeouts.detect_s,
+            client_hello_s=timeouts.client_head_s,
+            http2=config.http2,
+        )
+        for door in self._doors:
+            door.limits = limits
+        self._door_limits = limits
+
+    async def _open_admin(self, sockets: list[socket.socket]) -> None:
+        if sockets:
+            self._admin = AdminServer(
+                sockets, metrics=self.metrics.exposition, ca_pem=self.ca.certificate_pem, is_ready=lambda: self._accepting
+            )
+            await self._admin.start()
+
+    def _open_doors(self, sockets: dict[str, list[socket.socket]]) -> None:
+        for kind in ("proxy", "transparent"):
+            if not sockets[kind]:
+                continue
+            door = Door(self, kind, self.spawn, self._door_limits)  # type: ignore[arg-type]
+            listener = Listener(
+                sockets[kind],
+                door.handle,
+                max_connections=self.config.listen.max_connections,
+                connections=self._connection_count,
+                count=self.count,
+            )
+            listener.start()
+            self._doors.append(door)
+            self._listeners.append(listener)
+        self._accepting = True
+
+    def _connection_count(self) -> int:
+        return len(self.hub.clients) + len(self._tunnels) + sum(door.open_count for door in self._doors)
+
+    # -- tasks and time
+
+    def spawn(self, coro: Coroutine[Any, Any, None], *, name: str) -> "asyncio.Task[None]":
+        """The one place where a task is made; what it raises is logged by type."""
+        task = self._loop.create_task(coro, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            self.metrics.count("internal_error")
+            self.json_log.event("error", "internal_error", where=task.get_name(), type=type(exc).__name__)
+
+    def _sweep(self) -> None:
+        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+        self.hub.sweep(time.monotonic_ns())
+        now = self._loop.time()
+        idle_s = self.config.timeouts.stream_idle_s
+        for tunnel in [tunnel for tunnel in self._tunnels if now - tunnel.last_s > idle_s]:
+            tunnel.abort()
+        for source in self.snapshot.sources.values():
+            if isinstance(source, FileSource):
+                self._refreshed(source)
+        if now >= self._aws_at_s and any(isinstance(source, AwsSource) for source in self.snapshot.sources.values()):
+            self._aws_at_s = now + AWS_REFRESH_S
+            self.spawn(self._refresh_aws(), name="aws credentials")
+
+    def _refreshed(self, source: Any) -> None:
+        before = source.generation
+        warning = source.refresh()
+        if warning is not None:
+            self.json_log.event("warning", "credential", message=warning)
+        elif source.generation != before and before:
+            self.json_log.event("info", "credential_rotated", source=source.describe())
+
+    async def _refresh_aws(self) -> None:
+        for source in list(self.snapshot.sources.values()):
+            if isinstance(source, AwsSource):
+                await asyncio.to_thread(self._refreshed, source)
+
+    # -- reload
+
+    def _watch(self) -> None:
+        if self.config.path is not None:
+            self._watcher = FileWatcher(
+                [self.config.path],
+                lambda _path: self.reload_from_file(),
+                call_later=self._loop.call_later,
+                on_refused=lambda sentence: self.json_log.event("warning", "reload_refused", message=sentence),
+            )
+            self._watcher.start()
+
+    def reload_from_file(self) -> None:
+        """Load the same file again; on any problem the old configuration stays and the log says why."""
+        try:
+            config = load(self.config.path, self.environ)
+            self.reload(config)
+        except (ConfigError, StartError) as exc:
+            self.metrics.count("reload_failed")
+            self.json_log.event("error", "reload_failed", message=f"the old configuration stays in force: {exc}")
+
+    def reload(self, config: Config) -> None:
+        live, restart = diff(self.config, config)
+        old = self.snapshot
+        snapshot = self._snapshot(config, old)
+        self.snapshot, self.config = snapshot, config
+        self.lane.router = snapshot.router
+        self.lane.held_body_bytes = config.caps.held_body_bytes
+        self._apply_numbers(config)
+        self._shared.buckets.keep_only(config.limits)
+        self.json_log.set_level(config.telemetry.log_level)
+        old.close()
+        self.metrics.count("reloaded")
+        self.json_log.event("info", "reloaded", applied=live, after_restart=restart)
+
+    # -- what the door asks
+
+    def verdict(self, host: str, port: int) -> Verdict:
+        return self.snapshot.verdict(host, port)
+
+    def is_own_address(self, host: str, port: int) -> bool:
+        return self.snapshot.is_own_address(host, port)
+
+    def serve_http(self, sock: socket.socket, origin: Origin, context: ssl.SSLContext | None) -> None:
+        self.spawn(self._serve(sock, origin, context), name="accept")
+
+    async def _serve(self, sock: socket.socket, origin: Origin, context: ssl.SSLContext | None) -> None:
+        try:
+            if context is None:
+                await self._loop.connect_accepted_socket(lambda: Downstream(self.hub, origin), sock)
+            else:
+                await self._loop.connect_accepted_socket(
+                    lambda: Downstream(self.hub, origin), sock, ssl=context,
+                    ssl_handshake_timeout=self.config.timeouts.tls_s, ssl_shutdown_timeout=2.0,
+                )  # fmt: skip
+        except (OSError, TimeoutError) as exc:
+            sock.close()
+            self._note_handshake(origin, exc)
+
+    def _note_handshake(self, origin: Origin, exc: Exception) -> None:
+        """A client that turns our certificate away is the most common trouble there is: say what to set."""
+        reason = exc.reason or "" if isinstance(exc, ssl.SSLError) else ""
+        name = origin.host or ""
+        advice = advice_for(reason)
+        self.metrics.count("client_untrusting" if advice else "client_handshake_failed", name)
+        if advice:
+            self.json_log.event("warning", "client_untrusting", host=name, reason=reason, message=advice)
+        else:
+            self.json_log.event("debug", "client_handshake_failed", host=name, reason=reason or type(exc).__name__)
+
+    async def dial(self, host: str, port: int, *, address: str | None = None) -> socket.socket:
+        snapshot = self.snapshot
+        return await snapshot.dialer.connect(host, port, private_ok=snapshot.private_ok, address=address)
+
+    def tunnel(self, client: socket.socket, upstream: socket.socket, name: str) -> None:
+        splice = Splice(self._tunnel_closed, self._loop.time)
+        self._tunnels.add(splice)
+        self.spawn(self._start_tunnel(splice, client, upstream), name="tunnel")
+
+    async def _start_tunnel(self, splice: Splice, client: socket.socket, upstream: socket.socket) -> None:
+        try:
+            await splice.start(client, upstream)
+        except OSError:
+            self._tunnels.discard(splice)
+
+    def _tunnel_closed(self, splice: Splice) -> None:
+        self._tunnels.discard(splice)
+        self.metrics.count("tunnel_closed")
+
+    def count(self, event: str, name: str) -> None:
+        binding = self.snapshot.registry.by_host(name, 443) if name else None
+        self.metrics.count(event, binding.name if binding is not None else "")
+
+    def log(self, level: str, event: str, **fields: object) -> None:
+        self.json_log.event(level, event, **fields)
+
+    # -- gauges
+
+    def _gauges(self) -> Any:
+        hub = self.hub
+        idle = sum(pool.idle_count for _, pool in self.snapshot.pools())
+        values = {
+            ("client", "open"): float(len(hub.clients)),
+            ("client", "active"): float(hub.exchanges),
+            ("client", "door"): float(sum(door.open_count for door in self._doors)),
+            ("client", "tunnel"): float(len(self._tunnels)),
+            ("provider", "open"): float(len(hub.upstreams)),
+            ("provider", "idle"): float(idle),
+        }
+        yield "outrider_connections", "Connections now.", ("side", "state"), values
+        opened: dict[tuple[str, ...], float] = {}
+        for name, pool in self.snapshot.pools():
+            opened[(name,)] = opened.get((name,), 0.0) + pool.opened
+        yield "outrider_upstream_connections_opened", "Connections made to providers.", ("provider",), opened
+
+    # -- the end
+
+    async def drain(self) -> None:
+        """Finish what is in flight, then stop. Cancel it (a second signal) to stop at once."""
+        self._accepting = False
+        for listener in self._listeners:
+            listener.close()
+        for door in self._doors:
+            door.close()
+        self.hub.drain()
+        deadline = self._loop.time() + self.config.timeouts.drain_s
+        try:
+            while (self.hub.exchanges or self._tunnels) and self._loop.time() < deadline:
+                self.hub.drain()
+                await asyncio.sleep(0.05)
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        self._accepting = False
+        for listener in self._listeners:
+            listener.close()
+        for door in self._doors:
+            door.close()
+        if self._watcher is not None:
+            self._watcher.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self.hub.draining = True
+        self.hub.abort_all()
+        for tunnel in list(self._tunnels):
+            tunnel.abort()
+        self.snapshot.close()
+        if self._admin is not None:
+            await self._admin.close()
+        await self._end_tasks()
+        self.json_log.close()
+
+    async def _end_tasks(self) -> None:
+        current = asyncio.current_task()
+        for task in self._tasks:
+            if task is not current:
+                task.cancel()
+        for _ in range(100):  # callbacks of closed transports come in the next passes of the loop
+            if not self._tasks and not self.hub.clients and not self.hub.upstreams and not self._tunnels:
+                return
+            await asyncio.sleep(0.005)
+

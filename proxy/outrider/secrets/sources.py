@@ -1,0 +1,227 @@
+"""Where a credential comes from: an environment variable, a watched file, or the AWS SDK's chain.
+
+Rules: `current()` is immediate (no I/O) and hands out the same object until the credential changes; `refresh()` does
+the I/O and is called by a watcher, about once a second for files and once a minute, in a thread, for AWS, whose chain
+may use the network; a file that cannot be read after a good read leaves the last known good credential in place, with a
+warning; an expired one is never handed out.
+Does not know: providers, hosts, headers.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from outrider.errors import CredentialUnavailableError
+from outrider.secrets.files import Signature, read_capped, reason, signature
+from outrider.secrets.secret import Secret
+
+MAX_SECRET_BYTES = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class AwsCredentials:
+    """What SigV4 signs with. `access_key` is an identifier (it travels in the clear), yet kept out of reprs."""
+
+    access_key: str = field(repr=False)
+    secret: Secret
+    token: Secret | None = None
+
+
+class CredentialSource[C](Protocol):
+    """A credential that may change while we run: C is Secret or AwsCredentials.
+
+    current()   the credential now; raises CredentialUnavailableError with a sentence without the value
+    generation  grows with every change, from 0 (never had one)
+    refresh()   look again; returns a sentence to warn with, once per trouble, or None. May block. Raises nothing.
+    describe()  for people: "env OPENAI_API_KEY"
+    """
+
+    @property
+    def generation(self) -> int: ...
+    def current(self) -> C: ...
+    def refresh(self) -> str | None: ...
+    def describe(self) -> str: ...
+
+
+class EnvSource:
+    """An environment variable, read once from the mapping passed in: a process's environment does not change."""
+
+    def __init__(self, name: str, environ: Mapping[str, str]) -> None:
+        self._name = name
+        self._secret: Secret | None = None
+        self._problem = f"environment variable {name} is not set; set it and restart"
+        raw = environ.get(name)
+        if raw is None:
+            return
+        try:
+            self._secret = Secret.from_text(raw.encode("utf-8", "surrogateescape"))
+        except ValueError as exc:
+            self._problem = f"environment variable {name} {exc}"
+
+    @property
+    def generation(self) -> int:
+        return 0 if self._secret is None else 1
+
+    def current(self) -> Secret:
+        """Raises: CredentialUnavailableError when the variable is unset, empty or not one printable line."""
+        if self._secret is None:
+            raise CredentialUnavailableError(self._problem)
+        return self._secret
+
+    def refresh(self) -> str | None:
+        return None
+
+    def describe(self) -> str:
+        return f"env {self._name}"
+
+
+class FileSource:
+    """A file with the secret as its one line, read again when it changes (edited, renamed over, `..data` swapped)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._secret: Secret | None = None
+        self._signature: Signature | None = None
+        self._problem = f"credential file {path} has not been read yet"
+        self._warned = ""
+        self.generation = 0
+        self.refresh()
+
+    def current(self) -> Secret:
+        """Raises: CredentialUnavailableError when no read has ever succeeded."""
+        if self._secret is None:
+            raise CredentialUnavailableError(self._problem)
+        return self._secret
+
+    def refresh(self) -> str | None:
+        before = signature(self._path)
+        if before is not None and before == self._signature:
+            return None
+        try:
+            raw = read_capped(self._path, MAX_SECRET_BYTES)
+            secret = Secret.from_text(raw)
+        except OSError as exc:
+            return self._trouble(f"cannot be read: {reason(exc)}")
+        except ValueError as exc:
+            return self._trouble(str(exc))
+        # The signature from before the read: what changes meanwhile is seen as a change next time.
+        self._signature, self._warned = before, ""
+        if secret != self._secret:
+            self._secret = secret
+            self.generation += 1
+        return None
+
+    def _trouble(self, what: str) -> str | None:
+        keeps = "; the last good one stays in use" if self._secret else "; put the key there, readable by this user"
+        self._problem = f"credential file {self._path} {what}{keeps}"
+        if self._problem == self._warned:
+            return None
+        self._warned = self._problem
+        return self._problem
+
+    def describe(self) -> str:
+        return f"file {self._path}"
+
+
+class AwsSource:
+    """A profile of the AWS SDK's chain (static keys, SSO, assumed roles, instance metadata), through botocore.
+
+    refresh() may use the network: call it in a thread. botocore itself renews a credential 10–15 minutes before its
+    end, so once a minute is often enough.
+    """
+
+    def __init__(
+        self,
+        profile: str,
+        *,
+        session: Callable[[str], Any] | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._profile = profile
+        self._session = session or _botocore_session
+        self._now = now
+        self._chain: Any = None
+        self._current: AwsCredentials | None = None
+        self._expires_at: datetime | None = None
+        self._problem = f"AWS profile {profile} has not been read yet; try again in a moment"
+        self._warned = ""
+        self.generation = 0
+
+    def current(self) -> AwsCredentials:
+        """Raises: CredentialUnavailableError before the first good refresh and after the credential's end."""
+        if self._current is None:
+            raise CredentialUnavailableError(self._problem)
+        if self._expires_at is not None and self._now() >= self._expires_at:
+            raise CredentialUnavailableError(f"the credential of AWS profile {self._profile} has expired; renew it")
+        return self._current
+
+    def refresh(self) -> str | None:
+        try:
+            if self._chain is None:
+                self._chain = self._session(self._profile).get_credentials()
+            if self._chain is None:
+                return self._trouble(f"AWS profile {self._profile} has no credential; add one or name another profile")
+            frozen = self._chain.get_frozen_credentials()
+            fresh = _aws_credentials(frozen)
+        except ImportError:
+            return self._trouble("credentials of an AWS profile need botocore; install outrider[aws]")
+        except ValueError:
+            return self._trouble(f"AWS profile {self._profile} has a value that is not one printable line; correct it")
+        except Exception as exc:  # botocore's chain raises errors of every library below it
+            self._chain = None
+            return self._trouble(f"AWS profile {self._profile} gave no credential ({type(exc).__name__}); correct it")
+        self._expires_at = getattr(self._chain, "_expiry_time", None)  # only refreshable credentials have one
+        self._warned = ""
+        if fresh != self._current:
+            self._current = fresh
+            self.generation += 1
+        return None
+
+    def _trouble(self, sentence: str) -> str | None:
+        self._problem = sentence
+        if sentence == self._warned:
+            return None
+        self._warned = sentence
+        return sentence
+
+    def describe(self) -> str:
+        return f"aws profile {self._profile}"
+
+
+def _botocore_session(profile: str) -> Any:
+    return importlib.import_module("botocore.session").Session(profile=profile)  # heavy, an extra, and untyped
+
+
+def _aws_credentials(frozen: Any) -> AwsCredentials:
+    return AwsCredentials(
+        access_key=str(frozen.access_key),
+        secret=Secret.from_text(frozen.secret_key.encode("utf-8")),
+        token=Secret.from_text(frozen.token.encode("utf-8")) if frozen.token else None,
+    )
+
+
+class CredentialSettings(Protocol):
+    """The `credential:` key of a provider: exactly one of the three is set."""
+
+    @property
+    def env(self) -> str | None: ...
+    @property
+    def file(self) -> Path | None: ...
+    @property
+    def aws(self) -> str | None: ...
+
+
+Source = EnvSource | FileSource | AwsSource
+
+
+def source_for(settings: CredentialSettings, environ: Mapping[str, str]) -> Source:
+    """The source that a `credential:` key names; files are read at once, AWS at its first refresh()."""
+    if settings.env is not None:
+        return EnvSource(settings.env, environ)
+    if settings.file is not None:
+        return FileSource(settings.file)
+    assert settings.aws is not None
+    return AwsSource(settings.aws)

@@ -1,0 +1,248 @@
+"""Everything that follows from one configuration: registry, router, layers, pools, credentials. A reload makes a new one.
+
+Rules: building it either succeeds whole or raises and changes nothing; requests in flight keep the snapshot they began
+with; counters (buckets, metrics) live outside it.
+Does not know: listeners, signals, files' changes.
+"""
+
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from outrider_ext.relay import Hub
+
+from outrider.config import Config
+from outrider.door.contract import Deny, Intercept, Tunnel, Verdict
+from outrider.errors import DestinationDeniedError, ForbiddenError
+from outrider.lanes.routing import Router
+from outrider.providers.model import COMMON_SLOTS, Auth, Provider
+from outrider.providers.registry import Binding, Registry, join_host_port
+from outrider.secrets.placeholder import Placeholder
+from outrider.secrets.sources import Source, source_for
+from outrider.stack.attempt import Attempt
+from outrider.stack.build import bind, filters
+from outrider.stack.call import Route
+from outrider.stack.identify import Identify
+from outrider.stack.meter import Meter
+from outrider.stack.record import Record
+from outrider.stack.request_limits import Buckets, RequestLimits
+from outrider.telemetry.log import JsonLog
+from outrider.telemetry.metrics import Metrics
+from outrider.upstream.dial import Dialer
+from outrider.upstream.guard import AddressGuard
+from outrider.upstream.pool import Destination, Pool
+from outrider.upstream.tls import client_context
+
+MAX_POOLS = 512
+
+# Plain HTTP through the forward proxy to a host that no provider claims.
+_NOBODY = Provider(
+    name="other",
+    title="other hosts",
+    otel_name="other",
+    hosts=(),
+    origin="",
+    auth=Auth("none"),
+    slots=COMMON_SLOTS,
+    error_dialect="openai",
+    endpoints=(),
+    ratelimit="",
+    env=(),
+)
+PASSTHROUGH = Binding("other", _NOBODY, (), None, None, None, frozenset(), None)
+
+
+@dataclass(slots=True)
+class Shared:
+    """What outlives a reload."""
+
+    metrics: Metrics
+    log: JsonLog
+    placeholder: Placeholder
+    buckets: Buckets
+    environ: Mapping[str, str]
+    context_for: Callable[[str], ssl.SSLContext]
+    hub: Hub | None = None
+    listeners: tuple[tuple[str, int], ...] = ()
+    contexts: dict[Path | None, ssl.SSLContext] = field(default_factory=dict)
+
+
+class Snapshot:
+    """Raises: RegistryError (provider problems), StartError (an unusable CA file)."""
+
+    def __init__(self, config: Config, shared: Shared, before: "Snapshot | None" = None) -> None:
+        self.config = config
+        self._shared = shared
+        self.registry = Registry(config.providers)
+        self.sources = _sources(config, shared.environ, before)
+        self.guard = AddressGuard(config.egress.allow_private, shared.listeners)
+        self.dialer = Dialer(self.guard, connect_s=config.timeouts.connect_s, proxy=config.upstream.proxy)
+        self._contexts = _contexts(config, self.registry)
+        self._pools: dict[tuple[Any, ...], Pool] = {}
+        self._layers = filters(
+            record=Record(shared.metrics, shared.log),
+            identify=Identify(shared.placeholder, shared.metrics),
+            request_limits=RequestLimits(config.limits, shared.buckets, shared.metrics, time.monotonic_ns),
+            meter=Meter(inject=config.usage.inject_stream_usage),
+        )
+        self.router = Router(
+            self.registry,
+            self._make_route,
+            passthrough=PASSTHROUGH,
+            egress=self._check_egress,
+            own_names=_own_names(shared.listeners, config.listen.allowed_hosts),
+            allowed_origins=frozenset(origin.encode("ascii") for origin in config.listen.allowed_origins),
+        )
+
+    # -- the door's questions
+
+    def verdict(self, host: str, port: int) -> Verdict:
+        """deny, then intercept, then tunnel."""
+        if self.is_own_address(host, port):
+            return Deny("destination_denied", 403, f"{join_host_port(host, port)} is this sidecar itself")
+        binding = self.registry.by_host(host, port)
+        if binding is not None:
+            name = self.registry.pattern_of(host)
+            return Intercept(binding.name, lambda: self._shared.context_for(name))
+        try:
+            self._check_egress(host, port)
+        except (ForbiddenError, DestinationDeniedError) as error:
+            return Deny(error.code, error.status, str(error))
+        return Tunnel()
+
+    def is_own_address(self, host: str, port: int) -> bool:
+        if host == "localhost":
+            return self.guard.is_own(ip_address("127.0.0.1"), port) or self.guard.is_own(ip_address("::1"), port)
+        try:
+            return self.guard.is_own(ip_address(host), port)
+        except ValueError:
+            return False
+
+    @property
+    def private_ok(self) -> bool:
+        """Whether tunnels may lead to private addresses."""
+        return self.config.egress.private == "tunnel"
+
+    def _check_egress(self, host: str, port: int) -> None:
+        """Raises: ForbiddenError, DestinationDeniedError (a literal address; names are checked once resolved)."""
+        if self.config.egress.default == "deny":
+            raise ForbiddenError(
+                f"{join_host_port(host, port)} is not a provider that this sidecar knows, and egress.default is deny"
+            )
+        try:
+            literal = ip_address(host)
+        except ValueError:
+            return
+        self.guard.check(host, literal, port, private_ok=self.private_ok)
+
+    # -- routes
+
+    def _make_route(
+        self, binding: Binding, host: str, port: int, tls: bool, method: bytes, path: bytes, prefix: int, address: str | None
+    ) -> Route:
+        match = binding.provider.match(method, path)
+        pool = self._pool(binding, host, port, tls, address)
+        route = Route(
+            binding=binding,
+            operation=match.operation,
+            known=match.known,
+            model=match.model,
+            destination_host=host,
+            destination_port=port,
+            prefix_bytes=prefix,
+            error_dialect=binding.provider.error_dialect,
+            pool=pool,
+            attempt=None,
+        )
+        to = pool.destination
+        route.attempt = Attempt(route, self.sources.get(binding.name), plain=to.context is None and not to.named)
+        bind(route, self._layers)
+        return route
+
+    def _pool(self, binding: Binding, host: str, port: int, tls: bool, address: str | None) -> Pool:
+        key = (binding.name, host, port, tls, address)
+        pool = self._pools.get(key)
+        if pool is None:
+            if len(self._pools) >= MAX_POOLS:
+                self._forget_idle_pools()
+            pool = self._pools[key] = self._new_pool(binding, host, port, tls, address)
+        return pool
+
+    def _new_pool(self, binding: Binding, host: str, port: int, tls: bool, address: str | None) -> Pool:
+        dial_host, dial_port, named = address or host, port, False
+        if binding.connect_to is not None:
+            scheme, dial_host, dial_port = binding.connect_to
+            tls, named = scheme == "https", True
+        ca = binding.settings.upstream_ca if binding.settings is not None else None
+        destination = Destination(
+            host=host,
+            port=port,
+            dial_host=dial_host,
+            dial_port=dial_port,
+            named=named,
+            private_ok=binding is PASSTHROUGH and self.private_ok,
+            context=self._contexts[ca] if tls else None,
+        )
+        upstream = self.config.upstream
+        assert self._shared.hub is not None
+        return Pool(
+            self._shared.hub,
+            self.dialer,
+            destination,
+            max_idle=upstream.pool_max_idle,
+            max_connections=upstream.max_connections_per_host,
+            tls_s=self.config.timeouts.tls_s,
+        )
+
+    def _forget_idle_pools(self) -> None:
+        """Only passthrough hosts are without bound; a pool in use stays until it is not."""
+        for key, pool in list(self._pools.items()):
+            if pool.count == 0:
+                del self._pools[key]
+
+    # -- state
+
+    def pools(self) -> Iterable[tuple[str, Pool]]:
+        return ((key[0], pool) for key, pool in self._pools.items())
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+
+
+def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None) -> dict[str, Source]:
+    """A source whose setting did not change is kept, and with it the last good credential."""
+    sources: dict[str, Source] = {}
+    for name, provider in config.providers.items():
+        if provider.credential is None:
+            continue
+        old = before.config.providers.get(name) if before is not None else None
+        if before is not None and old is not None and old.credential == provider.credential and name in before.sources:
+            sources[name] = before.sources[name]
+        else:
+            sources[name] = source_for(provider.credential, environ)
+    return sources
+
+
+def _contexts(config: Config, registry: Registry) -> dict[Path | None, ssl.SSLContext]:
+    """One TLS context for each set of roots in use."""
+    paths: set[Path | None] = {None}
+    paths.update(provider.upstream_ca for provider in config.providers.values())
+    return {path: client_context(config.upstream.ca, path) for path in paths}
+
+
+def _own_names(listeners: Iterable[tuple[str, int]], extra: Iterable[str]) -> frozenset[bytes]:
+    """What Host may say in an origin-form request, with the port and, for port 80, without."""
+    names: set[str] = set()
+    for host, port in listeners:
+        for name in (host, "localhost", "127.0.0.1", "::1"):
+            names.add(join_host_port(name, port))
+            if port == 80:
+                names.add(f"[{name}]" if ":" in name else name)
+        names.update(entry if ":" in entry else f"{entry}:{port}" for entry in extra)
+    names.update(extra)
+    return frozenset(name.lower().encode("ascii") for name in names)

@@ -1,0 +1,181 @@
+"""One try at the provider: the head that goes out, with the credential put in last.
+
+Rules (architecture: what keeps it safe, 1-3, 9, 10): every auth slot of the provider is stripped before ours is set; ours
+is added only for operations in the provider's table, only to hosts named exactly, and over plain HTTP only to an address
+that config names; the credential is never in the exchange, only in the bytes that leave.
+Does not know: how the connection is made, or what the answer is.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from outrider_ext import http1
+
+from outrider.errors import CredentialUnavailableError
+from outrider.providers.registry import Binding, join_host_port
+from outrider.secrets.injection import Injector, strip_query, with_query_key
+from outrider.secrets.sigv4 import sign
+from outrider.secrets.sources import AwsCredentials
+from outrider.stack.call import Call, Route
+
+if TYPE_CHECKING:
+    from outrider_ext.relay import Exchange
+
+H_ACCEPT_ENCODING = http1.header_id(b"accept-encoding")
+H_PROTOCOL = http1.header_id(b"sec-websocket-protocol")
+H_CONTENT_TYPE = http1.header_id(b"content-type")
+_CONTENT_LENGTH = http1.mask_of(b"content-length")
+_TRANSFER_ENCODING = http1.mask_of(b"transfer-encoding")
+_ACCEPT_ENCODING = http1.mask_of(b"accept-encoding")
+_EXPECT = http1.mask_of(b"expect")
+_PROTOCOL = http1.mask_of(b"sec-websocket-protocol")
+_EXTENSIONS = http1.mask_of(b"sec-websocket-extensions")
+
+# Hop-by-hop (RFC 9110 section 7.6.1), what a proxy is told, and what would tell the provider about us.
+REQUEST_DROP = http1.mask_of(
+    b"host", b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"proxy-authorization",
+    b"proxy-authenticate", b"http2-settings", b"via", b"x-forwarded-for", b"forwarded",
+)  # fmt: skip
+_SIGV4_SLOTS = http1.mask_of(b"x-amz-date", b"x-amz-security-token", b"x-amz-content-sha256")
+
+
+class Attempt:
+    """For one route. injects: our credential is added. refusal: a sentence if the route may not be used at all.
+
+    no_credential: the sentence for an app that shows the placeholder where ours is not added.
+    """
+
+    def __init__(
+        self, route: Route, source: Any, *, plain: bool, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._route = route
+        self._now = now
+        binding, auth = route.binding, route.binding.provider.auth
+        self._source = source
+        self.injects, self.refusal, self.no_credential = _decide(route, source, plain=plain)
+        slots = binding.provider.slots
+        names = [name.encode("ascii") for name in slots.headers]
+        known = [name for name in names if http1.header_id(name)]
+        self._drop = REQUEST_DROP
+        self._drop_names: frozenset[bytes] = frozenset()
+        self._query: frozenset[bytes] = frozenset()
+        self._subprotocols: tuple[bytes, ...] = ()
+        if self.injects:
+            self._drop |= http1.mask_of(*known) | (_SIGV4_SLOTS if auth.kind == "sigv4" else 0)
+            self._drop_names = frozenset(name for name in names if not http1.header_id(name))
+            self._query = frozenset(name.lower().encode("ascii") for name in slots.query)
+            self._subprotocols = tuple(prefix.encode("ascii") for prefix in slots.subprotocols)
+        self._host = _host_line(route)
+        self._injector = Injector(auth.name, auth.prefix) if auth.kind in ("bearer", "header") else None
+        if auth.kind == "sigv4":  # a Bedrock API key is a bearer token; access keys sign
+            self._injector = Injector("authorization", "Bearer ")
+        self._query_name = auth.name.encode("ascii") if auth.kind == "query" else None
+
+    @property
+    def needs_body(self) -> bool:
+        """Whether the body's hash is part of the credential."""
+        return self.injects and self._route.binding.provider.auth.kind == "sigv4"
+
+    def build(self, x: "Exchange", call: Call, body: bytes | None) -> tuple[bytes, bytes | None]:
+        """(head, canary). body: what will be sent if it is known. Raises: CredentialUnavailableError."""
+        head = x.head
+        drop = self._drop
+        extra = self._host
+        target = x.target[self._route.prefix_bytes :]
+        if body is not None:
+            drop |= _EXPECT
+            if body or head.chunked or head.content_length >= 0:
+                drop |= _CONTENT_LENGTH | _TRANSFER_ENCODING
+                extra += b"content-length: %d\r\n" % len(body)
+        if self._route.reads_answer and head.mask & _ACCEPT_ENCODING:
+            drop |= _ACCEPT_ENCODING
+            asked = head.get(H_ACCEPT_ENCODING) or b""
+            # A stream is re-framed by its events, so it has to come as it is; else gzip is all that we decode.
+            extra += b"accept-encoding: gzip\r\n" if b"gzip" in asked and not call.stream else b"accept-encoding: identity\r\n"
+        if x.allow_upgrade:
+            extra += b"connection: Upgrade\r\nupgrade: websocket\r\n"
+            drop |= _EXTENSIONS if self._subprotocols else 0
+            if self._subprotocols and head.mask & _PROTOCOL:
+                drop |= _PROTOCOL
+                extra += self._clean_protocols(head.get(H_PROTOCOL) or b"")
+        if not self.injects:
+            head.drop_names = frozenset()
+            return head.build_request(target, drop, extra), None
+        head.drop_names = self._drop_names
+        if self._query:
+            target = strip_query(target, self._query) if b"?" in target else target
+        return self._with_credential(x, target, drop, extra, body)
+
+    def _with_credential(
+        self, x: "Exchange", target: bytes, drop: int, extra: bytes, body: bytes | None
+    ) -> tuple[bytes, bytes | None]:
+        credential = self._source.current()
+        if isinstance(credential, AwsCredentials):
+            return self._signed(x, target, drop, extra, body, credential)
+        if self._query_name is not None:
+            target = with_query_key(target, self._query_name, credential)
+        elif self._injector is not None:
+            extra += self._injector.header_lines(credential)
+        return x.head.build_request(target, drop, extra), credential.expose()
+
+    def _signed(
+        self, x: "Exchange", target: bytes, drop: int, extra: bytes, body: bytes | None, credentials: AwsCredentials
+    ) -> tuple[bytes, bytes | None]:
+        route = self._route
+        region = route.binding.region
+        if body is None:
+            raise CredentialUnavailableError("the request's body is too large to be signed; raise caps.held_body_bytes")
+        if region is None:
+            raise CredentialUnavailableError(f"providers.{route.provider}.region is not set, and a signature needs it")
+        content_type = x.head.get(H_CONTENT_TYPE)
+        lines = sign(
+            x.method,
+            self._host[6:-2],
+            target,
+            [(b"content-type", content_type)] if content_type is not None else [],
+            sha256(body).hexdigest(),
+            credentials=credentials,
+            region=region,
+            service="bedrock",
+            at=self._now(),
+        )
+        return x.head.build_request(target, drop, extra + lines), credentials.secret.expose()
+
+    def _clean_protocols(self, value: bytes) -> bytes:
+        """The subprotocols without the ones that carry a key; our credential goes in its header instead."""
+        kept = [
+            token for token in (part.strip() for part in value.split(b",")) if token and not token.startswith(self._subprotocols)
+        ]
+        return b"sec-websocket-protocol: " + b", ".join(kept) + b"\r\n" if kept else b""
+
+
+def _decide(route: Route, source: Any, *, plain: bool) -> tuple[bool, str | None, str]:
+    """(injects, refusal, no_credential); the table of rules 3, 9 and 10."""
+    binding: Binding = route.binding
+    settings, name = binding.settings, binding.name
+    nothing = f"no credential of {name} is configured, and the placeholder of the sidecar is no key; set providers.{name}.credential"
+    if source is None:
+        if settings is not None and settings.byok == "deny":
+            return False, f"providers.{name} has no credential, and byok: deny refuses the app's own", nothing
+        return False, None, nothing
+    host = join_host_port(route.destination_host, route.destination_port)
+    if not binding.may_receive_credential(route.destination_host, route.destination_port):
+        sentence = f"{host} is not named exactly in providers.{name}.hosts, so the sidecar's credential is not sent there"
+        return False, sentence if settings.byok == "deny" else None, sentence
+    if plain:
+        sentence = f"the credential of {name} is not sent over plain HTTP to {host}; call it over https"
+        return False, sentence, sentence
+    if not route.known:
+        sentence = f"this path is not in the table of {name}'s operations, so the sidecar's credential is not added"
+        refused = settings.unknown_operations == "deny" or settings.byok == "deny"
+        return False, sentence if refused else None, sentence
+    return True, None, nothing
+
+
+def _host_line(route: Route) -> bytes:
+    host, port = route.destination_host, route.destination_port
+    scheme_port = 443 if route.pool.destination.context is not None else 80
+    shown = f"[{host}]" if ":" in host else host
+    return f"host: {shown}\r\n".encode() if port in (scheme_port, 443) else f"host: {shown}:{port}\r\n".encode()

@@ -1,0 +1,205 @@
+"""What a call is about and what it used: the model, whether it streams, and the provider's own count of tokens.
+
+Rules: JSON is not parsed for this, `jsonscan` finds the fields; an OpenAI stream that did not ask for usage is made to,
+and the extra chunk is taken out again; where no count came, the usage is estimated and says so, never 0; an answer is
+read from a bounded copy after it went on, so reading never delays it.
+"""
+
+import zlib
+from typing import TYPE_CHECKING
+
+from outrider_ext import http1
+from outrider_ext.eventstream import EventStreamError, EventStreamReader
+from outrider_ext.jsonscan import DuplicateKeyError, FieldScan, JsonScanError
+from outrider_ext.sse import event_data, event_spans
+
+from outrider.dialects.usage import READERS, Usage, UsageReader, estimate
+from outrider.errors import BadRequestError
+from outrider.stack.call import AnswerHook, Call, EndHook, RequestHook, Route
+
+if TYPE_CHECKING:
+    from outrider_ext.relay import Exchange
+
+H_CONTENT_TYPE = http1.header_id(b"content-type")
+H_CONTENT_ENCODING = http1.header_id(b"content-encoding")
+_CONTENT_ENCODING = http1.mask_of(b"content-encoding")
+_MODEL, _STREAM, _OPTIONS = range(3)
+_ASK = b'"stream_options":{"include_usage":true}'
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+
+
+class Meter:
+    """The filter. inject: set stream_options.include_usage where it is missing."""
+
+    def __init__(self, *, inject: bool) -> None:
+        self._inject = inject
+        self._scan = FieldScan((b"model", b"stream", b"stream_options"))
+        self._options = FieldScan((b"include_usage",))
+
+    # -- the request's body
+
+    def body(self, route: Route) -> RequestHook | None:
+        if route.operation.model_in != "body" and not route.operation.stream:
+            return None
+        scan, inject = self._scan, self._inject and route.operation.stream_usage == "inject"
+        reads_model = route.operation.model_in == "body"
+
+        def hook(x: "Exchange", call: Call) -> None:
+            body = x.body
+            if not body or x.head.mask & _CONTENT_ENCODING:
+                return
+            try:
+                scan.scan(body)
+            except DuplicateKeyError as exc:
+                raise BadRequestError(str(exc)) from exc
+            except JsonScanError:
+                return  # not an object: the provider says so in its own words
+            if reads_model:
+                call.model = scan.text(_MODEL)
+            call.stream = scan.flag(_STREAM)
+            if inject and call.stream:
+                self._ask_for_usage(x, call, body)
+
+        return hook
+
+    def _ask_for_usage(self, x: "Exchange", call: Call, body: bytes) -> None:
+        scan, options = self._scan, self._options
+        start, end = scan.span(_OPTIONS)
+        if start < 0:
+            comma = b"" if scan.empty else b","
+            x.body = body[: scan.inside] + _ASK + comma + body[scan.inside :]
+        elif body[start:end] == b"null":
+            x.body = body[:start] + b'{"include_usage":true}' + body[end:]
+        else:
+            try:
+                options.scan(body, start, end)
+            except JsonScanError:
+                return
+            if options.flag(0):
+                call.asked_for_usage = True
+                return
+            at, until = options.span(0)
+            if at < 0:
+                comma = b"" if options.empty else b","
+                x.body = body[: options.inside] + b'"include_usage":true' + comma + body[options.inside :]
+            else:
+                x.body = body[:at] + b"true" + body[until:]
+        call.strip_usage = True
+
+    # -- the answer's head
+
+    def answer(self, route: Route) -> AnswerHook | None:
+        reader = READERS.get(route.operation.usage)
+
+        def hook(x: "Exchange", call: Call) -> None:
+            head = x.answer_head
+            kind = head.get(H_CONTENT_TYPE)
+            encoding = head.get(H_CONTENT_ENCODING)
+            is_events = kind is not None and kind[:17].lower() == b"text/event-stream"
+            if encoding is not None and encoding.lower() == b"identity":
+                encoding = None
+            x.sse = is_events and encoding is None
+            if reader is None or x.status != 200:
+                return
+            call.reader = reader
+            if x.sse:
+                x.tap_needle = reader.needle
+                if call.strip_usage:
+                    x.rewrite = _without_extra_chunk
+                return
+            if encoding is not None:
+                if encoding.lower() not in (b"gzip", b"x-gzip"):
+                    return
+                x.decoder = zlib.decompressobj(_GZIP_WINDOW)
+            x.tap_body = True
+
+        return hook
+
+    # -- the end
+
+    def end(self, route: Route) -> EndHook | None:
+        if not route.operation.usage:
+            return None
+        framing = route.operation.stream
+
+        def hook(x: "Exchange", call: Call) -> None:
+            if x.status == 200 and x.answer_started and call.reader is not None:
+                call.usage = _read(x, call.reader, framing)
+                if call.usage is None and x.answer_bytes:
+                    call.usage = estimate(x.request_bytes, x.answer_bytes if not x.sse else _text_bytes(x))
+
+        return hook
+
+
+def _read(x: "Exchange", reader: UsageReader, framing: str) -> Usage | None:
+    if reader.header_names:
+        values = {name: value for name in reader.header_names if (value := x.answer_head.get_name(name)) is not None}
+        read = reader.read_headers(values)
+        if read is not None:
+            return read
+    if x.sse:
+        return _from_events(x.first_hit, x.last_hit, reader)
+    data, truncated = x.take_tapped()
+    if not data:
+        return None
+    kind = (x.answer_head.get(H_CONTENT_TYPE) or b"").lower()
+    if kind.startswith(b"text/event-stream"):  # encoded, so it went on unread
+        return _from_events(data, data, reader)
+    if kind.startswith(b"application/vnd.amazon.eventstream"):
+        return _from_frames(data, reader, truncated=truncated)
+    if framing == "ndjson" or kind.startswith(b"application/x-ndjson"):
+        lines = [line for line in data.split(b"\n") if reader.has_usage(line)]
+        return reader.read_events(lines[0], lines[-1]) if lines else reader.read_body(data)
+    return reader.read_body(data)
+
+
+def _from_events(first: bytes | None, last: bytes | None, reader: UsageReader) -> Usage | None:
+    if first is None or last is None:
+        return None
+    runs = (first,) if first is last else (first, last)
+    found = [
+        data for run in runs for start, end in event_spans(_closed(run)) if reader.has_usage(data := event_data(run[start:end]))
+    ]
+    return reader.read_events(found[0], found[-1]) if found else None
+
+
+def _closed(run: bytes) -> bytes:
+    """An unfinished last event, closed, so that what it says counts."""
+    return run if run.endswith((b"\n\n", b"\r\r", b"\n\r\n")) else run + b"\n\n"
+
+
+def _from_frames(data: bytes, reader: UsageReader, *, truncated: bool) -> Usage | None:
+    if truncated:
+        return reader.read_body(data)
+    try:
+        payloads = [message.payload for message in EventStreamReader().receive_data(data)]
+    except EventStreamError:
+        return None
+    found = [payload for payload in payloads if reader.has_usage(payload)]
+    return reader.read_events(found[0], found[-1]) if found else None
+
+
+def _text_bytes(x: "Exchange") -> int:
+    """Bytes of text in a stream, roughly: every event wraps a few letters in about 180 bytes of JSON."""
+    return max(1, x.answer_bytes - 180 * x.events)
+
+
+def _without_extra_chunk(x: "Exchange", run: bytes) -> bytes:
+    """The run without the usage chunk that the app did not ask for: the one whose choices are empty."""
+    kept = bytearray()
+    for start, end in event_spans(run):
+        data = event_data(run[start:end])
+        if b'"usage"' in data and _has_no_choices(data):
+            continue
+        kept += run[start:end]
+    return bytes(kept)
+
+
+def _has_no_choices(data: bytes) -> bool:
+    scan = FieldScan((b"choices", b"usage"))
+    try:
+        scan.scan(data)
+    except JsonScanError:
+        return False
+    choices, usage = scan.raw(0), scan.raw(1)
+    return choices is not None and choices.strip(b"[] \t\r\n") == b"" and usage not in (None, b"null")

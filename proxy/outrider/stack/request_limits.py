@@ -1,0 +1,76 @@
+"""`limits:` with `requests: N/period`: the cheapest refusal, decided before the body is read.
+
+Rules: all limits that apply must admit, or none is charged; counters live in a table of their own and survive a reload
+of the configuration where the limit's rate did not change.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from outrider_ext.gcra import Bucket
+
+from outrider.errors import RateLimitedError
+from outrider.stack.call import Call, RequestHook, Route
+
+if TYPE_CHECKING:
+    from outrider_ext.relay import Exchange
+
+    from outrider.telemetry.metrics import Metrics
+
+
+class Buckets:
+    """(limit's name, rate, key) -> Bucket. The keys are bounded by the providers of the configuration."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[tuple[Any, ...], Bucket] = {}
+
+    def of(self, limit: Any, key: str) -> Bucket:
+        rate = limit.requests
+        identity = (limit.name, rate.count, rate.period_s, limit.burst, key)
+        bucket = self._buckets.get(identity)
+        if bucket is None:
+            bucket = self._buckets[identity] = Bucket(rate.count, rate.period_s * 1_000_000_000, limit.burst)
+        return bucket
+
+    def keep_only(self, limits: Sequence[Any]) -> None:
+        """After a reload: forget the counters of limits that are gone."""
+        current = {(limit.name, limit.requests.count, limit.requests.period_s, limit.burst) for limit in limits}
+        self._buckets = {key: bucket for key, bucket in self._buckets.items() if key[:4] in current}
+
+
+class RequestLimits:
+    """The filter. clock_ns is monotonic."""
+
+    def __init__(self, limits: Sequence[Any], buckets: Buckets, metrics: "Metrics", clock_ns: Callable[[], int]) -> None:
+        self._limits = limits
+        self._buckets = buckets
+        self._metrics = metrics
+        self._clock_ns = clock_ns
+
+    def request(self, route: Route) -> RequestHook | None:
+        applying = [limit for limit in self._limits if limit.providers is None or route.provider in limit.providers]
+        if not applying:
+            return None
+        rows = [
+            (limit.name, self._buckets.of(limit, route.provider if "provider" in limit.key else "")) for limit in applying
+        ]
+        clock_ns, decisions, name = self._clock_ns, self._metrics.limits, route.provider
+        allowed = [(limit.name, "allow") for limit in applying]
+
+        def hook(x: "Exchange", call: Call) -> None:
+            now = clock_ns()
+            for index, (limit, bucket) in enumerate(rows):
+                wait_ns = bucket.take(now, 1)
+                if wait_ns:
+                    for _, charged in rows[:index]:
+                        charged.give_back(now, 1)
+                    decisions.add((limit, "reject"))
+                    call.decision = limit
+                    retry_ms = max(1, -(-wait_ns // 1_000_000))
+                    raise RateLimitedError(
+                        f"limit {limit} of this app's sidecar is reached for {name}; try again in {retry_ms / 1000:.3g} s", retry_ms
+                    )
+            for labels in allowed:
+                decisions.add(labels)
+
+        return hook

@@ -1,0 +1,142 @@
+"""One JSON line per exchange and per event worth a person's eye, written off the loop.
+
+Rules: lines are gathered and handed to a writer thread, so that a slow terminal or a full pipe never blocks the loop;
+what waits has a cap, beyond it lines are dropped and counted, and the count is said; no bodies and no secrets are ever
+given to this module; control characters leave escaped (JSON).
+Does not know: exchanges.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+import orjson
+
+from outrider.errors import StartError
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+FLUSH_S = 0.1
+MAX_WAITING_BYTES = 8 << 20
+_FLUSH_BYTES = 64 << 10
+
+
+class _Loop(Protocol):
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Any: ...
+
+
+class JsonLog:
+    """exchange(record) and event(level, name, **fields); both are cheap and never raise.
+
+    target: "stderr", "stdout", "off" or a path. Raises: StartError when the file cannot be opened.
+    """
+
+    def __init__(self, target: str | Path, level: str = "info", *, loop: _Loop | None = None) -> None:
+        self.level = LEVELS[level]
+        self._loop = loop
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        self._scheduled = False
+        self._waiting = 0
+        self._lock = threading.Lock()
+        self.dropped = 0
+        self._fd, self._owns_fd = _open(target)
+        self.enabled = self._fd is not None
+        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        if self.enabled:
+            self._thread = threading.Thread(target=self._write_all, name="outrider-log", daemon=True)
+            self._thread.start()
+
+    def set_level(self, level: str) -> None:
+        self.level = LEVELS[level]
+
+    def bind(self, loop: _Loop) -> None:
+        self._loop = loop
+
+    def exchange(self, record: dict[str, Any]) -> None:
+        """One line about one exchange; `record` is JSON-able."""
+        if self.enabled and self.level <= 20:
+            self._add(record)
+
+    def event(self, level: str, event: str, **fields: object) -> None:
+        """One line about something else, with a sentence in `message` where a person should act."""
+        if self.enabled and self.level <= LEVELS[level]:
+            self._add({"time": datetime.now(UTC), "level": level, "event": event, **fields})
+
+    def _add(self, record: dict[str, Any]) -> None:
+        line = orjson.dumps(record, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+        self._lines.append(line)
+        self._bytes += len(line)
+        if self._bytes > _FLUSH_BYTES or self._loop is None:
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_later(FLUSH_S, self._flush_timer)
+
+    def _flush_timer(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand what was gathered to the writer."""
+        if not self._lines:
+            return
+        lines, self._lines = self._lines, []
+        size, self._bytes = self._bytes, 0
+        with self._lock:
+            if self._waiting + size > MAX_WAITING_BYTES:
+                self.dropped += len(lines)
+                return
+            self._waiting += size
+        self._queue.put(b"".join(lines))
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Write what waits, for at most timeout_s."""
+        self.flush()
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(timeout_s)
+            self._thread = None
+        if self._owns_fd and self._fd is not None:
+            os.close(self._fd)
+        self._fd, self.enabled = None, False
+
+    def _write_all(self) -> None:
+        said = 0
+        while (block := self._queue.get()) is not None:
+            if self.dropped > said:
+                lost, said = self.dropped - said, self.dropped
+                block += orjson.dumps({"time": datetime.now(UTC), "level": "warning", "event": "log_dropped", "lines": lost}) + b"\n"
+            self._write(block)
+            with self._lock:
+                self._waiting -= len(block)
+
+    def _write(self, block: bytes) -> None:
+        view = memoryview(block)
+        while view and self._fd is not None:
+            try:
+                view = view[os.write(self._fd, view) :]
+            except BlockingIOError:  # someone made our stderr non-blocking
+                time.sleep(0.01)
+            except OSError:  # a full disk or a closed pipe: the sidecar's work goes on
+                self.dropped += block.count(b"\n")
+                return
+
+
+def _open(target: str | Path) -> tuple[int | None, bool]:
+    if target == "off":
+        return None, False
+    if target == "stderr":
+        return sys.__stderr__.fileno() if sys.__stderr__ is not None else 2, False
+    if target == "stdout":
+        return sys.__stdout__.fileno() if sys.__stdout__ is not None else 1, False
+    try:
+        return os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640), True
+    except OSError as exc:
+        raise StartError(f"the log file {target} cannot be opened: {os.strerror(exc.errno or 0).lower()}; set telemetry.log") from exc

@@ -1,0 +1,167 @@
+"""Counters and histograms that cost a dictionary look-up on the hot path, and their Prometheus form.
+
+Rules: a label's values are bounded (`model` by `models_max`, all others by tables of ours); nothing is formatted before a
+scrape; names are the contract of the documentation's metrics page, the OpenTelemetry GenAI names beside ours.
+Does not know: HTTP, exchanges.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+_LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_OVERHEAD_S = (1e-5, 2e-5, 3e-5, 5e-5, 7.5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.25)
+# Bounds of the OpenTelemetry GenAI conventions.
+_GEN_AI_DURATION_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_GEN_AI_TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+
+MAX_MODEL_CHARS = 120
+OTHER = "other"
+
+type Labels = tuple[str, ...]
+
+
+class Counter:
+    """add(labels, n): labels in the order of `label_names`."""
+
+    __slots__ = ("help", "label_names", "name", "values")
+
+    def __init__(self, name: str, help_text: str, label_names: Sequence[str]) -> None:
+        self.name = name
+        self.help = help_text
+        self.label_names = tuple(label_names)
+        self.values: dict[Labels, int] = {}
+
+    def add(self, labels: Labels, n: int = 1) -> None:
+        values = self.values
+        if labels in values:
+            values[labels] += n
+        else:
+            values[labels] = n
+
+    def value(self, *labels: str) -> int:
+        return self.values.get(labels, 0)
+
+
+class Cells:
+    """One histogram's cells for one set of labels."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class Histogram:
+    __slots__ = ("bounds", "cells", "help", "label_names", "name")
+
+    def __init__(self, name: str, help_text: str, label_names: Sequence[str], bounds: Sequence[float]) -> None:
+        self.name = name
+        self.help = help_text
+        self.label_names = tuple(label_names)
+        self.bounds = tuple(bounds)
+        self.cells: dict[Labels, Cells] = {}
+
+    def of(self, labels: Labels) -> Cells:
+        cells = self.cells.get(labels)
+        if cells is None:
+            cells = self.cells[labels] = Cells(self.bounds)
+        return cells
+
+
+class Metrics:
+    """All metrics of one sidecar. `gauges` are read at the scrape."""
+
+    def __init__(self, models_max: int = 200) -> None:
+        self._models_max = models_max
+        self._models: dict[str, str] = {}
+        self.requests = Counter(
+            "outrider_requests",
+            "Exchanges, by what was decided and answered.",
+            ("provider", "operation", "model", "status", "decision"),
+        )
+        self.tokens = Counter("outrider_tokens", "Tokens, by type.", ("provider", "model", "type"))
+        self.limits = Counter("outrider_limit_decisions", "Decisions of limits.", ("limit", "decision"))
+        self.events = Counter("outrider_events", "What happened beside exchanges.", ("event", "provider"))
+        self.overhead = Histogram(
+            "outrider_overhead_seconds", "Time spent inside, waiting for no peer.", ("provider",), _OVERHEAD_S
+        )
+        self.upstream = Histogram(
+            "outrider_upstream_seconds", "From the request sent to the answer's end.", ("provider", "operation"), _LATENCY_S
+        )
+        self.first_event = Histogram(
+            "outrider_time_to_first_event_seconds",
+            "From the request sent to the first event of a stream.",
+            ("provider", "operation"),
+            _LATENCY_S,
+        )
+        labels = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+        self.gen_ai_duration = Histogram(
+            "gen_ai_client_operation_duration_seconds", "GenAI operation duration.", labels, _GEN_AI_DURATION_S
+        )
+        self.gen_ai_tokens = Histogram(
+            "gen_ai_client_token_usage",
+            "Number of input and output tokens used.",
+            (*labels, "gen_ai_token_type"),
+            _GEN_AI_TOKENS,
+        )
+        self.gauges: list[Callable[[], Iterator[tuple[str, str, Sequence[str], dict[Labels, float]]]]] = []
+
+    def model(self, name: str | None) -> str:
+        """The label for a model's name: itself while there is room, then `other`; "" is unknown."""
+        if not name:
+            return ""
+        known = self._models.get(name)
+        if known is not None:
+            return known
+        if len(self._models) >= self._models_max or len(name) > MAX_MODEL_CHARS or not name.isprintable():
+            return OTHER
+        self._models[name] = name
+        return name
+
+    def count(self, event: str, provider: str = "") -> None:
+        self.events.add((event, provider))
+
+    def collect(self) -> Iterator[Any]:
+        """prometheus_client's Collector interface."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+        for counter in (self.requests, self.tokens, self.limits, self.events):
+            family = CounterMetricFamily(counter.name, counter.help, labels=counter.label_names)
+            for labels, value in list(counter.values.items()):
+                family.add_metric(labels, value)
+            yield family
+        for histogram in (self.overhead, self.upstream, self.first_event, self.gen_ai_duration, self.gen_ai_tokens):
+            shown = HistogramMetricFamily(histogram.name, histogram.help, labels=histogram.label_names)
+            for labels, cells in list(histogram.cells.items()):
+                shown.add_metric(labels, buckets=_cumulative(cells), sum_value=cells.total)
+            yield shown
+        for read in self.gauges:
+            for name, text, names, values in read():
+                gauge = GaugeMetricFamily(name, text, labels=list(names))
+                for labels, value in values.items():
+                    gauge.add_metric(labels, value)
+                yield gauge
+
+    def exposition(self) -> bytes:
+        """The text that /metrics serves."""
+        from prometheus_client import CollectorRegistry, generate_latest
+
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry)
+
+
+def _cumulative(cells: Cells) -> list[tuple[str, float]]:
+    rows: list[tuple[str, float]] = []
+    running = 0
+    for bound, count in zip((*cells.bounds, float("inf")), cells.counts, strict=True):
+        running += count
+        rows.append(("+Inf" if bound == float("inf") else repr(float(bound)), running))
+    return rows

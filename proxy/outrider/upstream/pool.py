@@ -1,0 +1,200 @@
+"""Connections to one destination: kept while idle, opened when needed, capped, and waited for when the cap is reached.
+
+Rules: the newest idle connection is used first, so that the others grow old and go; a waiting exchange has a place in a
+bounded queue and gives it up when its client leaves; nothing here outlives `close()`.
+Does not know: HTTP, providers' names, credentials.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from outrider_ext.relay import Hub, Upstream
+
+from outrider.errors import OverloadedError, SidecarError, UpstreamConnectError, UpstreamTimeoutError
+from outrider.upstream.dial import Dialer
+
+MAX_WAITING = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a pool's connections lead.
+
+    host, port: who the provider is (its certificate's name). dial_host, dial_port: where it is reached. named: config
+    names that address, so it may be private and is dialled directly. context: None is plain HTTP.
+    """
+
+    host: str
+    port: int
+    dial_host: str
+    dial_port: int
+    named: bool
+    private_ok: bool
+    context: ssl.SSLContext | None
+
+
+class Pool:
+    """take() -> an idle connection or None; open(done, fail) -> something with cancel().
+
+    done(connection) or fail(error: SidecarError) is called once, never both, never after cancel().
+    """
+
+    def __init__(
+        self, hub: Hub, dialer: Dialer, destination: Destination, *, max_idle: int, max_connections: int, tls_s: float
+    ) -> None:
+        self.destination = destination
+        self._hub = hub
+        self._dialer = dialer
+        self._max_idle = max_idle
+        self._max_connections = max_connections
+        self._tls_s = tls_s
+        self._idle: list[Upstream] = []
+        self._waiting: deque[_Ticket] = deque()
+        self.opened = 0  # connections made, ever
+        self.count = 0  # open or being opened
+        self._closed = False
+
+    @property
+    def idle_count(self) -> int:
+        return len(self._idle)
+
+    def take(self) -> Upstream | None:
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if not connection.closed:
+                return connection
+        return None
+
+    def open(
+        self, done: Callable[[Upstream], None], fail: Callable[[SidecarError], None], spawn: Callable[..., "asyncio.Task[None]"]
+    ) -> "_Ticket":
+        ticket = _Ticket(self, done, fail)
+        if self.count < self._max_connections:
+            self._start(ticket, spawn)
+        elif len(self._waiting) >= MAX_WAITING:
+            fail(OverloadedError(f"too many requests wait for a connection to {self.destination.host}"))
+        else:
+            ticket.spawn = spawn
+            self._waiting.append(ticket)
+        return ticket
+
+    def _start(self, ticket: "_Ticket", spawn: Callable[..., "asyncio.Task[None]"]) -> None:
+        self.count += 1
+        ticket.task = spawn(self._connect(ticket), name=f"connect {self.destination.host}")
+
+    async def _connect(self, ticket: "_Ticket") -> None:
+        connection: Upstream | None = None
+        try:
+            connection = await self._make()
+        except SidecarError as error:
+            self._free_place()
+            ticket.settle(None, error)
+            return
+        except BaseException:
+            if connection is None:
+                self._free_place()
+            raise
+        if not ticket.settle(connection, None):
+            self.release(connection)
+
+    async def _make(self) -> Upstream:
+        to = self.destination
+        loop = asyncio.get_running_loop()
+        sock = await self._dialer.connect(to.dial_host, to.dial_port, private_ok=to.private_ok or to.named, direct=to.named)
+        try:
+            if to.context is None:
+                _, protocol = await loop.create_connection(lambda: Upstream(self._hub, self), sock=sock)
+            else:
+                _, protocol = await loop.create_connection(
+                    lambda: Upstream(self._hub, self), sock=sock, ssl=to.context, server_hostname=to.host,
+                    ssl_handshake_timeout=self._tls_s, ssl_shutdown_timeout=2.0,
+                )  # fmt: skip
+        except ssl.SSLCertVerificationError as exc:
+            sock.close()
+            raise UpstreamConnectError(
+                f"the certificate of {to.host} was not accepted: {exc.verify_message}; "
+                "set upstream_ca if the provider's CA is a private one"
+            ) from exc
+        except (TimeoutError, ConnectionAbortedError) as exc:
+            sock.close()
+            raise UpstreamTimeoutError(f"the TLS handshake with {to.host} took longer than {self._tls_s:g} s") from exc
+        except OSError as exc:
+            sock.close()
+            raise UpstreamConnectError(f"the TLS handshake with {to.host} failed: {_tls_reason(exc)}") from exc
+        except BaseException:
+            sock.close()
+            raise
+        self.opened += 1
+        return protocol
+
+    def release(self, connection: Upstream) -> None:
+        """A connection is free: for who waits first, else kept."""
+        while self._waiting and not connection.closed:
+            if self._waiting.popleft().settle(connection, None):
+                return
+        if self._closed or len(self._idle) >= self._max_idle:
+            connection.close()
+        elif not connection.closed:
+            self._idle.append(connection)
+
+    def discard(self, connection: Upstream) -> None:
+        """A connection is gone; its place goes to who waits."""
+        try:
+            self._idle.remove(connection)
+        except ValueError:
+            pass
+        self._free_place()
+
+    def _free_place(self) -> None:
+        self.count -= 1
+        while self._waiting and self.count < self._max_connections:
+            ticket = self._waiting.popleft()
+            if ticket.is_open and ticket.spawn is not None:
+                self._start(ticket, ticket.spawn)
+
+    def close(self) -> None:
+        """Close what is idle; what is in use closes when it is given back."""
+        self._closed = True
+        for connection in list(self._idle):
+            connection.close()
+        while self._waiting:
+            self._waiting.popleft().settle(None, OverloadedError("the sidecar is stopping"))
+
+
+class _Ticket:
+    """One exchange's wait for a connection."""
+
+    __slots__ = ("_done", "_fail", "is_open", "pool", "spawn", "task")
+
+    def __init__(self, pool: Pool, done: Callable[[Upstream], None], fail: Callable[[SidecarError], None]) -> None:
+        self.pool = pool
+        self._done = done
+        self._fail = fail
+        self.is_open = True
+        self.task: asyncio.Task[None] | None = None
+        self.spawn: Callable[..., asyncio.Task[None]] | None = None
+
+    def cancel(self) -> None:
+        """The client left. A connection that is being made goes to the pool: the handshake is half paid for."""
+        self.is_open = False
+
+    def settle(self, connection: Upstream | None, error: SidecarError | None) -> bool:
+        """Hand over the result; False when nobody waits any more."""
+        if not self.is_open:
+            return False
+        self.is_open = False
+        if connection is not None:
+            self._done(connection)
+        elif error is not None:
+            self._fail(error)
+        return True
+
+
+def _tls_reason(exc: OSError) -> str:
+    if isinstance(exc, ssl.SSLError):
+        return (exc.reason or "TLS error").lower().replace("_", " ")
+    return (exc.strerror or type(exc).__name__).lower()

@@ -1,0 +1,102 @@
+"""What every test gets: uvloop, a leak check, hypothesis profiles, the shared vectors.
+
+Rules: a test that leaves a task, a socket or a file behind fails, and the message names what it left.
+Warnings are errors (pyproject.toml), so a transport or a file closed only by the garbage collector fails too.
+"""
+
+import asyncio
+import gc
+import inspect
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+import hypothesis
+import pytest
+import uvloop
+
+ROOT = Path(__file__).resolve().parents[1]
+
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("dev", deadline=None)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=5000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# libuv opens some descriptors once per process and keeps them; no test may be blamed for those.
+uvloop.new_event_loop().close()
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+def open_files() -> Counter[str]:
+    """What each descriptor of this process points at; `socket:[inode]` for sockets."""
+    # pytest's capture moves the standard three about; the resource tracker's is one per process, kept on purpose.
+    ignored = {"0", "1", "2", str(getattr(resource_tracker._resource_tracker, "_fd", None))}
+    names: Counter[str] = Counter()
+    for fd in os.listdir("/proc/self/fd"):
+        if fd in ignored:
+            continue
+        try:
+            names[os.readlink(f"/proc/self/fd/{fd}")] += 1
+        except FileNotFoundError:  # the descriptor that listed them
+            continue
+    return names
+
+
+def describe_files(names: Counter[str]) -> str:
+    """Names for people: a socket's inode is looked up in the kernel's tables."""
+    sockets = {}
+    for table in ("tcp", "tcp6", "udp", "udp6", "unix"):
+        for line in Path(f"/proc/self/net/{table}").read_text(encoding="ascii", errors="replace").splitlines()[1:]:
+            words = line.split()
+            inode, detail = (words[6], " ".join(words[7:])) if table == "unix" else (words[9], f"{words[1]}>{words[2]}")
+            sockets[f"socket:[{inode}]"] = f"{table} {detail}"
+    return ", ".join(f"{name} ({sockets[name]})" if name in sockets else name for name in names.elements())
+
+
+@pytest.fixture
+async def no_leaked_tasks() -> AsyncIterator[None]:
+    """Set up before and torn down after every other fixture of the test that needs the loop."""
+    yield
+    own = asyncio.current_task()
+    for _ in range(5):  # what was cancelled or closed in tear-down may take a few turns of the loop to end
+        await asyncio.sleep(0)
+    left = [task for task in asyncio.all_tasks() if task is not own and not task.done()]
+    assert not left, "tasks left running: " + ", ".join(f"{task.get_name()} {task.get_coro()!r}" for task in left)
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = open_files()
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("no_leaked_tasks")
+    yield
+    request.node.files_before = before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """After every fixture of the test, the event loop included, the descriptors are those of before."""
+    result = yield
+    before = getattr(item, "files_before", None)
+    if before is None or not open_files() - before:
+        return result
+    gc.collect()  # a reference cycle is not a leak
+    left = open_files() - before
+    assert not left, f"files left open: {describe_files(left)}"
+    return result
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """The folder of test vectors; the test is skipped when it is not there."""
+    folder = Path(os.environ.get("OUTRIDER_VECTORS") or ROOT.parent / "shared" / "vectors")
+    if not folder.is_dir():
+        pytest.skip(f"No test vectors at {folder}; set OUTRIDER_VECTORS to their folder.")
+    return folder
