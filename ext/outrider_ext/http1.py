@@ -17,6 +17,8 @@ Does not know: sockets, which message answers which (so not that an answer to HE
 bytes, whether more may follow `Connection: close`, which fields are hop-by-hop (the caller says what to drop).
 """
 
+from array import array
+
 import cython  # type: ignore[import-untyped,unused-ignore]
 
 from outrider_ext.http1_body import Body
@@ -145,8 +147,6 @@ class Head:
     def __init__(self, max_fields: int = 128) -> None:
         if not 1 <= max_fields <= 65535:
             raise ValueError("max_fields must lie between 1 and 65535")
-        from array import array
-
         self._max_fields = max_fields
         self._rows = array("i", bytes(4 * _STRIDE * (max_fields + 1)))
         self._runs = array("i", bytes(8 * (max_fields + 2)))

@@ -238,7 +238,7 @@ async def test_a_hello_that_cannot_be_served_gets_its_alert(world: World, hello:
     [
         hellos.records(hellos.message()),
         hellos.records(hellos.padded_message(1 << 16)),
-        hellos.records(hellos.padded_message(5000), 1),
+        hellos.records(hellos.padded_message(10_000), 1),
         hellos.hello(b"API.openai.com.", hellos.ECH, hellos.GREASE, hellos.POST_QUANTUM),
     ],
     ids=["no-sni", "64-kib", "records-of-one-byte", "ech-and-grease"],

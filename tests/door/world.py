@@ -178,8 +178,13 @@ class World:
             await asyncio.sleep(0)
 
     async def drip(self, client: socket.socket, data: bytes) -> None:
+        """Byte by byte, each looked at before the next is sent (the kernel may hold one back for want of an ACK)."""
         for i in range(len(data)):
+            wakeups = self.loop.wakeups
             client.send(data[i : i + 1])
+            async with asyncio.timeout(10):
+                while self.loop.wakeups == wakeups:
+                    await asyncio.sleep(0)
             await self.settle(6)
 
     async def close(self) -> None:

@@ -77,8 +77,8 @@ class Arrival:
         limits = self.limits
         self.peek.set_deadline(limits.client_hello_s)
         reader = ClientHelloReader(limits.client_hello_bytes)
-        # twice the cap: records of one byte carry six on the wire, but no honest client halves its payload
-        cap, size, seen = 2 * limits.client_hello_bytes, _FIRST_HELLO_LOOK_BYTES, 0
+        # a quarter more for record headers; much more would not fit the 128 KiB that a kernel holds for us unread
+        cap, size, seen = limits.client_hello_bytes * 5 // 4, _FIRST_HELLO_LOOK_BYTES, 0
         try:
             while True:
                 data = self.peek.look(size)

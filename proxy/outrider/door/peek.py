@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from outrider.door.contract import CallLater, Timer
 
-_MAX_IDLE_WAKEUPS = 8  # wake-ups that neither bring bytes nor say why; a full receive buffer causes such
+_MAX_IDLE_WAKEUPS = 8  # wake-ups that neither bring bytes nor say why: seen when the receive buffer is full
 
 
 class PeekEndedError(Exception):
