@@ -29,5 +29,6 @@ setup(
         build_dir=".make/strict" if STRICT else None,
         # One place for directives; a module may only tighten them.
         compiler_directives={"language_level": "3", "auto_pickle": False},
-    )
+    ),
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
 )

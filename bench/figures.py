@@ -17,8 +17,8 @@ BUSY = 0.9  # of one core: below it the proxy was waiting for client and upstrea
 FIGURES = {
     "cpu_us": ("CPU µs/{unit}", 1),
     "per_s": ("{unit}s/s", 0),
-    "p50_us": ("added p50 µs", 0),
-    "p99_us": ("added p99 µs", 0),
+    "p50_us": ("added {timed}p50 µs", 0),
+    "p99_us": ("added {timed}p99 µs", 0),
     "rss_idle_mb": ("RSS idle MB", 0),
     "rss_after_mb": ("after", 0),
     "start_s": ("start s", 2),
@@ -103,7 +103,7 @@ def judge(scenario: Scenario, rows: dict[str, Row], peer: str = "outrider") -> l
     verdicts = []
     for target in scenario.targets:
         heading, digits = FIGURES[target.figure]
-        name = heading.format(unit=scenario.unit)
+        name = heading.format(unit=scenario.unit, timed=scenario.timed)
         value = rows[peer].median(target.figure)
         if target.of_nginx:
             value, limit, digits = ratio_to_nginx(rows, rows[peer], target.figure), f"{target.at_most:g} × nginx", 2

@@ -57,11 +57,20 @@ def _percentiles(result: dict[str, dict[str, float]], name: str) -> Percentiles 
 
 
 def run(
-    target: Target, proxy: Daemon | None, *, mode: str, connections: int, seconds: float, auth: str, core: int
+    target: Target,
+    proxy: Daemon | None,
+    *,
+    mode: str,
+    connections: int,
+    seconds: float,
+    auth: str,
+    core: int,
+    pace_us: int = 0,
 ) -> Sample:
     """Raises: BenchError when the client itself breaks; a wrong answer is a Sample with an error."""
     words = [str(program("load")), "--port", str(target.port), "--path", target.path, "--host", target.host]
     words += ["--auth", auth, "--mode", mode, "--connections", str(connections), "--seconds", str(seconds)]
+    words += ["--pace-us", str(pace_us)] if pace_us else []
     words += ["--ca", str(target.ca)] if target.ca else []
     words += ["--connect", target.connect] if target.connect else []
     if shutil.which("taskset"):

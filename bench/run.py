@@ -41,7 +41,7 @@ def measure(scenario: Scenario, row: Row, started: Started, settings: Settings, 
         loaded = run(connections=scenario.connections, seconds=settings.loaded_s)
         add_loaded(row, scenario, loaded, has_process=started.daemon is not None)
         if not row.error:
-            add_single(row, run(connections=1, seconds=settings.single_s))
+            add_single(row, run(connections=1, seconds=settings.single_s, pace_us=scenario.single_pace_us))
     except BenchError as exc:
         row.error = str(exc)
 

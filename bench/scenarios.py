@@ -22,6 +22,8 @@ class Scenario:
     connections: int  # of the run that CPU and throughput come from
     unit: str  # what CPU is divided by
     targets: tuple[Target, ...]
+    single_pace_us: int = 0  # between events of the run with one connection
+    timed: str = ""  # what the latencies are of, where not of the whole answer
 
 
 # Of every process, whatever it carries.
@@ -62,6 +64,9 @@ SCENARIOS = (
         mode="stream",
         connections=16,
         unit="event",
+        # Unpaced, the upstream would keep its core from the client until the last event: a time to nothing.
+        single_pace_us=50,
+        timed="first event ",
         targets=(Target("cpu_us", 1.0, of_nginx=True), *COMMON),
     ),
 )

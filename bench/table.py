@@ -40,7 +40,7 @@ def _lines(cells: Sequence[Sequence[str]]) -> list[str]:
 
 def render(scenario: Scenario, rows: dict[str, Row], colours: bool = False) -> str:
     """The table of one scenario. Rows with an error or an absent proxy keep their place and say why."""
-    headings = [heading.format(unit=scenario.unit) for heading, _ in FIGURES.values()]
+    headings = [heading.format(unit=scenario.unit, timed=scenario.timed) for heading, _ in FIGURES.values()]
     cells = [["", headings[0], "× nginx", *headings[1:]]]
     good = [row for row in rows.values() if not row.error]
     for row in good:

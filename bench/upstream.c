@@ -3,7 +3,7 @@
  *   upstream --http PORT [--tls PORT --cert FILE --key FILE] --auth VALUE
  *
  * POST .../chat/completions gets 1.4 kB of JSON, or 200 server-sent events (one chunk and one write each) where the
- * body says "stream":true. The header x-bench-pace-us: N waits N microseconds before each event; without it the
+ * body says "stream":true. The header x-bench-pace-us: N waits N microseconds between events; without it the
  * streams take turns, an event each, as they would from a provider: one stream's events do not come in one lump.
  * It refuses what a provider refuses: another path 404, another authorization 401, no content-length 411.
  * It does not know: pipelining beyond its buffer, chunked requests, HTTP/1.0, more than one core.
@@ -231,7 +231,7 @@ static struct text choose_answer(struct conn *c, const char *head, const char *b
     c->streaming = true;
     c->next_frame = 0;
     c->pace_us = pace ? (uint32_t)strtoul(pace, NULL, 10) : 0;
-    c->due_us = now_us() + c->pace_us;
+    c->due_us = now_us(); /* the first event does not wait */
     return stream_head;
 }
 
@@ -374,14 +374,17 @@ static void run_turns(void)
     }
 }
 
-static int wait_ms(void)
+/* Until something is ready or due; milliseconds would be too coarse for the pace. */
+static int wait_ready(struct epoll_event *ready, int cap)
 {
-    if (queue_len > 0)
-        return 0;
-    if (heap_len == 0)
-        return -1;
+    struct timespec left = {0, 0};
+    if (queue_len == 0 && heap_len == 0)
+        return epoll_wait(epoll_fd, ready, cap, -1);
     uint64_t now = now_us();
-    return heap[0]->due_us <= now ? 0 : (int)((heap[0]->due_us - now + 999) / 1000);
+    if (queue_len == 0 && heap[0]->due_us > now)
+        left = (struct timespec){(time_t)((heap[0]->due_us - now) / 1000000u),
+                                 (long)((heap[0]->due_us - now) % 1000000u * 1000u)};
+    return epoll_pwait2(epoll_fd, ready, cap, &left, NULL);
 }
 
 /* ---- start ---- */
@@ -468,7 +471,7 @@ int main(int argc, char **argv)
         listen_on(tls, true);
     static struct epoll_event ready[256];
     for (;;) {
-        int n = epoll_wait(epoll_fd, ready, 256, wait_ms());
+        int n = wait_ready(ready, 256);
         for (int i = 0; i < n; i++) {
             void *at = ready[i].data.ptr;
             if (at == &listeners[0] || at == &listeners[1])

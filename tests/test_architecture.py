@@ -11,7 +11,7 @@ PRODUCT = ROOT / "proxy" / "outrider"
 
 # Lowest first. What stands on one line is one tier: free to import each other, never a line below this one.
 TIERS = (
-    {"outrider", "outrider.errors"},
+    {"outrider", "outrider.authority", "outrider.errors", "outrider.untrusting"},
     {"outrider.config", "outrider.telemetry", "outrider.secrets", "outrider.store"},
     {"outrider.providers", "outrider.dialects", "outrider.govern"},
     {"outrider.stack"},
@@ -19,7 +19,7 @@ TIERS = (
     {"outrider.lanes"},
     {"outrider.door"},
     {"outrider.admin"},
-    {"outrider.runtime"},
+    {"outrider.runtime", "outrider.snapshot", "outrider.runtimes"},
     {"outrider.cli", "outrider.__main__"},
 )
 HEIGHT = {name: height for height, tier in enumerate(TIERS) for name in tier}

@@ -62,7 +62,7 @@ cdef class SseReader:
     cdef bint _first_run
     cdef bint _failed
 
-    @cython.locals(cut=Py_ssize_t, end=Py_ssize_t, run=bytes)
+    @cython.locals(cut=Py_ssize_t, run=bytes, splitter=SseSplitter)
     cpdef list receive_data(self, bytes chunk)
 
     cdef str _too_long(self)

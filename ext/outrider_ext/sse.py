@@ -49,8 +49,8 @@ class SseSplitter:
     events           events that the last feed completed (overlong ones included)
     total_events     the same over all feeds
     open_bytes       bytes since the last boundary, over all feeds: what the caller holds, unless `overlong`
-    overlong         the open event has more than `max_event_bytes`: the caller passes on what it holds, and until this
-                     event ends cut == end, so that nothing is held
+    overlong         the open event, or the comment line between events, has more than `max_event_bytes`: the caller
+                     passes on what it holds, and until the end of it cut == end, so that nothing is held
     overlong_events  events that had more than `max_event_bytes` before the byte that completed them, however cut
     read_from,       data[read_from:read_to] of the last feed are the bytes that belong to whole events not passed on
     read_to          in part before (the first one begins in what the caller holds): what a reader may read. The rest
@@ -203,16 +203,14 @@ class SseReader:
         splitter = self._splitter
         if self._failed:
             raise SseError(self._too_long())
-        end = len(chunk)
-        cut = splitter.feed(chunk, 0, end)
-        self._failed = splitter.overlong or splitter.overlong_events > 0
-        if self._failed:
-            cut = splitter.read_to
-        if cut == 0 and not self._failed:
+        cut = splitter.feed(chunk, 0, len(chunk))
+        # A comment between events may be of any length: nothing of it is kept.
+        self._failed = splitter.overlong_events > 0 or (splitter.overlong and splitter._has_field)
+        if cut == 0 and not splitter.overlong:
             self._held += chunk
             return []
-        run = chunk[:cut]
-        if cut > 0 and self._held:
+        run = chunk[splitter.read_from : splitter.read_to]
+        if run and splitter.read_from == 0 and self._held:
             self._held += run
             run = bytes(self._held)
         self._held.clear()

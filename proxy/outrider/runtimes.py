@@ -338,31 +338,36 @@ def _covers(entry: str, pattern: str) -> bool:
         pass
     name = entry.partition("://")[2] or entry
     name = re.sub(r":\d+$", "", name) if name.count(":") == 1 else name
-    return _overlap("*" + name.lower().lstrip("*."), pattern)
+    return _overlap("*" + name.lower().lstrip("*."), pattern[:1] + pattern[1:].replace("*", "+"))
 
 
 @lru_cache(maxsize=4096)
 def _overlap(left: str, right: str) -> bool:
-    """Is there a text that both globs match? (Only `*` is special.)"""
+    """Is there a text that both globs match? `*` stands for anything, `+` (in `right` only) for a part of one label."""
     if not left or not right:
-        return not (left or right).strip("*")
+        return not (left or right).strip("*+")
     if left[0] == "*":
         return _overlap(left[1:], right) or _overlap(left, right[1:])
-    if right[0] == "*":
-        return _overlap(left, right[1:]) or _overlap(left[1:], right)
+    if right[0] in "*+":
+        return _overlap(left, right[1:]) or ((left[0] != "." or right[0] == "*") and _overlap(left[1:], right))
     return left[0] == right[0] and _overlap(left[1:], right[1:])
 
 
 def _merged(
     authority: CertificateAuthority, existing: Mapping[str, str], first: bytes, kinds: Collection[Takes]
 ) -> bytes:
+    """`first`, and what the user's variables of these kinds name.
+
+    A variable may well name the bundle that an earlier `env` wrote: what was merged then is kept, our own certificate
+    from before its renewal is not.
+    """
     certificates = dict.fromkeys(pem_blocks(first))
-    own = authority.directory.absolute()
     for row in VARIABLES:
         named = existing.get(row.name)
-        if named and row.takes in kinds and not Path(named).absolute().is_relative_to(own):
+        if named and row.takes in kinds:
             certificates.update(dict.fromkeys(read_certificates(Path(named))))
-    return b"".join(certificates)
+    current = authority.certificate_pem
+    return b"".join(block for block in certificates if block == current or not authority.is_former(block))
 
 
 def _base_urls(proxy_url: str, existing: Mapping[str, str], providers: Collection[str] | None) -> dict[str, str]:

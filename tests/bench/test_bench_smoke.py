@@ -17,12 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:  # `bench` stands beside tests/, as `python -m bench` finds it from the project's folder
     sys.path.append(str(ROOT))
 
-from bench import figures, history, load, process, run, table  # noqa: E402
 from bench.__main__ import main, parse  # noqa: E402
 from bench.build import BenchError, program  # noqa: E402
 from bench.peers import CLIENT_KEY, HERE, PROVIDER_KEY, all_peers  # noqa: E402
 from bench.peers.direct import Direct  # noqa: E402
 from bench.scenarios import BY_NAME, SCENARIOS  # noqa: E402
+
+from bench import figures, history, load, process, run, table  # noqa: E402
 
 CORE = process.cores()[1]
 
@@ -104,7 +105,8 @@ class Forwarder(threading.Thread):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 sink.sendall(data.replace(old, new) if old else data)
-            sink.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # after a reset too: the other direction ends with this one
+            sink.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_connect_goes_before_the_handshake(upstream: tuple[load.Target, load.Target]) -> None:

@@ -1,4 +1,4 @@
-"""Runs inside a network namespace of its own (test_transparent_netns.py starts it): real redirection, one JSON line out.
+"""Runs inside a network namespace of its own (test_transparent_netns.py starts it): real redirection, JSON out.
 
 Each case is [name, what the door did]. Nothing here waits for time: every case ends when the door has decided.
 """

@@ -611,6 +611,12 @@ async def test_a_lane_that_fails_leaves_no_socket_open(world: World, data: bytes
     assert "secret" not in repr(world.host.logs)
 
 
+async def test_a_host_that_fails_in_the_loop_test_leaves_no_socket_open(world: World) -> None:
+    world.host.own = None  # type: ignore[assignment]
+    assert await read_all(world.arrive(world.transparent)) == b""
+    assert world.host.counts["door_failed"] == 1
+
+
 async def test_closing_the_door_closes_everyone_still_at_it(world: World) -> None:
     clients = [world.arrive(), world.arrive(data=CONNECT[:20]), await connected(world, SSH)]
     clients += [await connected(world, CONNECT), world.arrive(world.transparent)]

@@ -164,8 +164,11 @@ def test_a_machine_without_ipv6_listens_on_ipv4_alone(monkeypatch: pytest.Monkey
         bind(["[::1]:0"])
 
 
-@pytest.mark.parametrize("address", ["", "8484", ":8484", "127.0.0.1", "localhost:1", "::1:80", "[127.0.0.1]:80",
-                                     "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1: 1", "[::1]"])  # fmt: skip
+NO_ADDRESSES = ["", "8484", ":8484", "127.0.0.1", "localhost:1", "::1:80", "[127.0.0.1]:80", "127.0.0.1:x", "[::1]"]
+NO_ADDRESSES += ["127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1: 1"]
+
+
+@pytest.mark.parametrize("address", NO_ADDRESSES)
 def test_an_address_that_is_none_is_bad_input(address: str) -> None:
     with pytest.raises(StartError) as caught:
         parse_listen_address(address)

@@ -300,6 +300,13 @@ def test_the_last_event_id_stays_until_another_is_set(sse: ModuleType) -> None:
     assert [event.id for event in sse.SseReader().receive_data(stream)] == [None, b"7", b"7", b"8", b""]
 
 
+def test_a_comment_of_any_length_is_read_over_without_being_held(sse: ModuleType) -> None:
+    reader = sse.SseReader(16)
+    for chunk in (b"data: a\n\n:", b"x" * 40, b"x" * 40 + b"\n", BOM + b"data: b\n\n", b"data: c\n\n"):
+        events = reader.receive_data(chunk)
+    assert events == [sse.SseEvent(b"c")]
+
+
 def test_a_reader_that_refused_a_stream_stays_refusing(sse: ModuleType) -> None:
     reader = sse.SseReader(16)
     with pytest.raises(sse.SseError, match="exceeds 16 bytes") as refused:

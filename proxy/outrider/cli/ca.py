@@ -1,4 +1,4 @@
-"""`outrider ca`: what the interception CA is, its trust bundle in the form that a client wants, and taking over another.
+"""`outrider ca`: what the interception CA is, its trust bundle in any form, and taking over another.
 
 The CA is made if there is none yet: whoever asks for it is about to trust it.
 """

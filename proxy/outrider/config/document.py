@@ -110,7 +110,7 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             found = self._anchors.get(event.anchor or "")
             if found is None:
-                raise DocumentError(line, "an alias (*name) without an anchor (&name) before it")
+                raise DocumentError(line, "an alias (*name) needs an anchor (&name) before it")
             return found
         if event.tag is not None:
             raise DocumentError(line, "a tag (!name) is not used here; remove it")

@@ -8,7 +8,7 @@ so that one mistake hides no other.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +153,10 @@ class _Loader:
         try:
             config = Config.model_validate(whole, context=context)
         except ValidationError as exc:
-            for error in exc.errors(include_url=False):
-                self._say_error(error)
+            errors = exc.errors(include_url=False)
+            for error in errors:
+                if not _follows(error, errors):
+                    self._say_error(error, data)
         told = {problem.key for problem in self.problems}
         for path, sentence in findings(data):
             if spell(path) not in told:
@@ -165,14 +167,33 @@ class _Loader:
         config._origins = {path: where for path, where in self.origins.items() if path}
         return config
 
-    def _say_error(self, error: Any) -> None:
-        path: KeyPath = tuple(step for step in error["loc"] if step != "[key]")
+    def _say_error(self, error: Any, data: Any) -> None:
+        path = _written(tuple(step for step in error["loc"] if step != "[key]"), data)
         beside = _keys_at(Config, path[:-1])
         last = path[-1] if path else ""
         if error["type"] == "extra_forbidden" and isinstance(last, str) and last.lower() in _SYNONYMS:
             self.say(path, f"unknown key; {_SYNONYMS[last.lower()]}")
             return
         self.say(path, sentence_for(error, beside))
+
+
+def _follows(error: Any, errors: Sequence[Any]) -> bool:
+    """Whether it only says that a list is short of the entries whose own errors are reported."""
+    where = error["loc"]
+    return error["type"] == "too_short" and any(other["loc"][:-1] == where for other in errors)
+
+
+def _written(path: KeyPath, data: Any) -> KeyPath:
+    """The path as the file has it: a single value that stands for a list of one has no [0]."""
+    at = data
+    for depth, step in enumerate(path):
+        if isinstance(step, int) and not isinstance(at, (list, tuple)):
+            return path[:depth]
+        try:
+            at = at[step]
+        except (KeyError, IndexError, TypeError):  # a key that is missing: nothing below it is written
+            return path
+    return path
 
 
 def _file_order(problem: Problem) -> tuple[str, int]:

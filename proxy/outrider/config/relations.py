@@ -46,10 +46,10 @@ def _provider_names(data: Mapping[str, Any]) -> Iterator[Finding]:
         if kind is None and name not in PROVIDER_KINDS:
             yield path, f"is not a built-in provider{suggest(name, PROVIDER_KINDS)} (any other name states its kind:)"
         elif isinstance(kind, str) and kind not in PROVIDER_KINDS:
-            yield (
-                (*path, "kind"),
-                f"must be a built-in provider's name, not {quote(kind)}{suggest(kind, PROVIDER_KINDS)}",
-            )
+            near = suggest(kind, PROVIDER_KINDS)
+            yield (*path, "kind"), f"must be a built-in provider's name, not {quote(kind)}{near}"
+        elif kind is not None and name in PROVIDER_KINDS and kind != name:
+            yield (*path, "kind"), f"is not for {name}, which is built in; remove it or use another name"
 
 
 def _provider_hosts(data: Mapping[str, Any]) -> Iterator[Finding]:

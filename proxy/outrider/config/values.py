@@ -131,7 +131,7 @@ def host_pattern(value: Any) -> str:
         return host_and_port(text)
     suffix = text.removeprefix("*.")
     if "*" in suffix or suffix == text:
-        raise ValueError(f"may have one '*', as the whole first label (*.example.com), not {quote(text)}")
+        raise ValueError(f"must be a name, or have '*' as its whole first label (*.example.com), not {quote(text)}")
     if "." not in suffix.partition(":")[0].strip("."):
         raise ValueError(
             f"would claim a whole top-level domain with {quote(text)}; name at least two labels after '*.'"

@@ -2,13 +2,13 @@
 
 Rules:
 - The CA's key lies in one file (mode 0600, ours or root's) and nowhere else. A key that others can read is refused.
-- Leaves share one P-256 key per process. It never touches a disk: OpenSSL reads it from a memfd that is closed at once.
+- Leaves share one P-256 key per process. It never touches a disk: OpenSSL reads it from a memfd.
 - Two processes that start at once end with one CA: the key that was linked first wins, and whoever lost reads it.
 - A renewed or re-constrained CA keeps key, name and key identifier: what trusts the old certificate trusts its leaves.
 - Synchronous on purpose: concurrent askers on one loop share a minted context by nature; a lock serves threads.
 
-Cost (CPU, one core of a shared cloud machine, OpenSSL 3.0): mint 0.1 ms; context with its mint 1.0 ms (0.6 of it OpenSSL
-reading the PEM) and about 20 KiB; a cached context 0.7 µs. Session tickets (0, 1 or 2) do not show in a handshake.
+Cost (CPU, one core of a shared cloud machine, OpenSSL 3.0): mint 0.1 ms; context with its mint 1.0 ms (0.6 of it is
+OpenSSL reading the PEM) and about 20 KiB; a cached context 0.7 µs. Session tickets do not show in a handshake's cost.
 
 Does not know: which hosts are providers (`expect` is told), sockets, configuration, wildcard collapsing.
 """
@@ -173,6 +173,16 @@ class CertificateAuthority:
         """System roots (see `system_roots`) and this CA, as PEM: for variables that replace a client's trust."""
         roots = system_roots(os.environ if environ is None else environ, exclude=self.directory)
         return b"".join(dict.fromkeys((*roots, self.certificate_pem)))
+
+    def is_former(self, certificate_pem: bytes) -> bool:
+        """Is it a certificate on this CA's key, though not the current one?"""
+        form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        own_key = self.certificate.public_key().public_bytes(*form)
+        try:
+            der = ssl.PEM_cert_to_DER_cert(certificate_pem.decode("ascii"))
+        except ValueError:  # no base64: whatever it is, it is not ours
+            return False
+        return certificate_pem != self.certificate_pem and own_key in der
 
     def _make(self, name: str, now: datetime) -> _Cached:
         chain = self._mint(name, now)

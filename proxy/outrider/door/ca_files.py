@@ -206,9 +206,8 @@ def check_usable(pair: Pair, now: datetime) -> None:
 def _read_private(path: Path) -> bytes:
     """The content of a key file that only its owner can read, the owner being us or root. Raises: StartError."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as file:
-            status = os.fstat(fd)
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())  # of what was opened, which may not be there any more
             mode = stat.S_IMODE(status.st_mode)
             if mode & 0o077:
                 raise StartError(f"{path} can be used by others (mode {mode:04o}): run `chmod 600 {path}`.")

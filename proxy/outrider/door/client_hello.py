@@ -11,7 +11,7 @@ Does not know: sockets, deadlines, providers. Source: RFC 8446 §4.1.2 and §5.1
 import struct
 from dataclasses import dataclass
 
-from outrider.door.authority import AuthorityError, canonical_host
+from outrider.authority import AuthorityError, canonical_host
 
 MAX_HELLO_BYTES = 1 << 16  # of the handshake message; clients of today send 264 to 1,607
 MAX_RECORD_BYTES = 1 << 14  # RFC 8446 §5.1

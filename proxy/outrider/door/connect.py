@@ -10,7 +10,7 @@ Does not know: how a verdict is found, how TLS is terminated.
 """
 
 from outrider.door.arrival import Arrival
-from outrider.door.authority import Authority, AuthorityError, parse_authority
+from outrider.authority import Authority, AuthorityError, parse_authority
 from outrider.door.client_hello import ALERT_UNRECOGNIZED_NAME
 from outrider.door.contract import Deny, Intercept, Origin
 from outrider.door.first_bytes import Speech

@@ -1,8 +1,7 @@
 """What the door says and what it asks: the words between it and the rest of the product.
 
-Rules: the door imports nothing that dials, decides policy or speaks HTTP; all of it comes in through `DoorHost`. A
-socket has one owner at every moment: whoever takes it in a call that returned closes it; a call that raised took
-nothing.
+Rules: the door imports nothing that dials, mints or decides policy; all of it comes in through `DoorHost`. A socket has
+one owner at every moment: whoever takes it in a call that returned closes it; a call that raised took nothing.
 """
 
 import asyncio

@@ -97,8 +97,12 @@ class Door:
             forget=self._arrivals.discard,
         )
         self._arrivals.add(arrival)
-        if self._listener == "proxy" or self._find_destination(arrival):
-            self._look(arrival)
+        try:
+            if self._listener == "proxy" or self._find_destination(arrival):
+                self._look(arrival)
+        except Exception as exc:  # the accept loop above goes on whatever happens to one connection
+            _record_failure(arrival, exc)
+            arrival.close()
 
     def close(self) -> None:
         self._is_closed = True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from outrider_ext import http1
 
-from outrider.door.authority import AuthorityError, parse_authority
+from outrider.authority import AuthorityError, parse_authority
 from outrider.errors import BadRequestError, ForbiddenError, MisdirectedError, UriNotFoundError
 from outrider.providers.registry import Binding, Registry
 from outrider.stack.call import Route

@@ -1,7 +1,7 @@
 """Fireworks AI.
 
 Source: docs.fireworks.ai/api-reference. Inference is under `/inference/v1`, accounts (which hold API keys) under `/v1`.
-A stream's last chunk holds usage, unasked.
+Some models send a stream's usage unasked, others only when asked: it is asked for.
 """
 
 from typing import Final
@@ -15,7 +15,7 @@ _ACCOUNT: Final = "/v1/accounts/{id}"
 _ROWS: Final = (
     *compatible(
         "/inference/v1",
-        "sent",
+        "inject",
         extra=(
             Endpoint("POST", "/responses", RESPONSES),
             Endpoint("GET DELETE", "/responses/{id}", RESPONSES_STORED),

@@ -22,7 +22,7 @@ StreamUsage = Literal["inject", "sent", "none"]
 ErrorDialect = Literal["openai", "anthropic", "google", "aws", "cohere", "ollama"]
 RateLimitFamily = Literal["openai", "anthropic", "mistral", ""]
 
-MAX_PATH_BYTES: Final = 8192
+MAX_PATH_BYTES: Final = 4096
 MAX_MODEL_CHARS: Final = 2048  # Bedrock's own limit for modelId, the longest of them
 
 

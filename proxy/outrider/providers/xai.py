@@ -21,7 +21,7 @@ from outrider.providers.openai import (
 
 _ROWS: Final = compatible(
     "/v1",
-    "sent",
+    "inject",
     extra=(
         Endpoint("POST", "/responses", RESPONSES),
         Endpoint("GET DELETE", "/responses/{id}", RESPONSES_STORED),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider.door.authority import Authority, AuthorityError, parse_authority
+from outrider.authority import Authority, AuthorityError, parse_authority
 
 ACCEPTED = [
     (b"api.openai.com:443", "api.openai.com", 443),

@@ -1,0 +1,126 @@
+"""`outrider check` and `outrider trust`, as a person runs them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PLANTED = "sk-proj-PLANTEDplanted0123456789abcdef"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Any:
+    """run(*words, **environ) -> the finished process, in tmp_path, with a home of its own."""
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
+
+    def call(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        program = "import sys; from outrider.cli import check, trust; import argparse\n"
+        program += "module = {'check': check, 'trust': trust}[sys.argv[1]]\n"
+        program += "parser = argparse.ArgumentParser(); module.add_arguments(parser)\n"
+        program += "sys.exit(module.run(parser.parse_args(sys.argv[2:])))"
+        return subprocess.run(
+            [sys.executable, "-c", program, *words],
+            capture_output=True, text=True, cwd=tmp_path, env={**kept, "HOME": str(tmp_path), **environ}, check=False,
+        )  # fmt: skip
+
+    return call
+
+
+def write(folder: Path, text: str, name: str = "c.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_a_good_config_says_what_is_intercepted_and_who_gets_which_credential(tmp_path: Path, run: Any) -> None:
+    key = tmp_path / "key"
+    key.write_text(PLANTED)
+    key.chmod(0o600)
+    path = write(
+        tmp_path, f"providers:\n  openai: {{credential: {{env: K}}}}\n  anthropic: {{credential: {{file: {key}}}}}"
+    )
+    done = run("check", "--config", str(path), K=PLANTED)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"OK: {path}" in done.stdout
+    assert "credential env K to" in done.stdout
+    assert f"anthropic: intercepts api.anthropic.com; credential file {key} to api.anthropic.com" in done.stdout
+    assert "intercepted without a credential of ours: ai21" in done.stdout
+    assert "warning" not in done.stdout
+    assert "PLANTED" not in done.stdout
+
+
+def test_three_mistakes_print_three_lines_and_exit_2(tmp_path: Path, run: Any) -> None:
+    path = write(tmp_path, "egress: {default: no}\nlimits: [{name: a, requests: x}]\nfoo: 1\n")
+    done = run("check", "--config", str(path))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert [line.split(" ")[0] for line in lines[:3]] == [f"{path}:1:", f"{path}:2:", f"{path}:3:"]
+    assert lines[3] == "outrider: 3 problems in the configuration"
+
+
+def test_json_is_for_programs(tmp_path: Path, run: Any) -> None:
+    path = write(tmp_path, "http2: maybe\n")
+    done = run("check", "--config", str(path), "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout) == {
+        "ok": False,
+        "problems": [{"where": f"{path}:1", "key": "http2", "sentence": "must be 'tunnel' or 'deny', not 'maybe'"}],
+    }
+    found = json.loads(run("check", "--json", "--verbose").stdout)
+    assert found["ok"]
+    assert found["source"] == "<embedded>"
+    assert found["keys"]["listen.proxy"] == "restart"
+
+
+def test_what_the_registry_finds_has_its_line_too(tmp_path: Path, run: Any) -> None:
+    path = write(tmp_path, "providers:\n  openai: {}\n  mine:\n    kind: openai\n    hosts: [api.openai.com]\n")
+    done = run("check", "--config", str(path))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{path}:5: providers.mine.hosts: api.openai.com is claimed by providers.openai")
+
+
+def test_warnings_say_what_is_allowed_and_unwise(tmp_path: Path, run: Any) -> None:
+    key = tmp_path / "key"
+    key.write_text("k")
+    key.chmod(0o644)
+    text = f"""\
+# was {PLANTED}
+listen: {{proxy: 0.0.0.0:8484}}
+providers:
+  openai: {{credential: {{env: UNSET}}, require_placeholder: false}}
+  anthropic: {{credential: {{file: key}}}}
+  groq: {{credential: {{file: missing}}}}
+"""
+    path = write(tmp_path, text)
+    path.chmod(0o666)
+    done = run("check", "--config", str(path))
+    assert done.returncode == 0
+    warnings = [line for line in done.stdout.splitlines() if line.startswith("warning: ")]
+    for says in (
+        f"{path}:4: providers.openai.credential: environment variable UNSET is not set",
+        f"{path}:4: providers.openai.require_placeholder: false lets every process",
+        f"{path}:5: providers.anthropic.credential: {key} is open to other users",
+        f"{path}:6: providers.groq.credential: credential file {tmp_path / 'missing'} cannot be read",
+        f"{path}:2: listen: 0.0.0.0:8484 is open to other machines",
+        f"{path}:1: looks like a key itself",
+        f"{path}: every user may write it",
+    ):
+        assert any(says in line for line in warnings), (says, warnings)
+    assert len(warnings) == 7
+    assert "PLANTED" not in done.stdout
+
+
+def test_a_found_config_is_refused_until_it_is_trusted(tmp_path: Path, run: Any) -> None:
+    write(tmp_path, "egress: {default: deny}\n", "outrider.yaml")
+    refused = run("check")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("outrider.yaml:1: egress: a configuration that was found in the working folder")
+    trusted = run("trust")
+    assert trusted.returncode == 0
+    assert trusted.stdout == f"outrider.yaml is trusted as it is now (noted in {tmp_path}/.outrider/trusted)\n"
+    assert run("check").returncode == 0
