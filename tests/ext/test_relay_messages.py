@@ -503,6 +503,14 @@ ANSWERS = [
     (b"HTTP/1.1 204 No\r\n\r\n", b""),
     (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;x=1\r\nhello\r\n0\r\nt: 1\r\n\r\n", b"hello"),
 ]
+
+
+def head_of(answer: bytes) -> bytes:
+    """Up to the end of the final head; interim ones have no body, and no body here holds an empty line."""
+    at = answer.find(b"\r\n\r\n", answer.rfind(b"HTTP/1.1")) + 4
+    return answer[:at]
+
+
 CUTS = st.lists(st.integers(0, 2000), max_size=30)
 
 
@@ -522,8 +530,7 @@ def test_any_cut_of_requests_and_answers_says_the_same_on_the_other_side(
         got = rig.sent()
         head, _, body = got.partition(b"\r\n\r\n")
         bodies.append(read_chunked(body, 0)[0] if b"transfer-encoding" in head else body)
-        wire = answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if method == b"HEAD" else answer
-        for piece in cut_at(wire, back):
+        for piece in cut_at(head_of(answer) if method == b"HEAD" else answer, back):
             rig.provider(piece)
     assert bodies == [body for (_, _, body), _ in exchanges]
     told = read_answers(rig.out(), [method for (method, _, _), _ in exchanges])

@@ -6,11 +6,11 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from outrider.config import Config
     from outrider.runtime import Sidecar
 
 HELP = "Run the sidecar until SIGTERM or SIGINT; the first signal drains, a second ends at once, SIGHUP reloads."
@@ -18,7 +18,9 @@ EXAMPLE = "outrider run --config outrider.yaml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: $OUTRIDER_CONFIG, ./outrider.yaml)")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="configuration (default: $OUTRIDER_CONFIG, ./outrider.yaml)"
+    )
     parser.add_argument("--quiet", action="store_true", help="do not print where it listens")
 
 
@@ -36,16 +38,18 @@ def run(args: argparse.Namespace) -> int:
     sidecar = Sidecar(config, environ)
     for problem in problems:
         sidecar.log("warning", "hygiene", message=problem)
-    _forget_credentials(config, environ)
+    _forget_credentials(config)
     return uvloop.run(serve(sidecar, announce=not args.quiet))
 
 
-def _forget_credentials(config: object, environ: Mapping[str, str]) -> None:
+def _forget_credentials(config: "Config") -> None:
     """What config reads from the environment is taken out of ours, so that no child and no dump has it."""
-    for provider in getattr(config, "providers", {}).values():
-        name = provider.credential.env if provider.credential is not None else None
-        if name is not None and name in environ:
-            os.environ.pop(name, None)
+    from outrider.secrets.hygiene import forget_variables
+    from outrider.secrets.sources import variables_of
+
+    for provider in config.providers.values():
+        if provider.credential is not None:
+            forget_variables(variables_of(provider.credential))
 
 
 async def serve(sidecar: "Sidecar", *, announce: bool) -> int:
@@ -79,11 +83,15 @@ def _announce(sidecar: "Sidecar") -> None:
     shown = ", ".join(_shown(address) for address in sidecar.proxy_addresses)
     lines = [f"outrider: listening on {shown}"]
     if sidecar.transparent_addresses:
-        lines.append("outrider: transparent on " + ", ".join(_shown(address) for address in sidecar.transparent_addresses))
+        lines.append(
+            "outrider: transparent on " + ", ".join(_shown(address) for address in sidecar.transparent_addresses)
+        )
     if sidecar.admin_addresses:
         lines.append("outrider: admin on http://" + _shown(sidecar.admin_addresses[0]))
     keyed = sorted(sidecar.snapshot.sources)
-    lines.append(f"outrider: holding keys of {', '.join(keyed)}" if keyed else "outrider: holding no keys; apps use their own")
+    lines.append(
+        f"outrider: holding keys of {', '.join(keyed)}" if keyed else "outrider: holding no keys; apps use their own"
+    )
     print("\n".join(lines), file=sys.stderr, flush=True)
 
 

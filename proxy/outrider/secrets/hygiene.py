@@ -4,17 +4,23 @@ Under one uid this is hygiene; a boundary needs another uid.
 """
 
 import ctypes
+import os
 import resource
 import sys
+from collections.abc import Iterable
 
 _PR_SET_DUMPABLE = 4  # <linux/prctl.h>
 
 
-def harden_process() -> list[str]:
-    """PR_SET_DUMPABLE 0 and RLIMIT_CORE 0. Returns what could not be done, a sentence each; raises nothing."""
+def harden_process(*, keep_hard_limit: bool = False) -> list[str]:
+    """PR_SET_DUMPABLE 0 and RLIMIT_CORE 0. Returns what could not be done, a sentence each; raises nothing.
+
+    keep_hard_limit: a child of ours is to get its own core limit back (a hard limit only ever goes down).
+    """
     failed: list[str] = []
     try:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        hard = resource.getrlimit(resource.RLIMIT_CORE)[1] if keep_hard_limit else 0
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
     except (OSError, ValueError) as exc:
         failed.append(f"core dumps could not be turned off: {exc}")
     if sys.platform != "linux":
@@ -27,3 +33,18 @@ def harden_process() -> list[str]:
     except (OSError, AttributeError) as exc:
         failed.append(f"PR_SET_DUMPABLE could not be set: {exc}")
     return failed
+
+
+def forget_variables(names: Iterable[str]) -> None:
+    """Take variables out of this process's environment, and overwrite their values where the kernel put them.
+
+    `unsetenv` alone leaves the bytes in the block that /proc/PID/environ shows for as long as the process lives.
+    """
+    libc = ctypes.CDLL(None)
+    libc.getenv.restype = ctypes.c_void_p
+    libc.getenv.argtypes = [ctypes.c_char_p]
+    for name in names:
+        address = libc.getenv(os.fsencode(name))
+        if address:
+            ctypes.memset(address, 0x2A, len(ctypes.string_at(address)))
+        os.environ.pop(name, None)

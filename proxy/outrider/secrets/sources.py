@@ -19,6 +19,7 @@ from outrider.secrets.files import Signature, read_capped, reason, signature
 from outrider.secrets.secret import Secret
 
 MAX_SECRET_BYTES = 16384
+AWS_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,35 @@ class EnvSource:
 
     def describe(self) -> str:
         return f"env {self._name}"
+
+
+class EnvAwsSource:
+    """AWS access keys in the variables where every AWS SDK looks: `credential: {env: AWS_ACCESS_KEY_ID}`."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._key_id, self._secret, self._token = (EnvSource(name, environ) for name in AWS_VARIABLES)
+        self._has_token = bool(environ.get(AWS_VARIABLES[2]))
+        self._credentials: AwsCredentials | None = None
+
+    @property
+    def generation(self) -> int:
+        return min(self._key_id.generation, self._secret.generation)
+
+    def current(self) -> AwsCredentials:
+        """Raises: CredentialUnavailableError when one of the pair is unset, empty or not one printable line."""
+        if self._credentials is None:
+            self._credentials = AwsCredentials(
+                self._key_id.current().expose().decode("ascii"),
+                self._secret.current(),
+                self._token.current() if self._has_token else None,
+            )
+        return self._credentials
+
+    def refresh(self) -> str | None:
+        return None
+
+    def describe(self) -> str:
+        return f"env {AWS_VARIABLES[0]}"
 
 
 class FileSource:
@@ -214,14 +244,26 @@ class CredentialSettings(Protocol):
     def aws(self) -> str | None: ...
 
 
-Source = EnvSource | FileSource | AwsSource
+Source = EnvSource | EnvAwsSource | FileSource | AwsSource
 
 
 def source_for(settings: CredentialSettings, environ: Mapping[str, str]) -> Source:
-    """The source that a `credential:` key names; files are read at once, AWS at its first refresh()."""
+    """The source that a `credential:` key names; files are read at once, AWS at its first refresh().
+
+    `env: AWS_ACCESS_KEY_ID` stands for the pair (and the session token, where there is one).
+    """
+    if settings.env == AWS_VARIABLES[0]:
+        return EnvAwsSource(environ)
     if settings.env is not None:
         return EnvSource(settings.env, environ)
     if settings.file is not None:
         return FileSource(settings.file)
     assert settings.aws is not None
     return AwsSource(settings.aws)
+
+
+def variables_of(settings: CredentialSettings) -> tuple[str, ...]:
+    """The environment variables that hold the credential itself; () for files and profiles."""
+    if settings.env == AWS_VARIABLES[0]:
+        return AWS_VARIABLES
+    return () if settings.env is None else (settings.env,)

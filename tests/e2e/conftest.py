@@ -1,0 +1,38 @@
+"""Fixtures of the tests that ride: an app, the whole sidecar, a provider that keeps a journal."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.rig import _FOREIGN, Ride, riding
+
+type Start = Callable[..., Ride]
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mock's and the sidecar's CA, made once."""
+    return tmp_path_factory.mktemp("certificates")
+
+
+@pytest.fixture
+def start(tmp_path: Path, certificates: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """start(section={...}) -> Ride; sections of the configuration are laid over one where every provider has its key."""
+    for name in _FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    with ExitStack() as stack:
+
+        def begin(*, mock: dict[str, Any] | None = None, environ: dict[str, str] | None = None, **sections: Any) -> Ride:
+            more: dict[str, Any] = {} if environ is None else {"environ": environ}
+            return stack.enter_context(riding(tmp_path, certificates, sections, **more, **(mock or {})))
+
+        yield begin
+
+
+@pytest.fixture
+def ride(start: Start) -> Ride:
+    """With every provider's key, and nothing else set."""
+    return start()
