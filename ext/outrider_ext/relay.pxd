@@ -118,6 +118,8 @@ cdef class Downstream:
 
     cdef _requests(self, bytes data, Py_ssize_t pos)
     cdef _run_requests(self, bytes data, Py_ssize_t pos)
+    cdef _go_on(self)
+    cdef _close_if_unfinished(self)
     cdef Py_ssize_t _request_body(self, bytes data, Py_ssize_t pos)
     cdef _refuse(self, object error)
     cdef bint _can_drain(self)
@@ -164,6 +166,8 @@ cdef class Upstream:
     cdef Py_ssize_t run_cap
 
     cdef _heads(self, bytes data)
+    cdef _tunnel(self, Exchange x, bytes data, Py_ssize_t pos)
+    cdef _close_gently(self)
     cdef bint _interim(self, bytes data) except -1
     cdef _answer(self, Exchange x)
     cdef _payload(self, bytes data, Py_ssize_t pos)

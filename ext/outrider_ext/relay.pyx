@@ -55,6 +55,7 @@ cdef enum:
     WAIT = 2        # the request is complete; its answer is not
     TUNNEL = 3      # after 101: bytes both ways
     DISCARD = 4     # answered early: read and drop for a moment so that the answer is not lost to a reset
+    CLOSING = 5     # closed once what was written has left
 
 # States of an Upstream.
 cdef enum:
@@ -153,9 +154,11 @@ cdef class Exchange:
         self.hold_cap = cap
         if self.pending_bytes > cap:
             self._overflow()
-        elif self.wants_continue:
+            return
+        if self.wants_continue:
             self.wants_continue = False
             self.client._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.client._resume()       # paused if more came before this was asked than waits for a connection
 
     def forward(self, Upstream upstream, bytes head, bytes body, bytes canary):
         """Send the request: `head` as it is, then `body`, or (None) the client's body as it arrives.
@@ -167,8 +170,12 @@ cdef class Exchange:
             upstream.release()
             return
         self.waiter = None
-        self.upstream = upstream
         self.holding = False
+        if upstream.closed:             # between being handed out and now; nothing was sent, so it may be sent again
+            self.replayable = True
+            self.client.hub.owner.on_failed(self, "stale", "closed before the request was sent")
+            return
+        self.upstream = upstream
         upstream._attach(self, canary)
         self.sent_ns = now_ns()
         if body is not None:
@@ -189,7 +196,8 @@ cdef class Exchange:
                 self._send_body(piece)
         if self.request_complete:
             self._send_body_end()
-        self.client._resume()
+        if not upstream.write_paused:
+            self.client._resume()
 
     cdef _send_body(self, bytes piece):
         if self.head.chunked:
@@ -392,9 +400,10 @@ cdef class Downstream:
         cdef Exchange x = self.exchange
         if self.state == TUNNEL or self.state == DISCARD or x is None or not x.request_complete:
             return False
-        # The request is whole: a half-closed client may still read its answer (RFC 9112 9.6). Whether it is
-        # there at all is asked of the kernel by the owner.
-        self.keep_alive = False
+        if self.transport.get_extra_info("sslcontext") is not None:
+            return False                # TLS transports cannot be kept half open
+        # The request is whole: a half-closed client may still read its answer (RFC 9112 9.6), and those to what
+        # it pipelined. Whether it is there at all is asked of the kernel by the owner.
         self.half_closed = True
         return not self.hub.owner.is_gone(self)
 
@@ -410,6 +419,8 @@ cdef class Downstream:
             if waiter is not None:
                 waiter.cancel()
             tunnelled = self.state == TUNNEL
+            if tunnelled and x.upstream is not None:
+                x.upstream._close_gently()
             x._drop_upstream()
             x._finish(_OK if tunnelled else _CLIENT_GONE, None if tunnelled else "client left")
         self.transport = None
@@ -419,15 +430,21 @@ cdef class Downstream:
         cdef Exchange x = self.exchange
         self.write_paused = True
         self.paused_ns = now_ns()
-        if x is not None and x.upstream is not None:
+        if x is None:
+            if self.state == IDLE:
+                self._pause()
+        elif x.upstream is not None:
             x.upstream._pause()
 
     def resume_writing(self):
         cdef Exchange x = self.exchange
         self.write_paused = False
-        if x is not None and x.upstream is not None:
-            x.upstream.last_ns = now_ns()
-            x.upstream._resume()
+        if x is not None:
+            if x.upstream is not None:
+                x.upstream.last_ns = now_ns()
+                x.upstream._resume()
+        elif self.state == IDLE and not self.processing:
+            self._go_on()
 
     # -- requests --
 
@@ -447,13 +464,36 @@ cdef class Downstream:
             while True:
                 self._requests(data, pos)
                 # An answer given at once leaves what follows in the stash: a loop, not a recursion.
-                if self.closed or self.state != IDLE or self.exchange is not None or self.stash is None:
-                    return
-                if self.head_since_ns:
-                    return
+                if self.closed or self.state != IDLE or self.exchange is not None or self.head_since_ns:
+                    break
+                if self.write_paused:        # its answers are not read: nor is what it asks next
+                    self._pause()
+                    break
+                if self.stash is None:
+                    break
                 data, pos, self.stash = self.stash, 0, None
+                self._resume()
         finally:
             self.processing = False
+        self._close_if_unfinished()
+
+    cdef _go_on(self):
+        """Read again, and begin with what waits."""
+        cdef bytes data = self.stash
+        self.stash = None
+        self._resume()
+        if data is not None:
+            self._run_requests(data, 0)
+
+    cdef _close_if_unfinished(self):
+        """A half-closed client has said all that it will: what is not whole now never will be."""
+        if not self.half_closed or self.closed:
+            return
+        if self.exchange is not None:
+            if not self.exchange.request_complete:
+                self._close()
+        elif self.stash is None or self.head_since_ns:
+            self._close()
 
     cdef _requests(self, bytes data, Py_ssize_t pos):
         cdef Py_ssize_t end, size = PyBytes_GET_SIZE(data)
@@ -597,10 +637,14 @@ cdef class Downstream:
             return
         self.state = IDLE
         self.last_ns = x.ended_ns
-        self._resume()
-        if self.stash is not None and not self.processing:
-            data, self.stash = self.stash, None
-            self._run_requests(data, 0)
+        if self.processing:
+            return
+        if self.half_closed and self.stash is None:
+            self._close()
+        elif self.write_paused:
+            self._pause()
+        else:
+            self._go_on()
 
     # -- the wire --
 
@@ -626,6 +670,9 @@ cdef class Downstream:
     cdef _close(self):
         if self.transport is not None and not self.closed:
             self.keep_alive = False
+            if self.exchange is None:
+                self.state = CLOSING
+                self.last_ns = now_ns()
             self.transport.close()
 
     def close(self):
@@ -649,7 +696,7 @@ cdef class Downstream:
             self._close()
 
     cdef void _pause(self):
-        if not self.read_paused and self.transport is not None and not self.closed:
+        if not self.read_paused and not self.half_closed and self.transport is not None and not self.closed:
             self.read_paused = True
             self.transport.pause_reading()
 
@@ -678,6 +725,9 @@ cdef class Downstream:
         if self.state == DISCARD:
             if now - self.head_since_ns > DISCARD_NS:
                 self._reset()
+        elif self.state == CLOSING:
+            if now - self.last_ns > hub.stream_idle_ns:
+                self._reset()
         elif self.write_paused and now - self.paused_ns > hub.stream_idle_ns:
             self._reset()
         elif x is None and self.state == IDLE:
@@ -688,7 +738,10 @@ cdef class Downstream:
                 self._close()
         elif self.state == BODY:
             if not self.read_paused and now - self.last_ns > hub.body_idle_ns:
-                self._refuse(_timeout_error("the request's body stopped arriving"))
+                if x is None:
+                    self._close()       # refused already: there is nothing more to say
+                else:
+                    self._refuse(_timeout_error("the request's body stopped arriving"))
         elif self.half_closed and hub.owner.is_gone(self):
             self._reset()
 
@@ -746,6 +799,8 @@ cdef class Upstream:
         self.last_ns = now_ns()
         if self.write_paused:
             x.client._pause()
+        if x.client.write_paused:
+            self._pause()
 
     def release(self):
         """Give an unused connection back."""
@@ -763,6 +818,17 @@ cdef class Upstream:
             self.transport.abort()
         self.pool.discard(self)
 
+    cdef _close_gently(self):
+        """Close once what was written has left; `check` sees to it that this is soon."""
+        self.exchange.upstream = None
+        self.exchange = None
+        self.closed = True
+        self.state = U_IDLE
+        self.last_ns = now_ns()
+        if self.transport is not None:
+            self.transport.close()
+        self.pool.discard(self)
+
     def connection_lost(self, exc):
         was_closed = self.closed
         self.closed = True
@@ -778,6 +844,8 @@ cdef class Upstream:
         self.eof = True
         if self.exchange is not None:
             self._eof(None)
+        else:
+            self.close()                # now: connection_lost comes a turn of the loop later
         return False
 
     cdef _eof(self, exc):
@@ -819,10 +887,17 @@ cdef class Upstream:
         elif self.state == U_HEAD:
             self._heads(data)
         elif self.state == U_TUNNEL:
-            x.answer_bytes += PyBytes_GET_SIZE(data)
-            x.client._write(data)
-        if self.lead is not None:
+            self._tunnel(x, data, 0)
+        if self.lead is not None and self.exchange is not None:
             self._push(b"")
+
+    cdef _tunnel(self, Exchange x, bytes data, Py_ssize_t pos):
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        if self.canary is not None and self._echoes(data, pos, size):
+            self._broken(_CUT, "secret_echoed", "the answer contained the credential")
+            return
+        x.answer_bytes += size - pos
+        x.client._write(data[pos:] if pos else data)
 
     cdef _heads(self, bytes data):
         cdef Py_ssize_t end, pos = 0
@@ -857,8 +932,7 @@ cdef class Upstream:
             return
         if self.state == U_TUNNEL:
             if end < PyBytes_GET_SIZE(data):
-                x.answer_bytes += PyBytes_GET_SIZE(data) - end
-                x.client._write(data[end:])
+                self._tunnel(x, data, end)
             return
         x.inside_ns += now_ns() - began
         if self.body.done or end < PyBytes_GET_SIZE(data):
@@ -909,6 +983,8 @@ cdef class Upstream:
         if x.sse:
             self.splitter.reset()
         client.out_chunked = client.out_close = False
+        if head.status == 204:
+            drop |= CONTENT_LENGTH_MASK     # RFC 9110 8.6: it must not have one, and a client might wait for the body
         if not bodiless and (head.content_length < 0 or x.rewrite is not None):
             drop |= CONTENT_LENGTH_MASK
             if x.head.version == 11:
@@ -928,8 +1004,8 @@ cdef class Upstream:
 
     cdef _switch(self, Exchange x):
         """101: both connections become a pipe, if the client asked for it."""
-        if not x.allow_upgrade:
-            self._broken(_CUT, "bad_answer", "the provider switched protocols unasked")
+        if not x.allow_upgrade or not x.request_complete:
+            self._broken(_CUT, "bad_answer", "the provider switched protocols unasked, or before the request had ended")
             return
         x.status = 101
         x.answer_head = self.head
@@ -943,7 +1019,10 @@ cdef class Upstream:
         x.client.state = TUNNEL
         if x.client.stash is not None:
             early, x.client.stash = x.client.stash, None
+            x.request_bytes += PyBytes_GET_SIZE(early)
             self.transport.write(early)
+            if not self.write_paused:
+                x.client._resume()
 
     cdef int _collect(self, bytes data, Py_ssize_t* pos, bint sse, bint* raw, Py_ssize_t* cut) except -1:
         """Unframe all of `data`; payload runs go to self.runs. Returns 1, or 0 when it was refused.
@@ -1220,6 +1299,8 @@ cdef class Upstream:
         cdef Hub hub = self.hub
         cdef long long since
         if self.closed:
+            if self.transport is not None and now - self.last_ns > DISCARD_NS:
+                self.transport.abort()
             return
         if x is None:
             if now - self.last_ns > hub.pool_idle_ns:

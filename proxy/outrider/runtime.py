@@ -15,7 +15,7 @@ from typing import Any
 from outrider_ext.relay import Downstream, Hub
 
 from outrider.admin.server import AdminServer
-from outrider.config import Config, ConfigError, load, located
+from outrider.config import Config, ConfigError, load_again, located
 from outrider.config.reload import FileWatcher, diff
 from outrider.door.ca import CertificateAuthority, utc_now
 from outrider.door.contract import DoorLimits, Origin, Verdict
@@ -104,7 +104,11 @@ class Sidecar:
         listen = self.config.listen
         groups: dict[str, list[socket.socket]] = {}
         try:
-            for name, addresses in (("proxy", listen.proxy), ("transparent", listen.transparent), ("admin", listen.admin)):
+            for name, addresses in (
+                ("proxy", listen.proxy),
+                ("transparent", listen.transparent),
+                ("admin", listen.admin),
+            ):
                 groups[name] = bind(addresses) if addresses else []
         except BaseException:
             for group in groups.values():
@@ -130,7 +134,11 @@ class Sidecar:
         )
         self.snapshot = self._snapshot(self.config, None)
         self.lane = Http1Lane(
-            self.snapshot.router, self.metrics, self.json_log, self.spawn, held_body_bytes=self.config.caps.held_body_bytes
+            self.snapshot.router,
+            self.metrics,
+            self.json_log,
+            self.spawn,
+            held_body_bytes=self.config.caps.held_body_bytes,
         )
         self.hub.owner = self.lane
         self._apply_numbers(self.config)
@@ -170,7 +178,10 @@ class Sidecar:
     async def _open_admin(self, sockets: list[socket.socket]) -> None:
         if sockets:
             self._admin = AdminServer(
-                sockets, metrics=self.metrics.exposition, ca_pem=self.ca.certificate_pem, is_ready=lambda: self._accepting
+                sockets,
+                metrics=self.metrics.exposition,
+                ca_pem=self.ca.certificate_pem,
+                is_ready=lambda: self._accepting,
             )
             await self._admin.start()
 
@@ -251,7 +262,7 @@ class Sidecar:
     def reload_from_file(self) -> None:
         """Load the same file again; on any problem the old configuration stays and the log says why."""
         try:
-            config = load(self.config.path, self.environ)
+            config = load_again(self.config, self.environ)
             self.reload(config)
         except (ConfigError, StartError) as exc:
             self.metrics.count("reload_failed")
@@ -398,4 +409,3 @@ class Sidecar:
             if not self._tasks and not self.hub.clients and not self.hub.upstreams and not self._tunnels:
                 return
             await asyncio.sleep(0.005)
-

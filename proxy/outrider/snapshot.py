@@ -142,7 +142,15 @@ class Snapshot:
     # -- routes
 
     def _make_route(
-        self, binding: Binding, host: str, port: int, tls: bool, method: bytes, path: bytes, prefix: int, address: str | None
+        self,
+        binding: Binding,
+        host: str,
+        port: int,
+        tls: bool,
+        method: bytes,
+        path: bytes,
+        prefix: int,
+        address: str | None,
     ) -> Route:
         match = binding.provider.match(method, path)
         pool = self._pool(binding, host, port, tls, address)

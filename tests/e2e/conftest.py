@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from e2e.rig import _FOREIGN, Ride, riding
+from e2e.rig import FOREIGN, Ride, riding
 
 type Start = Callable[..., Ride]
 
@@ -20,14 +20,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path, certificates: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """start(section={...}) -> Ride; sections of the configuration are laid over one where every provider has its key."""
-    for name in _FOREIGN:
+    """start(section={...}) -> Ride; the sections are laid over a configuration where every provider has its key."""
+    for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
     with ExitStack() as stack:
 
-        def begin(*, mock: dict[str, Any] | None = None, environ: dict[str, str] | None = None, **sections: Any) -> Ride:
-            more: dict[str, Any] = {} if environ is None else {"environ": environ}
-            return stack.enter_context(riding(tmp_path, certificates, sections, **more, **(mock or {})))
+        def begin(*, mock: dict[str, Any] | None = None, **sections: Any) -> Ride:
+            return stack.enter_context(riding(tmp_path, certificates, sections, **(mock or {})))
 
         yield begin
 

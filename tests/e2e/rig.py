@@ -1,27 +1,28 @@
 """A ride: a mock provider and a whole sidecar, each on a thread of its own, and what an app beside them would be given.
 
 Rules: the mock takes the real keys and no others, so that an answer proves that the sidecar put the right one in; what
-arrived is judged by the mock's journal and by every byte that it received. Nothing here waits for time to pass: it waits
-for a state, with a deadline.
+arrived is judged by the mock's journal and by every byte that it received. Nothing here waits for time to pass: it
+waits for a state, with a deadline.
 Knows: the configuration's form, the placeholder. Does not know: any client.
 """
 
 import asyncio
 import contextlib
+import io
+import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvloop
 import yaml
 
+from outrider.cli.main import main
 from outrider.config import load
 from outrider.mock import MockProvider
 from outrider.mock.journal import Journalled
@@ -46,11 +47,11 @@ VARIABLE_OF = {
 }
 ENVIRON = {VARIABLE_OF[name]: key for name, key in REAL.items()}
 # What could send this machine's own traffic elsewhere, or lend an app a key that the test did not give it.
-_FOREIGN = {row.name for row in VARIABLES} | {"ALL_PROXY", "all_proxy", "GOOGLE_API_KEY", *ENVIRON}
+FOREIGN = {row.name for row in VARIABLES} | {"ALL_PROXY", "all_proxy", "GOOGLE_API_KEY", *ENVIRON}
 
 
 class Background:
-    """A sidecar on a loop of its own; blocking callers use it as a context manager. Raises on entry what start() raises."""
+    """A sidecar on a loop of its own, as a context manager for callers that block. Raises on entry what start() does."""
 
     def __init__(self, config: Any, environ: Mapping[str, str]) -> None:
         self.sidecar = Sidecar(config, environ)
@@ -99,7 +100,6 @@ class Ride:
     mock: MockProvider
     background: Background
     config_path: Path
-    held: tuple[str, ...] = field(default=())
 
     @property
     def sidecar(self) -> Sidecar:
@@ -127,15 +127,14 @@ class Ride:
     # -- what an app is given
 
     def app_env(self, *flags: str) -> dict[str, str]:
-        """A whole environment: what `outrider env` prints, the placeholder as every key, nothing of this machine's."""
-        clean = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
-        printed = subprocess.run(
-            [sys.executable, "-m", "outrider", "env", "--format", "json", "--proxy", self.proxy_url, *flags,
-             "--config", str(self.config_path)],
-            env=clean, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert printed.stderr == ""
-        return clean | yaml.safe_load(printed.stdout) | self.placeholders()
+        """A whole environment: what `outrider env` prints over this process's, and the placeholder as every key."""
+        said, trouble = io.StringIO(), io.StringIO()
+        words = ["env", "--format", "json", "--proxy", self.proxy_url, "--config", str(self.config_path), *flags]
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(trouble):
+            assert main(words) == 0
+        assert trouble.getvalue() == ""
+        printed: dict[str, str] = json.loads(said.getvalue())
+        return {**os.environ, **printed, **self.placeholders()}
 
     def placeholders(self) -> dict[str, str]:
         shown = self.sidecar.placeholder

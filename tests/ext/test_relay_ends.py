@@ -428,10 +428,10 @@ def test_a_client_that_pipelines_and_does_not_read_is_not_answered_without_end()
 
     full: list[bool] = []
     rig.down.write = fills_up  # type: ignore[method-assign]
-    while rig.down.is_reading and asked < 100_000:
+    while rig.down.is_reading and asked < 1000:
         rig.client(GET * 10)
         asked += 10
-    assert asked < 100_000
+    assert asked < 1000
     assert len(rig.owner.requests) < 20
     rig.downstream.resume_writing()  # type: ignore[attr-defined]
     rig.settle()

@@ -24,7 +24,12 @@ class AdminServer:
     """start() binds nothing: the sockets are handed in, so that a port in use is said before anything runs."""
 
     def __init__(
-        self, sockets: Sequence[socket.socket], *, metrics: Callable[[], bytes], ca_pem: bytes, is_ready: Callable[[], bool]
+        self,
+        sockets: Sequence[socket.socket],
+        *,
+        metrics: Callable[[], bytes],
+        ca_pem: bytes,
+        is_ready: Callable[[], bool],
     ) -> None:
         self._sockets = list(sockets)
         self._metrics = metrics
@@ -59,7 +64,10 @@ class AdminServer:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.headers.get("Host", "").lower() not in self._names:
             return web.Response(status=421, text="This port answers to its own name only.\n")
-        if request.headers.get("Origin") is not None or request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+        if request.headers.get("Origin") is not None or request.headers.get("Sec-Fetch-Site") in (
+            "cross-site",
+            "same-site",
+        ):
             return web.Response(status=403, text="Web pages of another origin may not ask here.\n")
         return await handler(request)
 

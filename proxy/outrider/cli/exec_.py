@@ -183,11 +183,12 @@ def dress(sidecar: "Sidecar", beside: Beside) -> tuple[dict[str, str], list[str]
 
 def _troubles(sidecar: "Sidecar") -> Iterator[str]:
     """The log is off, so the trouble that people have most is said here."""
-    from outrider.untrusting import advice_for
-
-    refused = {name for (event, name) in sidecar.metrics.events.values if event == "client_untrusting"}
+    refused = sorted({name for event, name in sidecar.metrics.events.values if event == "client_untrusting"})
     if refused:
-        yield f"{', '.join(sorted(refused))}: {advice_for('UNKNOWN_CA')}"
+        yield (
+            f"a client did not trust the certificate for {', '.join(refused)}: it reads none of the variables that "
+            "name the CA; set it in the client itself (its file is in `outrider ca show`), or give it a base URL"
+        )
 
 
 def _say(*sentences: str) -> None:
@@ -255,14 +256,12 @@ class Child:
         if fatal:  # told to end before it began
             return 128 + fatal[0]
         try:
-            process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=stdout)
+            with _core_limit(core):
+                process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=stdout)
         except OSError as exc:
             code = _NOT_FOUND if isinstance(exc, FileNotFoundError) else _NOT_EXECUTABLE
             raise StartError(f"{command[0]} cannot be run: {reason(exc)}; check it and its interpreter", code) from exc
         self._process = process
-        if core is not None:
-            with contextlib.suppress(OSError, ValueError):
-                resource.prlimit(process.pid, resource.RLIMIT_CORE, core)
         for number in self._early:
             self.pass_on(number)
         if on_start is not None:
@@ -274,6 +273,18 @@ class Child:
         """End it at once, if it still runs."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
+
+
+@contextlib.contextmanager
+def _core_limit(limit: tuple[int, int] | None) -> Iterator[None]:
+    """What is forked inside gets this core limit; we stay without a dump for the moment, not being dumpable."""
+    ours = resource.getrlimit(resource.RLIMIT_CORE)
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_CORE, limit)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, ours)
 
 
 def _in_foreground() -> bool:

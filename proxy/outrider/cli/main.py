@@ -4,11 +4,14 @@ A command module has HELP (one line), EXAMPLE (one shell line), add_arguments(pa
 """
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
+from outrider import __version__
 from outrider.errors import StartError
 
 # name -> (module, one line for the list): the list must not import them all.
@@ -17,6 +20,7 @@ COMMANDS = {
     "exec": ("exec_", "run a command beside a sidecar: outrider exec -- python app.py"),
     "demo": ("demo", "see it work without a key or a network"),
     "check": ("check", "validate the configuration"),
+    "trust": ("trust", "let a configuration found in the working folder set hosts and credentials"),
     "ca": ("ca", "show the interception CA, or write its trust bundle"),
     "env": ("env", "print the variables by which each runtime finds the sidecar and trusts it"),
     "mock": ("mock", "run a provider emulator"),
@@ -24,9 +28,23 @@ COMMANDS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Argparse's own, but with one sentence for what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"outrider: {message}; see `{self.prog} --help`", file=sys.stderr)
+        raise SystemExit(2)
+
+
 def build_parser(only: str | None) -> argparse.ArgumentParser:
     """The parser; with `only`, that command's arguments alone are imported and declared."""
-    parser = argparse.ArgumentParser(prog="outrider", description="A sidecar proxy for LLM traffic.")
+    parser = _Parser(
+        prog="outrider",
+        description="A sidecar proxy for LLM traffic.",
+        epilog="example: outrider exec -- python app.py",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"outrider {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module_name, line) in COMMANDS.items():
         if only is not None and name != only:
@@ -39,6 +57,7 @@ def build_parser(only: str | None) -> argparse.ArgumentParser:
             description=module.HELP if module else line,
             epilog=f"example: {module.EXAMPLE}" if module else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         if module is not None:
             module.add_arguments(command)
@@ -48,7 +67,12 @@ def build_parser(only: str | None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
-    only = next((word for word in words if word in COMMANDS), None)
+    if not words:
+        build_parser(None).print_help(sys.stderr)
+        return 2
+    only = words[0] if words[0] in COMMANDS else None
+    if only is None and not words[0].startswith("-"):
+        return _unknown(words[0])
     args = build_parser(only).parse_args(words)
     try:
         return int(args.run(args))
@@ -60,6 +84,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `outrider ca show | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as exc:  # a disk that is full, a folder that went away: what no command foresaw
+        about = f"{exc.filename}: " if exc.filename else ""
+        print(f"outrider: {about}{(exc.strerror or str(exc)).lower()}; correct that and run it again", file=sys.stderr)
+        return 1
+
+
+def _unknown(word: str) -> int:
+    near = difflib.get_close_matches(word, COMMANDS, n=1)
+    meant = f"; did you mean `outrider {near[0]}`?" if near else ""
+    print(f"outrider: there is no command {word!r}{meant or '; `outrider --help` lists them'}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ class _Loader:
         self.environ = environ
         self.cwd = cwd
         self.path: Path | None = None
+        self.only_found = False
         self.name = EMBEDDED
         self.origins: dict[KeyPath, str] = {}
         self.problems: list[Problem] = []
@@ -50,12 +51,11 @@ class _Loader:
 
     def file(self, named: Path | None) -> dict[str, Any]:
         """The chosen file's data; {} for the embedded default. Raises: ConfigError when it cannot be read at all."""
-        only_found = False
         if named is None and self.environ.get(FILE_VARIABLE):
             named = Path(self.environ[FILE_VARIABLE])
         if named is None:
-            only_found = (self.cwd / FILE_NAME).exists()
-            if not only_found:
+            self.only_found = (self.cwd / FILE_NAME).exists()
+            if not self.only_found:
                 return {}
             named = Path(FILE_NAME)
         self.path, self.name = (self.cwd / named).absolute(), str(named)
@@ -67,7 +67,7 @@ class _Loader:
         if document.data is not None and not isinstance(document.data, dict):
             raise ConfigError([Problem(f"{self.name}:1", "", "must be sections (key: value), see docs/config.yaml")])
         data = document.data or {}
-        if only_found and not is_trusted(self.path, content, self.environ):
+        if self.only_found and not is_trusted(self.path, content, self.environ):
             self._refuse_restricted(data)
         return data
 
@@ -164,6 +164,7 @@ class _Loader:
         if self.problems or config is None:
             raise ConfigError(sorted(self.problems, key=_file_order))
         config._path = self.path
+        config._only_found = self.only_found
         config._origins = {path: where for path, where in self.origins.items() if path}
         return config
 
@@ -248,3 +249,13 @@ def load(path: Path | None, environ: Mapping[str, str], cwd: Path | None = None)
     data = loader.file(path)
     loader.overlay(data)
     return loader.check(data)
+
+
+def load_again(config: Config, environ: Mapping[str, str]) -> Config:
+    """The configuration's file as it is now. One that was only found is no more trusted for having been loaded once.
+
+    Raises: ConfigError, also when the file is gone.
+    """
+    if config.only_found and config.path is not None and config.path.exists():
+        return load(None, environ, config.path.parent)
+    return load(config.path, environ)

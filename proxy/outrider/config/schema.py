@@ -261,6 +261,7 @@ class Config(_Section):
     telemetry: Telemetry = _live(default_factory=Telemetry)
 
     _path: Path | None = PrivateAttr(default=None)
+    _only_found: bool = PrivateAttr(default=False)
     _origins: dict[KeyPath, str] = PrivateAttr(default_factory=dict)
 
     @field_validator("limits", mode="before")
@@ -272,6 +273,11 @@ class Config(_Section):
     def path(self) -> Path | None:
         """The file to watch for changes; None for the embedded default."""
         return self._path
+
+    @property
+    def only_found(self) -> bool:
+        """The file was found in the working folder, and nobody named it."""
+        return self._only_found
 
     @property
     def source(self) -> str:

@@ -12,7 +12,13 @@ _PHRASES = {status.value: status.phrase.encode("ascii") for status in HTTPStatus
 
 
 def error_message(
-    error: SidecarError, dialect: str, *, request_id: bytes = b"", close: bool, decision: str = "", head_only: bool = False
+    error: SidecarError,
+    dialect: str,
+    *,
+    request_id: bytes = b"",
+    close: bool,
+    decision: str = "",
+    head_only: bool = False,
 ) -> bytes:
     """The answer to one refused or failed request."""
     retry_after_ms = error.retry_after_ms if isinstance(error, RateLimitedError) else None

@@ -40,7 +40,9 @@ class InternalError(SidecarError):
 class Http1Lane:
     """One per sidecar. `router` and `held_body_bytes` are replaced as one by a reload; exchanges in flight keep theirs."""
 
-    def __init__(self, router: Router, metrics: Metrics, log: JsonLog, spawn: Callable[..., Any], *, held_body_bytes: int) -> None:
+    def __init__(
+        self, router: Router, metrics: Metrics, log: JsonLog, spawn: Callable[..., Any], *, held_body_bytes: int
+    ) -> None:
         self.router = router
         self.held_body_bytes = held_body_bytes
         self._metrics = metrics
@@ -68,7 +70,9 @@ class Http1Lane:
         """The held body is whole, or larger than the cap."""
         call: Call = x.state
         if x.body is None and call.route.attempt.needs_body:
-            self._refuse(x, call, BodyTooLargeError("the request's body is too large to be signed; raise caps.held_body_bytes"))
+            self._refuse(
+                x, call, BodyTooLargeError("the request's body is too large to be signed; raise caps.held_body_bytes")
+            )
             return
         self._run(x, call, len(call.route.request_hooks))
 
@@ -138,8 +142,8 @@ class Http1Lane:
                     self._wait(x, call, stage, waiting)
                     return
             if route.wants_body:
-                if x.body is None and not x.request_complete and not x.holding and call.stage == 0:
-                    call.stage = 1
+                if x.body is None and not x.request_complete and not x.holding and not call.body_asked:
+                    call.body_asked = True
                     x.hold(self.held_body_bytes)
                     return
                 if x.body is not None:
@@ -227,8 +231,12 @@ class Http1Lane:
 
     def _refuse_unrouted(self, x: "Exchange", request_id: bytes, error: SidecarError) -> None:
         self._metrics.count(error.code)
-        self._log.event("info", "refused", id=request_id.decode(), status=error.status, error=error.code, message=str(error))
-        message = error_message(error, "openai", request_id=request_id, close=x.must_close, head_only=x.method == b"HEAD")
+        self._log.event(
+            "info", "refused", id=request_id.decode(), status=error.status, error=error.code, message=str(error)
+        )
+        message = error_message(
+            error, "openai", request_id=request_id, close=x.must_close, head_only=x.method == b"HEAD"
+        )
         x.answer(message, error.status)
 
     def _report(self, exc: Exception, where: str) -> None:
@@ -239,5 +247,3 @@ class Http1Lane:
             trace = trace.tb_next
         place = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace is not None else ""
         self._log.event("error", "internal_error", where=where, type=type(exc).__name__, at=place)
-
-

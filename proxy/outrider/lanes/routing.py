@@ -113,7 +113,9 @@ class Router:
     def _check_web(self, x: "Exchange") -> None:
         origin, site = x.head.get(H_ORIGIN), x.head.get(H_FETCH_SITE)
         if origin is not None and origin not in self._allowed_origins:
-            raise ForbiddenError("a web page of another origin may not call the sidecar; list it in listen.allowed_origins if it may")
+            raise ForbiddenError(
+                "a web page of another origin may not call the sidecar; list it in listen.allowed_origins if it may"
+            )
         if origin is None and site in (b"cross-site", b"same-site"):
             raise ForbiddenError("a web page of another site may not call the sidecar")
 
@@ -190,7 +192,9 @@ class Router:
     def _path_at(self, target: bytes) -> int:
         if target[:7].lower() != b"http://":
             if target[:8].lower() == b"https://":
-                raise BadRequestError("https goes through a proxy by CONNECT; an absolute https target would take its TLS off")
+                raise BadRequestError(
+                    "https goes through a proxy by CONNECT; an absolute https target would take its TLS off"
+                )
             raise BadRequestError("the target is neither a path nor an http:// URL")
         if b"#" in target:
             raise BadRequestError("a target has no fragment")

@@ -93,7 +93,11 @@ class Attempt:
             drop |= _ACCEPT_ENCODING
             asked = head.get(H_ACCEPT_ENCODING) or b""
             # A stream is re-framed by its events, so it has to come as it is; else gzip is all that we decode.
-            extra += b"accept-encoding: gzip\r\n" if b"gzip" in asked and not call.stream else b"accept-encoding: identity\r\n"
+            extra += (
+                b"accept-encoding: gzip\r\n"
+                if b"gzip" in asked and not call.stream
+                else b"accept-encoding: identity\r\n"
+            )
         if x.allow_upgrade:
             extra += b"connection: Upgrade\r\nupgrade: websocket\r\n"
             drop |= _EXTENSIONS if self._subprotocols else 0
@@ -146,7 +150,9 @@ class Attempt:
     def _clean_protocols(self, value: bytes) -> bytes:
         """The subprotocols without the ones that carry a key; our credential goes in its header instead."""
         kept = [
-            token for token in (part.strip() for part in value.split(b",")) if token and not token.startswith(self._subprotocols)
+            token
+            for token in (part.strip() for part in value.split(b","))
+            if token and not token.startswith(self._subprotocols)
         ]
         return b"sec-websocket-protocol: " + b", ".join(kept) + b"\r\n" if kept else b""
 
@@ -162,7 +168,9 @@ def _decide(route: Route, source: Any, *, plain: bool) -> tuple[bool, str | None
         return False, None, nothing
     host = join_host_port(route.destination_host, route.destination_port)
     if not binding.may_receive_credential(route.destination_host, route.destination_port):
-        sentence = f"{host} is not named exactly in providers.{name}.hosts, so the sidecar's credential is not sent there"
+        sentence = (
+            f"{host} is not named exactly in providers.{name}.hosts, so the sidecar's credential is not sent there"
+        )
         return False, sentence if settings.byok == "deny" else None, sentence
     if plain:
         sentence = f"the credential of {name} is not sent over plain HTTP to {host}; call it over https"

@@ -55,26 +55,22 @@ class Route:
 
 
 class Call:
-    """One request on its way through the layers."""
+    """One request on its way through the layers. What most calls never set stands on the class: it costs nothing then."""
 
-    __slots__ = (
-        "asked_for_usage", "attempts", "decision", "error", "extra", "fresh", "model", "principal", "reader", "request_id",
-        "route", "stage", "stream", "strip_usage", "usage",
-    )  # fmt: skip
+    model: str | None
+    principal = "anonymous"
+    stream = False
+    asked_for_usage = False
+    strip_usage = False
+    reader: "UsageReader | None" = None
+    usage: "Usage | None" = None
+    decision = "allow"
+    error: SidecarError | None = None
+    attempts = 0
+    fresh = False
+    body_asked = False
 
     def __init__(self, route: Route, request_id: bytes) -> None:
         self.route = route
         self.request_id = request_id
-        self.model: str | None = route.model
-        self.principal = "anonymous"
-        self.stream = False
-        self.asked_for_usage = False
-        self.strip_usage = False
-        self.reader: UsageReader | None = None
-        self.usage: Usage | None = None
-        self.decision = "allow"
-        self.error: SidecarError | None = None
-        self.attempts = 0
-        self.fresh = False
-        self.stage = 0
-        self.extra = b""
+        self.model = route.model

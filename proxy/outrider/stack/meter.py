@@ -158,7 +158,10 @@ def _from_events(first: bytes | None, last: bytes | None, reader: UsageReader) -
         return None
     runs = (first,) if first is last else (first, last)
     found = [
-        data for run in runs for start, end in event_spans(_closed(run)) if reader.has_usage(data := event_data(run[start:end]))
+        data
+        for run in runs
+        for start, end in event_spans(_closed(run))
+        if reader.has_usage(data := event_data(run[start:end]))
     ]
     return reader.read_events(found[0], found[-1]) if found else None
 

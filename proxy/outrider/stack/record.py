@@ -1,11 +1,14 @@
 """What an exchange leaves behind: metrics and one log line. Refusals too.
 
-Rules: no bodies, no queries (keys travel there), no header values; the model's name is bounded before it is a label.
+Rules: no bodies, no queries (keys travel there), no header values; the model's name is bounded before it is a label; the
+parts of a line that do not change from one exchange of a route to the next are written once. Every value that comes
+from outside is JSON-encoded, so a control character leaves escaped.
 """
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING
 
+import orjson
 from outrider_ext.relay import CLIENT_GONE, CUT, TIMED_OUT
 
 from outrider.stack.call import Call, EndHook, Route
@@ -14,9 +17,13 @@ from outrider.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
+    from outrider_ext.series import Series
+
+    from outrider.dialects.usage import Usage
 
 _OUTCOMES = {CLIENT_GONE: "client_gone", CUT: "cut", TIMED_OUT: "timed_out"}
 _SHOWN_CHARS = 200
+_MEMO_MAX = 256
 
 
 class Record:
@@ -28,98 +35,107 @@ class Record:
 
     def end(self, route: Route) -> EndHook:
         metrics, log = self._metrics, self._log
-        provider, operation = route.provider, route.operation.name
-        otel = route.binding.provider.otel_name
-        overhead = metrics.overhead.of((provider,))
-        upstream = metrics.upstream.of((provider, operation))
-        first_event = metrics.first_event.of((provider, operation))
-        requests = metrics.requests
+        known: dict[tuple[object, ...], Series] = {}
+        writer = _LineWriter(route)
 
         def hook(x: "Exchange", call: Call) -> None:
-            model = metrics.model(call.model)
-            decision = call.error.code if call.error is not None else "allow"
-            requests.add((provider, operation, model, _status(x), decision))
-            overhead.observe(x.inside_ns * 1e-9)
-            if x.sent_ns:
-                elapsed = (x.ended_ns - x.sent_ns) * 1e-9
-                upstream.observe(elapsed)
-                metrics.gen_ai_duration.of((operation, otel, model)).observe(elapsed)
-                if x.sse and x.first_event_ns:
-                    first_event.observe((x.first_event_ns - x.sent_ns) * 1e-9)
-            if call.usage is not None:
-                _count_tokens(metrics, call.usage, provider, model, (operation, otel, model))
+            key = (call.model, x.status, call.error.code if call.error is not None else "allow")
+            series = known.get(key)
+            if series is None:
+                series = _series(metrics, route, *key)
+                if len(known) < _MEMO_MAX:
+                    known[key] = series
+            sent_ns, ended_ns = x.sent_ns, x.ended_ns
+            first_ns = x.first_event_ns - sent_ns if x.sse and x.first_event_ns else -1
+            series.exchange(x.inside_ns, ended_ns - sent_ns if sent_ns else -1, first_ns)
+            usage = call.usage
+            if usage is not None:
+                series.count_tokens(
+                    usage.input_tokens,
+                    usage.output_tokens,
+                    usage.cache_read_tokens,
+                    usage.cache_write_tokens,
+                    usage.reasoning_tokens,
+                )
+                if usage.estimated:
+                    series.estimated += 1
+                    metrics.count("usage_estimated", route.provider)
             if log.enabled and log.level <= 20:
-                log.exchange(_line(x, call, route))
+                log.line(writer.line(x, call))
 
         return hook
 
 
-def _status(x: "Exchange") -> str:
-    status = x.status
-    return _STATUS_TEXT.get(status) or str(status)
+def _series(metrics: Metrics, route: Route, model: str | None, status: int, decision: str) -> "Series":
+    otel = route.binding.provider.otel_name
+    return metrics.series(route.provider, route.operation.name, otel, metrics.model(model), str(status), decision)
 
 
-_STATUS_TEXT = {status: str(status) for status in (0, 200, 201, 204, 400, 401, 403, 404, 429, 500, 502, 503, 504)}
+class _LineWriter:
+    """The log line of one route's exchanges; the fields are documented in docs/telemetry.md."""
 
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._constant: dict[tuple[object, ...], str] = {}
+        self._second = 0
+        self._second_text = ""
 
-def _count_tokens(metrics: Metrics, usage: Any, provider: str, model: str, otel: tuple[str, str, str]) -> None:
-    """`input` and `output` are the wholes; cache and reasoning are parts of them."""
-    tokens = metrics.tokens
-    tokens.add((provider, model, "input"), usage.input_tokens)
-    tokens.add((provider, model, "output"), usage.output_tokens)
-    if usage.cache_read_tokens:
-        tokens.add((provider, model, "cache_read"), usage.cache_read_tokens)
-    if usage.cache_write_tokens:
-        tokens.add((provider, model, "cache_write"), usage.cache_write_tokens)
-    if usage.reasoning_tokens:
-        tokens.add((provider, model, "reasoning"), usage.reasoning_tokens)
-    if usage.estimated:
-        metrics.count("usage_estimated", provider)
-    metrics.gen_ai_tokens.of((*otel, "input")).observe(usage.input_tokens)
-    metrics.gen_ai_tokens.of((*otel, "output")).observe(usage.output_tokens)
+    def line(self, x: "Exchange", call: Call) -> str:
+        key = (x.client.origin.kind, x.method, call.model, call.stream)
+        constant = self._constant.get(key)
+        if constant is None:
+            constant = self._render(x, call)
+            if len(self._constant) < _MEMO_MAX:
+                self._constant[key] = constant
+        text = (
+            f'{{"time":"{self._now()}","level":"info","event":"exchange","id":"{call.request_id.decode()}",{constant},'
+            f'"status":{x.status},"outcome":"{_OUTCOMES.get(x.outcome, "ok")}","request_bytes":{x.request_bytes},'
+            f'"answer_bytes":{x.answer_bytes},"us":{(x.ended_ns - x.started_ns) // 1000},"overhead_us":{x.inside_ns // 1000}'
+        )
+        if x.sse:
+            text += f',"events":{x.events}'
+            if x.first_event_ns:
+                text += f',"first_event_us":{(x.first_event_ns - x.sent_ns) // 1000}'
+        if call.usage is not None:
+            text += _tokens(call.usage)
+        if call.error is not None:
+            text += f',"error":"{call.error.code}","message":{_json(str(call.error))}'
+        if x.detail is not None:
+            text += f',"detail":{_json(x.detail)}'
+        if call.attempts > 1:
+            text += f',"attempts":{call.attempts}'
+        return text + "}\n"
 
-
-def _line(x: "Exchange", call: Call, route: Route) -> dict[str, Any]:
-    """The log's fields, documented in docs/telemetry.md."""
-    origin = x.client.origin
-    record: dict[str, Any] = {
-        "time": datetime.now(UTC),
-        "level": "info",
-        "event": "exchange",
-        "id": call.request_id.decode("ascii"),
-        "via": origin.kind,
-        "provider": route.provider,
-        "operation": route.operation.name,
-        "model": call.model[:_SHOWN_CHARS] if call.model else None,
-        "method": x.method.decode("latin-1"),
-        "path": x.target.partition(b"?")[0][:_SHOWN_CHARS].decode("latin-1"),
-        "status": x.status,
-        "outcome": _OUTCOMES.get(x.outcome, "ok"),
-        "stream": x.sse or call.stream,
-        "request_bytes": x.request_bytes,
-        "answer_bytes": x.answer_bytes,
-        "ms": round((x.ended_ns - x.started_ns) / 1e6, 3),
-        "overhead_us": round(x.inside_ns / 1e3, 1),
-    }
-    if x.sse:
-        record["events"] = x.events
-        if x.first_event_ns and x.sent_ns:
-            record["first_event_ms"] = round((x.first_event_ns - x.sent_ns) / 1e6, 3)
-    if call.usage is not None:
-        usage = call.usage
-        record["tokens"] = {
-            "input": usage.input_tokens,
-            "output": usage.output_tokens,
-            "cache_read": usage.cache_read_tokens,
-            "cache_write": usage.cache_write_tokens,
-            "reasoning": usage.reasoning_tokens,
-            "estimated": usage.estimated,
+    def _render(self, x: "Exchange", call: Call) -> str:
+        route = self._route
+        path = x.target.partition(b"?")[0][:_SHOWN_CHARS].decode("latin-1")
+        fields = {
+            "via": x.client.origin.kind,
+            "provider": route.provider,
+            "operation": route.operation.name,
+            "model": call.model[:_SHOWN_CHARS] if call.model else None,
+            "method": x.method.decode("latin-1"),
+            "path": path,
+            "stream": call.stream,
         }
-    if call.error is not None:
-        record["error"] = call.error.code
-        record["message"] = str(call.error)
-    if x.detail is not None:
-        record["detail"] = x.detail
-    if call.attempts > 1:
-        record["attempts"] = call.attempts
-    return record
+        return orjson.dumps(fields).decode()[1:-1]
+
+    def _now(self) -> str:
+        """RFC 3339 in UTC, microseconds; the part down to the second is made once a second."""
+        second, nanos = divmod(time.time_ns(), 1_000_000_000)
+        if second != self._second:
+            self._second = second
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._second_text}.{nanos // 1000:06d}Z"
+
+
+def _tokens(usage: "Usage") -> str:
+    return (
+        f',"tokens":{{"input":{usage.input_tokens},"output":{usage.output_tokens},"cache_read":{usage.cache_read_tokens},'
+        f'"cache_write":{usage.cache_write_tokens},"reasoning":{usage.reasoning_tokens},'
+        f'"estimated":{"true" if usage.estimated else "false"}}}'
+    )
+
+
+def _json(text: str) -> str:
+    return orjson.dumps(text).decode()

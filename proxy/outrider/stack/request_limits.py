@@ -41,7 +41,9 @@ class Buckets:
 class RequestLimits:
     """The filter. clock_ns is monotonic."""
 
-    def __init__(self, limits: Sequence[Any], buckets: Buckets, metrics: "Metrics", clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, limits: Sequence[Any], buckets: Buckets, metrics: "Metrics", clock_ns: Callable[[], int]
+    ) -> None:
         self._limits = limits
         self._buckets = buckets
         self._metrics = metrics
@@ -52,7 +54,8 @@ class RequestLimits:
         if not applying:
             return None
         rows = [
-            (limit.name, self._buckets.of(limit, route.provider if "provider" in limit.key else "")) for limit in applying
+            (limit.name, self._buckets.of(limit, route.provider if "provider" in limit.key else ""))
+            for limit in applying
         ]
         clock_ns, decisions, name = self._clock_ns, self._metrics.limits, route.provider
         allowed = [(limit.name, "allow") for limit in applying]
@@ -68,7 +71,8 @@ class RequestLimits:
                     call.decision = limit
                     retry_ms = max(1, -(-wait_ns // 1_000_000))
                     raise RateLimitedError(
-                        f"limit {limit} of this app's sidecar is reached for {name}; try again in {retry_ms / 1000:.3g} s", retry_ms
+                        f"limit {limit} of this app's sidecar is reached for {name}; try again in {retry_ms / 1000:.3g} s",
+                        retry_ms,
                     )
             for labels in allowed:
                 decisions.add(labels)

@@ -31,7 +31,7 @@ class _Loop(Protocol):
 
 
 class JsonLog:
-    """exchange(record) and event(level, name, **fields); both are cheap and never raise.
+    """line(text) and event(level, name, **fields); both are cheap and never raise.
 
     target: "stderr", "stdout", "off" or a path. Raises: StartError when the file cannot be opened.
     """
@@ -39,7 +39,7 @@ class JsonLog:
     def __init__(self, target: str | Path, level: str = "info", *, loop: _Loop | None = None) -> None:
         self.level = LEVELS[level]
         self._loop = loop
-        self._lines: list[bytes] = []
+        self._lines: list[str] = []
         self._bytes = 0
         self._scheduled = False
         self._waiting = 0
@@ -59,25 +59,21 @@ class JsonLog:
     def bind(self, loop: _Loop) -> None:
         self._loop = loop
 
-    def exchange(self, record: dict[str, Any]) -> None:
-        """One line about one exchange; `record` is JSON-able."""
-        if self.enabled and self.level <= 20:
-            self._add(record)
-
-    def event(self, level: str, event: str, **fields: object) -> None:
-        """One line about something else, with a sentence in `message` where a person should act."""
-        if self.enabled and self.level <= LEVELS[level]:
-            self._add({"time": datetime.now(UTC), "level": level, "event": event, **fields})
-
-    def _add(self, record: dict[str, Any]) -> None:
-        line = orjson.dumps(record, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
-        self._lines.append(line)
-        self._bytes += len(line)
+    def line(self, text: str) -> None:
+        """One line, already JSON and ended by LF: the hot path's way in."""
+        self._lines.append(text)
+        self._bytes += len(text)
         if self._bytes > _FLUSH_BYTES or self._loop is None:
             self.flush()
         elif not self._scheduled:
             self._scheduled = True
             self._loop.call_later(FLUSH_S, self._flush_timer)
+
+    def event(self, level: str, event: str, **fields: object) -> None:
+        """One line about something else, with a sentence in `message` where a person should act."""
+        if self.enabled and self.level <= LEVELS[level]:
+            record = {"time": datetime.now(UTC), "level": level, "event": event, **fields}
+            self.line(orjson.dumps(record, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z).decode())
 
     def _flush_timer(self) -> None:
         self._scheduled = False
@@ -87,14 +83,14 @@ class JsonLog:
         """Hand what was gathered to the writer."""
         if not self._lines:
             return
-        lines, self._lines = self._lines, []
-        size, self._bytes = self._bytes, 0
+        lines, self._lines, self._bytes = self._lines, [], 0
+        block = "".join(lines).encode()
         with self._lock:
-            if self._waiting + size > MAX_WAITING_BYTES:
+            if self._waiting + len(block) > MAX_WAITING_BYTES:
                 self.dropped += len(lines)
                 return
-            self._waiting += size
-        self._queue.put(b"".join(lines))
+            self._waiting += len(block)
+        self._queue.put(block)
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Write what waits, for at most timeout_s."""
@@ -112,7 +108,10 @@ class JsonLog:
         while (block := self._queue.get()) is not None:
             if self.dropped > said:
                 lost, said = self.dropped - said, self.dropped
-                block += orjson.dumps({"time": datetime.now(UTC), "level": "warning", "event": "log_dropped", "lines": lost}) + b"\n"
+                self._write(
+                    orjson.dumps({"time": datetime.now(UTC), "level": "warning", "event": "log_dropped", "lines": lost})
+                    + b"\n"
+                )
             self._write(block)
             with self._lock:
                 self._waiting -= len(block)
@@ -139,4 +138,6 @@ def _open(target: str | Path) -> tuple[int | None, bool]:
     try:
         return os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640), True
     except OSError as exc:
-        raise StartError(f"the log file {target} cannot be opened: {os.strerror(exc.errno or 0).lower()}; set telemetry.log") from exc
+        raise StartError(
+            f"the log file {target} cannot be opened: {os.strerror(exc.errno or 0).lower()}; set telemetry.log"
+        ) from exc

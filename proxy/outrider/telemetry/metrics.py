@@ -5,9 +5,10 @@ scrape; names are the contract of the documentation's metrics page, the OpenTele
 Does not know: HTTP, exchanges.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+from outrider_ext.series import Cells, Series
 
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _OVERHEAD_S = (1e-5, 2e-5, 3e-5, 5e-5, 7.5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.25)
@@ -43,22 +44,9 @@ class Counter:
         return self.values.get(labels, 0)
 
 
-class Cells:
-    """One histogram's cells for one set of labels."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-
 class Histogram:
+    """Cells by labels, all with the same bounds."""
+
     __slots__ = ("bounds", "cells", "help", "label_names", "name")
 
     def __init__(self, name: str, help_text: str, label_names: Sequence[str], bounds: Sequence[float]) -> None:
@@ -81,19 +69,17 @@ class Metrics:
     def __init__(self, models_max: int = 200) -> None:
         self._models_max = models_max
         self._models: dict[str, str] = {}
-        self.requests = Counter(
-            "outrider_requests",
-            "Exchanges, by what was decided and answered.",
-            ("provider", "operation", "model", "status", "decision"),
-        )
-        self.tokens = Counter("outrider_tokens", "Tokens, by type.", ("provider", "model", "type"))
+        self._series: dict[tuple[str, ...], Series] = {}
         self.limits = Counter("outrider_limit_decisions", "Decisions of limits.", ("limit", "decision"))
         self.events = Counter("outrider_events", "What happened beside exchanges.", ("event", "provider"))
         self.overhead = Histogram(
             "outrider_overhead_seconds", "Time spent inside, waiting for no peer.", ("provider",), _OVERHEAD_S
         )
         self.upstream = Histogram(
-            "outrider_upstream_seconds", "From the request sent to the answer's end.", ("provider", "operation"), _LATENCY_S
+            "outrider_upstream_seconds",
+            "From the request sent to the answer's end.",
+            ("provider", "operation"),
+            _LATENCY_S,
         )
         self.first_event = Histogram(
             "outrider_time_to_first_event_seconds",
@@ -125,29 +111,72 @@ class Metrics:
         self._models[name] = name
         return name
 
+    def series(self, provider: str, operation: str, otel: str, model: str, status: str, decision: str) -> Series:
+        """Where exchanges with these labels are counted; bounded because each label is."""
+        key = (provider, operation, model, status, decision)
+        found = self._series.get(key)
+        if found is None:
+            named = (operation, otel, model)
+            found = self._series[key] = Series(
+                self.overhead.of((provider,)),
+                self.upstream.of((provider, operation)),
+                self.first_event.of((provider, operation)),
+                self.gen_ai_duration.of(named),
+                self.gen_ai_tokens.of((*named, "input")),
+                self.gen_ai_tokens.of((*named, "output")),
+            )
+        return found
+
     def count(self, event: str, provider: str = "") -> None:
         self.events.add((event, provider))
+
+    @property
+    def requests(self) -> dict[tuple[str, ...], int]:
+        """(provider, operation, model, status, decision) -> exchanges."""
+        return {key: series.exchanges for key, series in self._series.items()}
+
+    @property
+    def tokens(self) -> dict[tuple[str, ...], int]:
+        """(provider, model, type) -> tokens; input and output are wholes, the other types parts of them."""
+        totals: dict[tuple[str, ...], int] = {}
+        for (provider, _, model, _, _), series in self._series.items():
+            if not series.input and not series.output:
+                continue
+            parts = (series.cache_read, series.cache_write, series.reasoning)
+            rows = [("input", series.input), ("output", series.output)]
+            rows += [(name, n) for name, n in zip(("cache_read", "cache_write", "reasoning"), parts, strict=True) if n]
+            for name, n in rows:
+                totals[provider, model, name] = totals.get((provider, model, name), 0) + n
+        return totals
 
     def collect(self) -> Iterator[Any]:
         """prometheus_client's Collector interface."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-        for counter in (self.requests, self.tokens, self.limits, self.events):
-            family = CounterMetricFamily(counter.name, counter.help, labels=counter.label_names)
-            for labels, value in list(counter.values.items()):
+        for name, text, names, rows in self._counters():
+            family = CounterMetricFamily(name, text, labels=names)
+            for labels, value in rows.items():
                 family.add_metric(labels, value)
             yield family
         for histogram in (self.overhead, self.upstream, self.first_event, self.gen_ai_duration, self.gen_ai_tokens):
             shown = HistogramMetricFamily(histogram.name, histogram.help, labels=histogram.label_names)
-            for labels, cells in list(histogram.cells.items()):
-                shown.add_metric(labels, buckets=_cumulative(cells), sum_value=cells.total)
+            for labels, cells in histogram.cells.items():
+                if any(cells.counts):
+                    shown.add_metric(labels, buckets=_cumulative(cells), sum_value=cells.total)
             yield shown
         for read in self.gauges:
-            for name, text, names, values in read():
-                gauge = GaugeMetricFamily(name, text, labels=list(names))
+            for name, text, label_names, values in read():
+                gauge = GaugeMetricFamily(name, text, labels=list(label_names))
                 for labels, value in values.items():
                     gauge.add_metric(labels, value)
                 yield gauge
+
+    def _counters(self) -> Iterator[tuple[str, str, Labels, dict[Labels, int]]]:
+        labels = ("provider", "operation", "model", "status", "decision")
+        yield "outrider_requests", "Exchanges, by what was decided and answered.", labels, self.requests
+        yield "outrider_tokens", "Tokens, by type.", ("provider", "model", "type"), self.tokens
+        for counter in (self.limits, self.events):
+            yield counter.name, counter.help, counter.label_names, counter.values
 
     def exposition(self) -> bytes:
         """The text that /metrics serves."""

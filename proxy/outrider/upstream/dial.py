@@ -147,7 +147,9 @@ class _ProxyHop:
         while not head.endswith(b"\r\n\r\n"):
             byte = await loop.sock_recv(sock, 1)  # never a byte of what follows the head
             if not byte or len(head) > _PROXY_HEAD_BYTES:
-                raise UpstreamConnectError(f"the proxy {self.host}:{self.port} closed instead of answering CONNECT {authority}")
+                raise UpstreamConnectError(
+                    f"the proxy {self.host}:{self.port} closed instead of answering CONNECT {authority}"
+                )
             head += byte
         self._check(head, authority)
 
@@ -168,5 +170,3 @@ def _reason(exc: Exception | None) -> str:
     if isinstance(exc, OSError) and exc.errno:
         return os.strerror(exc.errno).lower()
     return "no address answered" if exc is None else type(exc).__name__
-
-

@@ -15,7 +15,14 @@ type Ip = IPv4Address | IPv6Address
 
 _METADATA = frozenset(
     ip_address(text)
-    for text in ("169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd20:ce::254", "100.100.100.200")
+    for text in (
+        "169.254.169.254",
+        "169.254.170.2",
+        "169.254.170.23",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+        "100.100.100.200",
+    )
 )
 _NAT64 = ip_network("64:ff9b::/96")
 _SHARED = ip_network("100.64.0.0/10")  # RFC 6598, which ipaddress calls neither private nor global
@@ -67,7 +74,9 @@ class AddressGuard:
         if self.is_own(ip, port):
             raise DestinationDeniedError(f"{host}:{port} is this sidecar itself")
         if ip in _METADATA or seen in _METADATA:
-            raise DestinationDeniedError(f"{host} resolves to a metadata service, which is never reachable through the sidecar")
+            raise DestinationDeniedError(
+                f"{host} resolves to a metadata service, which is never reachable through the sidecar"
+            )
         if seen.is_link_local or seen.is_multicast or seen.is_unspecified or seen == IPv4Address("255.255.255.255"):
             raise DestinationDeniedError(f"{host} resolves to {seen}, which is never reachable through the sidecar")
         private = seen.is_private or seen.is_loopback or seen.is_reserved or seen in _SHARED

@@ -70,7 +70,10 @@ class Pool:
         return None
 
     def open(
-        self, done: Callable[[Upstream], None], fail: Callable[[SidecarError], None], spawn: Callable[..., "asyncio.Task[None]"]
+        self,
+        done: Callable[[Upstream], None],
+        fail: Callable[[SidecarError], None],
+        spawn: Callable[..., "asyncio.Task[None]"],
     ) -> "_Ticket":
         ticket = _Ticket(self, done, fail)
         if self.count < self._max_connections:
@@ -104,7 +107,9 @@ class Pool:
     async def _make(self) -> Upstream:
         to = self.destination
         loop = asyncio.get_running_loop()
-        sock = await self._dialer.connect(to.dial_host, to.dial_port, private_ok=to.private_ok or to.named, direct=to.named)
+        sock = await self._dialer.connect(
+            to.dial_host, to.dial_port, private_ok=to.private_ok or to.named, direct=to.named
+        )
         try:
             if to.context is None:
                 _, protocol = await loop.create_connection(lambda: Upstream(self._hub, self), sock=sock)
