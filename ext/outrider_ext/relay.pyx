@@ -26,7 +26,9 @@ The owner is any object with
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from libc.stdio cimport snprintf
+from libc.time cimport gmtime_r, strftime, time_t, tm
+from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 
 from outrider_ext.http1 cimport Body, Head
 from outrider_ext.sse cimport SseSplitter
@@ -70,6 +72,13 @@ cdef enum:
     DRAIN_BYTES = 262144       # the rest of a refused request's body that is read to keep the connection
     MAX_INTERIM = 8
 
+    NUMBERS_BYTES = 320        # six numbers of at most 20 digits and their names
+    STAMP_BYTES = 40
+    STAMP_LENGTH = 27          # 2026-11-21T06:52:24.790123Z
+
+cdef const char* _OUTCOME_NAMES[5]
+_OUTCOME_NAMES[:] = [b"ok", b"ok", b"client_gone", b"cut", b"timed_out"]
+
 cdef long long DISCARD_NS = 2_000_000_000
 
 # Never passed on from a provider: hop-by-hop (RFC 9110 7.6.1), and what would lead the app around us.
@@ -85,6 +94,23 @@ cdef inline long long now_ns() noexcept nogil:
     cdef timespec at
     clock_gettime(CLOCK_MONOTONIC, &at)
     return <long long>at.tv_sec * 1_000_000_000 + at.tv_nsec
+
+
+cdef time_t _stamp_second = 0
+cdef char _stamp_text[STAMP_BYTES]
+
+
+cdef void _write_stamp(char* out) noexcept:
+    """RFC 3339 in UTC with microseconds; the part down to the second is made once a second."""
+    global _stamp_second
+    cdef timespec at
+    cdef tm parts
+    clock_gettime(CLOCK_REALTIME, &at)
+    if at.tv_sec != _stamp_second:
+        gmtime_r(&at.tv_sec, &parts)
+        strftime(_stamp_text, STAMP_BYTES, b"%Y-%m-%dT%H:%M:%S", &parts)
+        _stamp_second = at.tv_sec
+    snprintf(out, STAMP_BYTES, b"%s.%06ldZ", _stamp_text, <long>(at.tv_nsec // 1000))
 
 
 cdef class Hub:
@@ -234,6 +260,39 @@ cdef class Exchange:
         client = self.client
         self._finish(_CUT, detail)
         client._reset()
+
+    def log_line(self, bytes opening, bytes rest, object usage):
+        """One JSON line about it: `{"time":...`, opening, the numbers of this exchange, the token counts of `usage`
+        (a tuple that begins with input, output, cache read, cache write, reasoning, estimated; or None), rest, LF.
+
+        opening and rest are JSON members that the owner has written, without braces.
+        """
+        cdef char numbers[NUMBERS_BYTES]
+        cdef char tokens[NUMBERS_BYTES]
+        cdef char stamp[STAMP_BYTES]
+        cdef int length, token_length = 0
+        _write_stamp(stamp)
+        length = snprintf(
+            numbers, NUMBERS_BYTES,
+            b",\"status\":%d,\"outcome\":\"%s\",\"request_bytes\":%lld,\"answer_bytes\":%lld,\"us\":%lld,\"overhead_us\":%lld",
+            self.status, _OUTCOME_NAMES[self.outcome], self.request_bytes, self.answer_bytes,
+            (self.ended_ns - self.started_ns) // 1000, self.inside_ns // 1000,
+        )
+        if self.sse:
+            length += snprintf(
+                numbers + length, NUMBERS_BYTES - length, b",\"events\":%llu,\"first_event_us\":%lld", self.events,
+                (self.first_event_ns - self.sent_ns) // 1000 if self.first_event_ns else -1,
+            )
+        if usage is not None:
+            token_length = snprintf(
+                tokens, NUMBERS_BYTES,
+                b",\"tokens\":{\"input\":%lld,\"output\":%lld,\"cache_read\":%lld,\"cache_write\":%lld,\"reasoning\":%lld,"
+                b"\"estimated\":%s}",
+                <long long>usage[0], <long long>usage[1], <long long>usage[2], <long long>usage[3], <long long>usage[4],
+                b"true" if usage[5] else b"false",
+            )
+        return b"".join((
+            b'{"time":"', stamp[:STAMP_LENGTH], b'",', opening, numbers[:length], tokens[:token_length], rest, b"}\n"))
 
     def take_tapped(self):
         """(bytes of the answer's body that were kept, whether some in the middle were not)."""

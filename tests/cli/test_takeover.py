@@ -191,7 +191,7 @@ def test_a_proxy_that_config_names_stands(tmp_path: Path) -> None:
 
 
 def test_a_proxy_that_cannot_be_gone_through_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(StartError, match="^ALL_PROXY must be a URL such as .*; set upstream.proxy, or unset") as failed:
+    with pytest.raises(StartError, match=r"^ALL_PROXY must be .*; set upstream.proxy, or unset") as failed:
         take({"ALL_PROXY": "socks5://u:planted@corp:1080"}, tmp_path)
     assert failed.value.exit_code == 2
     assert "planted" not in str(failed.value)

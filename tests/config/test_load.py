@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider.config import Config, ConfigError, load, located
+from outrider.config import Config, ConfigError, load, load_again, located
 from outrider.config.trust import trust
 
 PLANTED = "sk-proj-PLANTEDplanted0123456789abcdef"
@@ -342,3 +342,28 @@ def test_a_config_is_frozen(tmp_path: Path, home: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="frozen"):
         config.http2 = "tunnel"  # type: ignore[misc]
     assert Config().http2 == "deny"
+
+
+def test_a_found_file_is_trusted_no_more_at_a_reload_than_at_the_start(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path / "home")}
+    path = tmp_path / "outrider.yaml"
+    path.write_text("egress: null\n")
+    config = load(None, environ, tmp_path)
+    assert config.only_found
+    path.write_text("providers: {openai: {connect_to: 'http://127.0.0.1:1'}}\n")
+    with pytest.raises(ConfigError, match="may not set this"):
+        load_again(config, environ)
+    trust(path, environ)
+    assert load_again(config, environ).providers["openai"].connect_to == "http://127.0.0.1:1"
+    path.unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_again(config, environ)
+
+
+def test_a_named_file_is_loaded_again_as_it_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("http2: deny\n")
+    config = load(path, {}, tmp_path)
+    path.write_text("egress: {default: deny}\n")
+    assert not config.only_found
+    assert load_again(config, {}).egress.default == "deny"

@@ -13,6 +13,7 @@ import json
 import os
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any
 
 import uvloop
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from outrider.cli.main import main
 from outrider.config import load
@@ -47,11 +49,11 @@ VARIABLE_OF = {
 }
 ENVIRON = {VARIABLE_OF[name]: key for name, key in REAL.items()}
 # What could send this machine's own traffic elsewhere, or lend an app a key that the test did not give it.
-FOREIGN = {row.name for row in VARIABLES} | {"ALL_PROXY", "all_proxy", "GOOGLE_API_KEY", *ENVIRON}
+FOREIGN = {row.name for row in VARIABLES} | {"ALL_PROXY", "all_proxy", "SSL_CERT_DIR", "GOOGLE_API_KEY", *ENVIRON}
 
 
 class Background:
-    """A sidecar on a loop of its own, as a context manager for callers that block. Raises on entry what start() does."""
+    """A sidecar on a loop of its own, for callers that block. Raises on entry what start() raises."""
 
     def __init__(self, config: Any, environ: Mapping[str, str]) -> None:
         self.sidecar = Sidecar(config, environ)
@@ -168,19 +170,41 @@ class Ride:
         return self.sidecar
 
     def tokens(self) -> dict[tuple[str, str, str], int]:
-        return dict(self.settled().metrics.tokens.values)
+        """(provider, model, type) -> tokens."""
+        self.settled()
+        return {(at["provider"], at["model"], at["type"]): n for at, n in self.metric("outrider_tokens_total")}
 
     def requests(self) -> list[tuple[str, str, str, str, str]]:
         """(provider, operation, model, status, decision), one for each exchange."""
-        counted: Any = self.settled().metrics.requests.values
-        return sorted(Counter(counted).elements())
+        self.settled()
+        names = ("provider", "operation", "model", "status", "decision")
+        rows = [[tuple(at[name] for name in names)] * n for at, n in self.metric("outrider_requests_total")]
+        return sorted(row for repeated in rows for row in repeated)  # type: ignore[misc]
 
     def events(self) -> dict[str, int]:
         """Event -> times, over all providers."""
         totals: Counter[str] = Counter()
-        for (event, _), count in list(self.sidecar.metrics.events.values.items()):
-            totals[event] += count
+        for at, n in self.metric("outrider_events_total"):
+            totals[at["event"]] += n
         return dict(totals)
+
+    def metric(self, name: str) -> list[tuple[dict[str, str], int]]:
+        """(labels, value) of one counter or gauge, as /metrics shows it."""
+        return metric(self.admin_url, name)
+
+
+def metric(admin_url: str, name: str) -> list[tuple[dict[str, str], int]]:
+    families = text_string_to_metric_families(fetch(f"{admin_url}/metrics").decode())
+    samples = [sample for family in families for sample in family.samples]
+    return [(sample.labels, int(sample.value)) for sample in samples if sample.name == name]
+
+
+def fetch(url: str) -> bytes:
+    """A GET by no proxy, whatever the environment says. Raises: urllib.error.HTTPError."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=10) as answer:
+        body: bytes = answer.read()
+    return body
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
@@ -193,7 +217,10 @@ def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
 
 
 def settings(mock: MockProvider, ca_dir: Path, sections: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration: the named providers lead to the mock, each with its key; `sections` are laid over it."""
+    """A configuration: the named providers lead to the mock, each with its key; `sections` are laid over it.
+
+    "MOCK_HTTP" and "MOCK_HTTPS" in `sections` stand for the mock's URLs.
+    """
     providers = {}
     for name in REAL:
         reach = {"connect_to": mock.https_url, "upstream_ca": str(mock.ca_file)}
@@ -206,7 +233,9 @@ def settings(mock: MockProvider, ca_dir: Path, sections: Mapping[str, Any]) -> d
         "providers": providers,
         "telemetry": {"log": "off"},
     }
-    return _over(whole, sections)
+    text = json.dumps(_over(whole, sections), default=str)
+    told: dict[str, Any] = json.loads(text.replace("MOCK_HTTPS", mock.https_url).replace("MOCK_HTTP", mock.http_url))
+    return told
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from outrider_ext import http1
 from outrider_ext.relay import Downstream, Exchange, Hub, Upstream
-
 from support.messages import Answer, read_answers
 
 DROP = http1.mask_of(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade")

@@ -1,9 +1,9 @@
 """How exchanges end: cuts, silence, peers that leave, full buffers, deadlines. Each ends exactly once (Rig.finish)."""
 
 import pytest
-from outrider_ext.relay import ANSWERED, CLIENT_GONE, CUT, OK, TIMED_OUT, Exchange
 
 from ext.relay_rig import Rig
+from outrider_ext.relay import ANSWERED, CLIENT_GONE, CUT, OK, TIMED_OUT, Exchange
 from support.messages import read_answers
 
 GET = b"GET /a HTTP/1.1\r\nhost: h\r\n\r\n"

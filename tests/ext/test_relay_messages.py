@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from outrider_ext.relay import ANSWERED, OK, Exchange
 
 from ext.relay_rig import Rig
+from outrider_ext.relay import ANSWERED, OK, Exchange
 from support.messages import chunked, cut_at, read_answers, read_chunked
 
 GET = b"GET /a HTTP/1.1\r\nhost: h\r\n\r\n"
@@ -515,10 +515,16 @@ CUTS = st.lists(st.integers(0, 2000), max_size=30)
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(REQUESTS), st.sampled_from(ANSWERS)), min_size=1, max_size=4), CUTS, CUTS, st.booleans()
+    st.lists(st.tuples(st.sampled_from(REQUESTS), st.sampled_from(ANSWERS)), min_size=1, max_size=4),
+    CUTS,
+    CUTS,
+    st.booleans(),
 )
 def test_any_cut_of_requests_and_answers_says_the_same_on_the_other_side(
-    exchanges: list[tuple[tuple[bytes, bytes, bytes], tuple[bytes, bytes]]], cuts: list[int], back: list[int], hold: bool
+    exchanges: list[tuple[tuple[bytes, bytes, bytes], tuple[bytes, bytes]]],
+    cuts: list[int],
+    back: list[int],
+    hold: bool,
 ) -> None:
     rig = Rig()
     if hold:

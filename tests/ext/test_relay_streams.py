@@ -5,9 +5,9 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from outrider_ext.relay import CUT, Exchange
 
 from ext.relay_rig import SECRET, Rig
+from outrider_ext.relay import CUT, Exchange
 from support.messages import Answer, chunked, cut_at, read_answers
 
 GET = b"GET /a HTTP/1.1\r\nhost: h\r\n\r\n"
@@ -186,7 +186,7 @@ def rewriting(*, every: bool) -> tuple[Rig, list[bytes]]:
 def test_a_rewrite_sees_runs_of_whole_events_in_which_the_needle_stands() -> None:
     rig, seen = rewriting(every=False)
     rig.provider(EVENTS + chunk(b"data: a\n\n"))
-    rig.provider(chunk(b"data: a\n\ndata: {\"us"))
+    rig.provider(chunk(b'data: a\n\ndata: {"us'))
     rig.provider(chunk(b'age":1}\n\n'))
     rig.provider(b"0\r\n\r\n")
     assert seen == [b'data: {"usage":1}\n\n']

@@ -11,8 +11,7 @@ import pytest
 
 from outrider.mock import tls as mock_tls
 from outrider.runtime import Sidecar
-
-from support.running import KEY, client_of, get, host_of, local, post, running, until
+from support.running import KEY, client_of, get, host_of, local, post, running, statuses, total, until
 from support.wire import Peer, Provider
 
 OK_2 = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -36,14 +35,6 @@ async def app(sidecar: Sidecar) -> AsyncIterator[Peer]:
     peer = await client_of(sidecar)
     yield peer
     peer.close()
-
-
-def statuses(sidecar: Sidecar) -> dict[str, int]:
-    """How many exchanges were recorded with each status."""
-    counted: dict[str, int] = {}
-    for labels, count in sidecar.metrics.requests.values.items():
-        counted[labels[3]] = counted.get(labels[3], 0) + count
-    return counted
 
 
 # -- kept connections
@@ -78,7 +69,7 @@ async def test_a_kept_connection_that_the_provider_closed_meanwhile_is_replaced_
     head, _ = await app.answer()
     assert head.startswith(b"HTTP/1.1 502")
     assert b"x-outrider-error: upstream_broken" in head
-    assert sidecar.metrics.events.value("stale_retry", "local") == 1
+    assert total(sidecar, "outrider_events_total", event="stale_retry") == 1
     assert not provider.has_caller()
     assert statuses(sidecar) == {"200": 1, "502": 1}
 
@@ -98,7 +89,7 @@ async def test_a_provider_that_closes_an_idle_connection_is_called_anew(
     await behind.head()
     await behind.send(OK_2)
     assert (await app.answer())[1] == b"ok"
-    assert sidecar.metrics.events.value("stale_retry", "local") == 0
+    assert total(sidecar, "outrider_events_total", event="stale_retry") == 0
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
@@ -277,7 +268,9 @@ async def test_an_early_refusal_over_tls_is_not_lost_to_a_reset(tmp_path: Path) 
 # -- websockets
 
 
-async def test_a_websocket_is_a_pipe_with_early_bytes_both_ways(sidecar: Sidecar, provider: Provider, app: Peer) -> None:
+async def test_a_websocket_is_a_pipe_with_early_bytes_both_ways(
+    sidecar: Sidecar, provider: Provider, app: Peer
+) -> None:
     upgrade = b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: x\r\n"
     await app.send(get(sidecar, b"/local/v1/realtime", upgrade) + b"early")
     behind = await provider.accept()
@@ -308,18 +301,18 @@ async def test_a_slow_app_stops_the_provider(tmp_path: Path) -> None:
         await app.send(get(sidecar))
         behind = await provider.accept()
         await behind.head()
-        total = 64 << 20
-        await behind.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % total)
-        sent = await fill(behind, total)
+        size = 64 << 20
+        await behind.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size)
+        sent = await fill(behind, size)
         assert sent < 20 << 20  # what the kernels hold, and little more
         await app.head()
         got = 0
-        while got < total:
+        while got < size:
             piece = await app.more()
             assert piece
             got += len(piece)
-            sent += behind.try_send(b"x" * min(1 << 18, total - sent)) if sent < total else 0
-        assert got == total
+            sent += behind.try_send(b"x" * min(1 << 18, size - sent)) if sent < size else 0
+        assert got == size
         app.close()
 
 
@@ -329,18 +322,18 @@ async def test_a_slow_provider_stops_the_app(tmp_path: Path) -> None:
         running(tmp_path, local(provider.url), caps={"write_buffer_bytes": 65536, "held_body_bytes": 65536}) as sidecar,
     ):
         app = await client_of(sidecar)
-        total = 64 << 20
-        await app.send(get(sidecar, b"/local/v1/files", b"content-length: %d\r\n" % total, b"POST"))
+        size = 64 << 20
+        await app.send(get(sidecar, b"/local/v1/files", b"content-length: %d\r\n" % size, b"POST"))
         behind = await provider.accept()
         await behind.head()
-        sent = await fill(app, total)
+        sent = await fill(app, size)
         assert sent < 20 << 20
         got = 0
-        while got < total:
+        while got < size:
             piece = await behind.more()
             assert piece
             got += len(piece)
-            sent += app.try_send(b"x" * min(1 << 18, total - sent)) if sent < total else 0
+            sent += app.try_send(b"x" * min(1 << 18, size - sent)) if sent < size else 0
         await behind.send(OK_2)
         assert (await app.answer())[1] == b"ok"
         app.close()

@@ -209,3 +209,29 @@ def test_a_credential_setting_gives_its_source(tmp_path: Path) -> None:
     assert isinstance(source_for(Credential(env="K"), {"K": "v"}), EnvSource)
     assert isinstance(source_for(Credential(file=tmp_path / "key"), {}), FileSource)
     assert isinstance(source_for(Credential(aws="p"), {}), AwsSource)
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "AKIA"}, "AWS_SECRET_ACCESS_KEY is not set"),
+        ({"AWS_SECRET_ACCESS_KEY": PLANTED}, "AWS_ACCESS_KEY_ID is not set"),
+    ],
+)
+def test_half_a_pair_of_access_keys_is_unavailable_with_a_sentence(environ: dict[str, str], says: str) -> None:
+    source = source_for(Credential(env="AWS_ACCESS_KEY_ID"), environ)
+    assert source.generation == 0
+    with pytest.raises(CredentialUnavailableError, match=says):
+        source.current()
+
+
+def test_access_keys_in_variables_are_a_pair_with_or_without_a_session_token() -> None:
+    pair = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": PLANTED}
+    source = source_for(Credential(env="AWS_ACCESS_KEY_ID"), pair)
+    held = source.current()
+    assert isinstance(held, AwsCredentials)
+    assert (held.access_key, held.secret.expose(), held.token) == ("AKIA", PLANTED.encode(), None)
+    assert (source.generation, source.refresh(), source.describe()) == (1, None, "env AWS_ACCESS_KEY_ID")
+    with_token = source_for(Credential(env="AWS_ACCESS_KEY_ID"), pair | {"AWS_SESSION_TOKEN": "T"}).current()
+    assert isinstance(with_token, AwsCredentials)
+    assert with_token.token is not None

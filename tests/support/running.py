@@ -10,7 +10,6 @@ import yaml
 
 from outrider.config import load
 from outrider.runtime import Sidecar
-
 from support.wire import DEADLINE_S, Peer, connect
 
 KEY = "sk-the-real-and-only-secret"
@@ -75,3 +74,29 @@ def get(sidecar: Sidecar, path: bytes = b"/local/v1/models", more: bytes = b"", 
 
 def post(sidecar: Sidecar, body: bytes, path: bytes = b"/local/v1/chat/completions", more: bytes = b"") -> bytes:
     return get(sidecar, path, b"content-length: %d\r\n" % len(body) + more, b"POST") + body
+
+
+def total(sidecar: Sidecar, name: str, **labels: str) -> float:
+    """The sum of a metric's samples with these labels, as /metrics says it."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    families = text_string_to_metric_families(sidecar.metrics.exposition().decode())
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def statuses(sidecar: Sidecar) -> dict[str, int]:
+    """How many exchanges were recorded with each status."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    counted: dict[str, int] = {}
+    for family in text_string_to_metric_families(sidecar.metrics.exposition().decode()):
+        for sample in family.samples:
+            if sample.name == "outrider_requests_total":
+                status = sample.labels["status"]
+                counted[status] = counted.get(status, 0) + int(sample.value)
+    return counted

@@ -191,7 +191,7 @@ class Demo:
             self._screen.say("provider", "(and so on for every further call)")
 
     def _tell_tokens(self, sidecar: "Sidecar") -> None:
-        now = dict(sidecar.metrics.tokens.values)
+        now = sidecar.metrics.tokens
         for provider in self._keys:
             read, written = (
                 _of(now, provider, kind) - _of(self._tokens, provider, kind) for kind in ("input", "output")
@@ -221,10 +221,12 @@ class Demo:
 
     def _sum_up(self, sidecar: "Sidecar", took_s: float) -> None:
         metrics = sidecar.metrics
-        rows = [(*labels, str(count)) for labels, count in sorted(metrics.requests.values.items())]
-        self._screen.table("outrider_requests_total", (*metrics.requests.label_names, "count"), rows)
-        rows = [(*labels, str(count)) for labels, count in sorted(metrics.tokens.values.items())]
-        self._screen.table("outrider_tokens_total", (*metrics.tokens.label_names, "count"), rows)
+        rows = [(*labels, str(count)) for labels, count in sorted(metrics.requests.items())]
+        self._screen.table(
+            "outrider_requests_total", ("provider", "operation", "model", "status", "decision", "count"), rows
+        )
+        rows = [(*labels, str(count)) for labels, count in sorted(metrics.tokens.items())]
+        self._screen.table("outrider_tokens_total", ("provider", "model", "type", "count"), rows)
         cells = metrics.overhead.cells.values()
         counts = [sum(column) for column in zip(*(cell.counts for cell in cells), strict=True)]
         median_us = median(metrics.overhead.bounds, counts) * 1e6

@@ -3,6 +3,7 @@
 import argparse
 import platform
 import ssl
+from importlib.metadata import version
 
 from outrider import __version__
 
@@ -15,10 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import uvloop
     from outrider_ext import http1
 
     compiled = "compiled" if str(http1.__file__).endswith(".so") else "interpreted"
     print(f"outrider {__version__} ({compiled})")
-    print(f"Python {platform.python_version()}, uvloop {uvloop.__version__}, {ssl.OPENSSL_VERSION}")
+    print(f"Python {platform.python_version()}, uvloop {version('uvloop')}, {ssl.OPENSSL_VERSION}")
     return 0

@@ -11,14 +11,13 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from outrider_ext import http1
-
 from outrider.errors import CredentialUnavailableError
 from outrider.providers.registry import Binding, join_host_port
 from outrider.secrets.injection import Injector, strip_query, with_query_key
 from outrider.secrets.sigv4 import sign
 from outrider.secrets.sources import AwsCredentials
 from outrider.stack.call import Call, Route
+from outrider_ext import http1
 
 if TYPE_CHECKING:
     from outrider_ext.relay import Exchange

@@ -13,9 +13,8 @@ from outrider.providers.model import Operation
 from outrider.providers.registry import Binding
 
 if TYPE_CHECKING:
-    from outrider_ext.relay import Exchange
-
     from outrider.dialects.usage import Usage, UsageReader
+    from outrider_ext.relay import Exchange
 
 # A hook returns None to go on, raises SidecarError to refuse, or returns an awaitable when it must wait (rare).
 type RequestHook = Callable[["Exchange", "Call"], Awaitable[None] | None]

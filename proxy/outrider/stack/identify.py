@@ -9,18 +9,16 @@ Does not know: the credential's value.
 from hmac import compare_digest
 from typing import TYPE_CHECKING
 
-from outrider_ext import http1
-
 from outrider.errors import ForbiddenError, PlaceholderRequiredError
 from outrider.providers.model import Provider
 from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sigv4 import presented_access_key
 from outrider.stack.call import Call, RequestHook, Route
+from outrider_ext import http1
 
 if TYPE_CHECKING:
-    from outrider_ext.relay import Exchange
-
     from outrider.telemetry.metrics import Metrics
+    from outrider_ext.relay import Exchange
 
 _PROTOCOL = http1.header_id(b"sec-websocket-protocol")
 

@@ -8,14 +8,13 @@ read from a bounded copy after it went on, so reading never delays it.
 import zlib
 from typing import TYPE_CHECKING
 
+from outrider.dialects.usage import READERS, Usage, UsageReader, estimate
+from outrider.errors import BadRequestError
+from outrider.stack.call import AnswerHook, Call, EndHook, RequestHook, Route
 from outrider_ext import http1
 from outrider_ext.eventstream import EventStreamError, EventStreamReader
 from outrider_ext.jsonscan import DuplicateKeyError, FieldScan, JsonScanError
 from outrider_ext.sse import event_data, event_spans
-
-from outrider.dialects.usage import READERS, Usage, UsageReader, estimate
-from outrider.errors import BadRequestError
-from outrider.stack.call import AnswerHook, Call, EndHook, RequestHook, Route
 
 if TYPE_CHECKING:
     from outrider_ext.relay import Exchange

@@ -5,11 +5,9 @@ parts of a line that do not change from one exchange of a route to the next are 
 from outside is JSON-encoded, so a control character leaves escaped.
 """
 
-import time
 from typing import TYPE_CHECKING
 
 import orjson
-from outrider_ext.relay import CLIENT_GONE, CUT, TIMED_OUT
 
 from outrider.stack.call import Call, EndHook, Route
 from outrider.telemetry.log import JsonLog
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
     from outrider_ext.series import Series
 
-    from outrider.dialects.usage import Usage
-
-_OUTCOMES = {CLIENT_GONE: "client_gone", CUT: "cut", TIMED_OUT: "timed_out"}
 _SHOWN_CHARS = 200
 _MEMO_MAX = 256
 
@@ -76,66 +71,41 @@ class _LineWriter:
 
     def __init__(self, route: Route) -> None:
         self._route = route
-        self._constant: dict[tuple[object, ...], str] = {}
-        self._second = 0
-        self._second_text = ""
+        self._constant: dict[tuple[object, ...], bytes] = {}
 
-    def line(self, x: "Exchange", call: Call) -> str:
+    def line(self, x: "Exchange", call: Call) -> bytes:
         key = (x.client.origin.kind, x.method, call.model, call.stream)
         constant = self._constant.get(key)
         if constant is None:
             constant = self._render(x, call)
             if len(self._constant) < _MEMO_MAX:
                 self._constant[key] = constant
-        text = (
-            f'{{"time":"{self._now()}","level":"info","event":"exchange","id":"{call.request_id.decode()}",{constant},'
-            f'"status":{x.status},"outcome":"{_OUTCOMES.get(x.outcome, "ok")}","request_bytes":{x.request_bytes},'
-            f'"answer_bytes":{x.answer_bytes},"us":{(x.ended_ns - x.started_ns) // 1000},"overhead_us":{x.inside_ns // 1000}'
-        )
-        if x.sse:
-            text += f',"events":{x.events}'
-            if x.first_event_ns:
-                text += f',"first_event_us":{(x.first_event_ns - x.sent_ns) // 1000}'
-        if call.usage is not None:
-            text += _tokens(call.usage)
-        if call.error is not None:
-            text += f',"error":"{call.error.code}","message":{_json(str(call.error))}'
-        if x.detail is not None:
-            text += f',"detail":{_json(x.detail)}'
-        if call.attempts > 1:
-            text += f',"attempts":{call.attempts}'
-        return text + "}\n"
+        rest = b"" if call.error is None and x.detail is None and call.attempts <= 1 else _unusual(x, call)
+        return x.log_line(b'"id":"' + call.request_id + constant, rest, call.usage)
 
-    def _render(self, x: "Exchange", call: Call) -> str:
+    def _render(self, x: "Exchange", call: Call) -> bytes:
         route = self._route
-        path = x.target.partition(b"?")[0][:_SHOWN_CHARS].decode("latin-1")
         fields = {
+            "level": "info",
+            "event": "exchange",
             "via": x.client.origin.kind,
             "provider": route.provider,
             "operation": route.operation.name,
             "model": call.model[:_SHOWN_CHARS] if call.model else None,
             "method": x.method.decode("latin-1"),
-            "path": path,
+            "path": x.target.partition(b"?")[0][:_SHOWN_CHARS].decode("latin-1"),
             "stream": call.stream,
         }
-        return orjson.dumps(fields).decode()[1:-1]
-
-    def _now(self) -> str:
-        """RFC 3339 in UTC, microseconds; the part down to the second is made once a second."""
-        second, nanos = divmod(time.time_ns(), 1_000_000_000)
-        if second != self._second:
-            self._second = second
-            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._second_text}.{nanos // 1000:06d}Z"
+        return b'",' + orjson.dumps(fields)[1:-1]
 
 
-def _tokens(usage: "Usage") -> str:
-    return (
-        f',"tokens":{{"input":{usage.input_tokens},"output":{usage.output_tokens},"cache_read":{usage.cache_read_tokens},'
-        f'"cache_write":{usage.cache_write_tokens},"reasoning":{usage.reasoning_tokens},'
-        f'"estimated":{"true" if usage.estimated else "false"}}}'
-    )
-
-
-def _json(text: str) -> str:
-    return orjson.dumps(text).decode()
+def _unusual(x: "Exchange", call: Call) -> bytes:
+    """What only refusals, failures and retries have to say."""
+    fields: dict[str, object] = {}
+    if call.error is not None:
+        fields |= {"error": call.error.code, "message": str(call.error)}
+    if x.detail is not None:
+        fields["detail"] = x.detail
+    if call.attempts > 1:
+        fields["attempts"] = call.attempts
+    return b"," + orjson.dumps(fields)[1:-1]

@@ -7,15 +7,13 @@ of the configuration where the limit's rate did not change.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from outrider_ext.gcra import Bucket
-
 from outrider.errors import RateLimitedError
 from outrider.stack.call import Call, RequestHook, Route
+from outrider_ext.gcra import Bucket
 
 if TYPE_CHECKING:
-    from outrider_ext.relay import Exchange
-
     from outrider.telemetry.metrics import Metrics
+    from outrider_ext.relay import Exchange
 
 
 class Buckets:

@@ -39,7 +39,7 @@ class JsonLog:
     def __init__(self, target: str | Path, level: str = "info", *, loop: _Loop | None = None) -> None:
         self.level = LEVELS[level]
         self._loop = loop
-        self._lines: list[str] = []
+        self._lines: list[bytes] = []
         self._bytes = 0
         self._scheduled = False
         self._waiting = 0
@@ -59,7 +59,7 @@ class JsonLog:
     def bind(self, loop: _Loop) -> None:
         self._loop = loop
 
-    def line(self, text: str) -> None:
+    def line(self, text: bytes) -> None:
         """One line, already JSON and ended by LF: the hot path's way in."""
         self._lines.append(text)
         self._bytes += len(text)
@@ -73,7 +73,7 @@ class JsonLog:
         """One line about something else, with a sentence in `message` where a person should act."""
         if self.enabled and self.level <= LEVELS[level]:
             record = {"time": datetime.now(UTC), "level": level, "event": event, **fields}
-            self.line(orjson.dumps(record, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z).decode())
+            self.line(orjson.dumps(record, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z))
 
     def _flush_timer(self) -> None:
         self._scheduled = False
@@ -84,7 +84,7 @@ class JsonLog:
         if not self._lines:
             return
         lines, self._lines, self._bytes = self._lines, [], 0
-        block = "".join(lines).encode()
+        block = b"".join(lines)
         with self._lock:
             if self._waiting + len(block) > MAX_WAITING_BYTES:
                 self.dropped += len(lines)

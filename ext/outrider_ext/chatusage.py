@@ -1,0 +1,71 @@
+# cython: annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The token counts of a whole OpenAI-shaped answer, read from its bytes without an object being built.
+
+Rules: only the usual shape is read (both sides counted, a total that is their sum, parts no larger than their wholes);
+whatever is unusual is left to the caller's careful reader, by None. Nothing is guessed.
+Does not know: other dialects, streams.
+
+Source: OpenAI's CompletionUsage object (chat completions, completions).
+"""
+
+from outrider_ext.jsonscan import FieldScan, JsonScanError
+
+MAX_TOKENS = 1 << 53
+
+
+class ChatUsage:
+    """read(body) -> (input, output, cache_read, cache_write, reasoning, model) or None.
+
+    Numbers are 0..2**53; model is None where the answer names none. Never raises. About 1 µs for 1.4 kB.
+    """
+
+    def __init__(self) -> None:
+        self._answer = FieldScan((b"usage", b"model"))
+        # From the fourth on: spellings of other providers, which need their own reading.
+        self._numbers = FieldScan(
+            (
+                b"prompt_tokens", b"completion_tokens", b"total_tokens", b"prompt_tokens_details",
+                b"completion_tokens_details", b"cached_tokens", b"prompt_cache_hit_tokens", b"reasoning_tokens",
+            )
+        )  # fmt: skip
+        self._parts = FieldScan((b"cached_tokens", b"cache_write_tokens", b"reasoning_tokens"))
+
+    def read(self, body: bytes) -> "tuple[int, int, int, int, int, str | None] | None":
+        try:
+            return self._read(body)
+        except JsonScanError:
+            return None
+
+    def _read(self, body: bytes) -> "tuple[int, int, int, int, int, str | None] | None":
+        self._answer.scan(body)
+        start, end = self._answer.span(0)
+        if start < 0:
+            return None
+        numbers = self._numbers
+        numbers.scan(body, start, end)
+        given = self._number(numbers, 0)
+        made = self._number(numbers, 1)
+        if given < 0 or made < 0 or self._number(numbers, 2) != given + made:
+            return None
+        if numbers.raw(5) is not None or numbers.raw(6) is not None or numbers.raw(7) is not None:
+            return None
+        cache_read = cache_write = reasoning = 0
+        start, end = numbers.span(3)
+        if start >= 0 and body[start] == 123:
+            self._parts.scan(body, start, end)
+            cache_read = max(self._number(self._parts, 0), 0)
+            cache_write = max(self._number(self._parts, 1), 0)
+        start, end = numbers.span(4)
+        if start >= 0 and body[start] == 123:
+            self._parts.scan(body, start, end)
+            reasoning = max(self._number(self._parts, 2), 0)
+        if cache_read > given or cache_write > given or reasoning > made:
+            return None
+        return given, made, cache_read, cache_write, reasoning, self._answer.text(1)
+
+    def _number(self, scan: FieldScan, index: int) -> int:
+        """The number, or -1 for absent and for what is no count."""
+        value = scan.number(index)
+        if value is None or value < 0 or value > MAX_TOKENS:
+            return -1
+        return value
