@@ -37,11 +37,13 @@ class Cells:
 class Series:
     """Exchanges that share all labels.
 
-    exchanges: how many. tokens: input, output, cache read, cache write, reasoning, summed. estimated: how many had usage
-    that we guessed. The Cells may be shared between Series that differ only in labels which a histogram does not have.
+    exchanges: how many. tokens: input, output, cache read, cache write, reasoning, summed. estimated: how many had
+    usage that we guessed. The Cells may be shared between Series that differ only in labels which a histogram does not have.
     """
 
-    def __init__(self, overhead: Cells, upstream: Cells, first_event: Cells, duration: Cells, given: Cells, made: Cells) -> None:
+    def __init__(
+        self, overhead: Cells, upstream: Cells, first_event: Cells, duration: Cells, given: Cells, made: Cells
+    ) -> None:
         self.exchanges = 0
         self.input = self.output = self.cache_read = self.cache_write = self.reasoning = 0
         self.estimated = 0

@@ -12,8 +12,6 @@ import time
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
-from outrider_ext.relay import Downstream, Hub
-
 from outrider.admin.server import AdminServer
 from outrider.config import Config, ConfigError, load_again, located
 from outrider.config.reload import FileWatcher, diff
@@ -32,6 +30,7 @@ from outrider.stack.request_limits import Buckets
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider.untrusting import advice_for
+from outrider_ext.relay import Downstream, Hub
 
 SWEEP_S = 1.0
 AWS_REFRESH_S = 60.0
@@ -189,7 +188,7 @@ class Sidecar:
         for kind in ("proxy", "transparent"):
             if not sockets[kind]:
                 continue
-            door = Door(self, kind, self.spawn, self._door_limits)  # type: ignore[arg-type]
+            door = Door(self, kind, self.spawn, self._door_limits)
             listener = Listener(
                 sockets[kind],
                 door.handle,

@@ -1,4 +1,4 @@
-"""Everything that follows from one configuration: registry, router, layers, pools, credentials. A reload makes a new one.
+"""Everything that follows from one configuration: registry, router, layers, pools, credentials. A reload makes anew.
 
 Rules: building it either succeeds whole or raises and changes nothing; requests in flight keep the snapshot they began
 with; counters (buckets, metrics) live outside it.
@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-
-from outrider_ext.relay import Hub
 
 from outrider.config import Config
 from outrider.door.contract import Deny, Intercept, Tunnel, Verdict
@@ -36,6 +34,7 @@ from outrider.upstream.dial import Dialer
 from outrider.upstream.guard import AddressGuard
 from outrider.upstream.pool import Destination, Pool
 from outrider.upstream.tls import client_context
+from outrider_ext.relay import Hub
 
 MAX_POOLS = 512
 

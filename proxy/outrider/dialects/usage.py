@@ -26,6 +26,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
+
 from outrider_ext.chatusage import ChatUsage
 
 type Json = dict[str, Any]

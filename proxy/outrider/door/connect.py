@@ -9,8 +9,8 @@ same allows for an authority-form target. Proxy-Authorization is ignored.
 Does not know: how a verdict is found, how TLS is terminated.
 """
 
-from outrider.door.arrival import Arrival
 from outrider.authority import Authority, AuthorityError, parse_authority
+from outrider.door.arrival import Arrival
 from outrider.door.client_hello import ALERT_UNRECOGNIZED_NAME
 from outrider.door.contract import Deny, Intercept, Origin
 from outrider.door.first_bytes import Speech

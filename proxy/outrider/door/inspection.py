@@ -9,8 +9,8 @@ Does not know: CONNECT, original destinations.
 
 import socket
 
-from outrider.door.arrival import Arrival
 from outrider.authority import Authority, AuthorityError, parse_authority
+from outrider.door.arrival import Arrival
 from outrider.door.client_hello import (
     ALERT_INTERNAL_ERROR,
     ALERT_NO_APPLICATION_PROTOCOL,

@@ -10,8 +10,8 @@ Does not know: CONNECT as a way in: one that was redirected is on its way to ano
 
 from ipaddress import ip_address
 
-from outrider.door.arrival import Arrival
 from outrider.authority import Authority
+from outrider.door.arrival import Arrival
 from outrider.door.client_hello import ALERT_ACCESS_DENIED, ALERT_UNRECOGNIZED_NAME, ClientHello
 from outrider.door.contract import Deny, Intercept, Origin
 from outrider.door.inspection import decide, inspect_and_splice, intercept_tls, tunnel_tls

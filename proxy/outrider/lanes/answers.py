@@ -37,7 +37,7 @@ def error_message(
 
 
 def protocol_error_message(status: int, message: str) -> bytes:
-    """The answer to bytes that are not HTTP/1.1; nobody's dialect is known here, so it is OpenAI's, which is the plainest."""
+    """The answer to bytes that are not HTTP/1.1; nobody's dialect is known here, so it is the plainest, OpenAI's."""
     lines, body = error_answer("openai", status, "bad_request", message, None, False)
     phrase = _PHRASES.get(status, b"Bad Request")
     return b"HTTP/1.1 %d %b\r\n%bconnection: close\r\n\r\n%b" % (status, phrase, lines, body)

@@ -10,8 +10,6 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from outrider_ext import http1
-
 from outrider.errors import (
     BodyTooLargeError,
     SidecarError,
@@ -25,6 +23,7 @@ from outrider.lanes.routing import Router
 from outrider.stack.call import Call
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
+from outrider_ext import http1
 
 if TYPE_CHECKING:
     from outrider_ext.relay import Downstream, Exchange, Upstream
@@ -38,7 +37,7 @@ class InternalError(SidecarError):
 
 
 class Http1Lane:
-    """One per sidecar. `router` and `held_body_bytes` are replaced as one by a reload; exchanges in flight keep theirs."""
+    """One per sidecar. `router` and `held_body_bytes` are replaced by a reload; exchanges in flight keep theirs."""
 
     def __init__(
         self, router: Router, metrics: Metrics, log: JsonLog, spawn: Callable[..., Any], *, held_body_bytes: int

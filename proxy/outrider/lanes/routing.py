@@ -10,12 +10,11 @@ Does not know: bodies, credentials' values.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from outrider_ext import http1
-
 from outrider.authority import AuthorityError, parse_authority
 from outrider.errors import BadRequestError, ForbiddenError, MisdirectedError, UriNotFoundError
 from outrider.providers.registry import Binding, Registry
 from outrider.stack.call import Route
+from outrider_ext import http1
 
 if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
@@ -107,7 +106,8 @@ class Router:
         if host is None or host.lower() not in self._own_names:
             shown = (host or b"").decode("latin-1")[:80]
             raise MisdirectedError(
-                f"this port answers to its own name only, and Host was {shown!r}; use http://127.0.0.1 or add it to listen.allowed_hosts"
+                f"this port answers to its own name only, and Host was {shown!r}; "
+                "use http://127.0.0.1 or add it to listen.allowed_hosts"
             )
 
     def _check_web(self, x: "Exchange") -> None:
@@ -124,11 +124,12 @@ class Router:
         binding = self._registry.by_name(name.decode("latin-1")) if slash else None
         if binding is None:
             raise UriNotFoundError(
-                "no provider has this path; a base URL is http://HOST:PORT/PROVIDER/..., as in /openai/v1/chat/completions"
+                "no provider has this path; a base URL is http://HOST:PORT/PROVIDER, as in /openai/v1/chat/completions"
             )
         if binding.origin is None:
             raise UriNotFoundError(
-                f"the address of {binding.name} is not known without config; set providers.{binding.name}.hosts, region or connect_to"
+                f"the address of {binding.name} is not known without config; "
+                f"set providers.{binding.name}.hosts, region or connect_to"
             )
         scheme, host, port = binding.origin
         prefix = len(name) + 1

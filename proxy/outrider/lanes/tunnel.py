@@ -1,7 +1,7 @@
 """Bytes both ways, unread: for hosts that no provider claims.
 
-Rules: what one side sends is written to the other as it came; each side's reading stops while the other's buffer is full;
-a half-close is passed on; an end of both, an error, or silence ends it.
+Rules: what one side sends is written to the other as it came; each side's reading stops while the other's buffer is
+full; a half-close is passed on; an end of both, an error, or silence ends it.
 Does not know: what the bytes are.
 """
 

@@ -1,8 +1,8 @@
 """One try at the provider: the head that goes out, with the credential put in last.
 
-Rules (architecture: what keeps it safe, 1-3, 9, 10): every auth slot of the provider is stripped before ours is set; ours
-is added only for operations in the provider's table, only to hosts named exactly, and over plain HTTP only to an address
-that config names; the credential is never in the exchange, only in the bytes that leave.
+Rules (docs/threat-model.md): every auth slot of the provider is stripped before ours is set; ours is added only for
+operations in the provider's table, only to hosts named exactly, and over plain HTTP only to an address that config
+names; the credential is never in the exchange, only in the bytes that leave.
 Does not know: how the connection is made, or what the answer is.
 """
 
@@ -160,7 +160,10 @@ def _decide(route: Route, source: Any, *, plain: bool) -> tuple[bool, str | None
     """(injects, refusal, no_credential); the table of rules 3, 9 and 10."""
     binding: Binding = route.binding
     settings, name = binding.settings, binding.name
-    nothing = f"no credential of {name} is configured, and the placeholder of the sidecar is no key; set providers.{name}.credential"
+    nothing = (
+        f"no credential of {name} is configured, and the placeholder of the sidecar is no key; "
+        f"set providers.{name}.credential"
+    )
     if source is None:
         if settings is not None and settings.byok == "deny":
             return False, f"providers.{name} has no credential, and byok: deny refuses the app's own", nothing

@@ -54,7 +54,7 @@ class Route:
 
 
 class Call:
-    """One request on its way through the layers. What most calls never set stands on the class: it costs nothing then."""
+    """One request on its way through the layers. What most calls never set stands on the class, where it is free."""
 
     model: str | None
     principal = "anonymous"

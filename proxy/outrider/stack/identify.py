@@ -1,8 +1,8 @@
 """Who may use our credential here, and what becomes of the app's own key: decided per route, checked per request.
 
 Rules: where our credential would be added, the request has to carry the placeholder (a web page or a stray process does
-not know it); the placeholder never leaves for anyone; where ours is not added, the app's own key passes or not as `byok`
-says. All of it is read from the provider's auth slots.
+not know it); the placeholder never leaves for anyone; where ours is not added, the app's own key passes or not as
+`byok` says. All of it is read from the provider's auth slots.
 Does not know: the credential's value.
 """
 
@@ -113,8 +113,8 @@ def _require(presented: Presented, route: Route) -> RequestHook:
     def hook(x: "Exchange", call: Call) -> None:
         if not presented.has_placeholder(x):
             raise PlaceholderRequiredError(
-                f"the sidecar holds the key of {name}, and a call has to carry its placeholder instead of a key; start the app "
-                f"with `outrider exec`, or put the placeholder where its key would be"
+                f"the sidecar holds the key of {name}, and a call has to carry its placeholder instead of a key; "
+                "start the app with `outrider exec`, or put the placeholder where its key would be"
             )
 
     return hook

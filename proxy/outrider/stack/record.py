@@ -1,7 +1,7 @@
 """What an exchange leaves behind: metrics and one log line. Refusals too.
 
-Rules: no bodies, no queries (keys travel there), no header values; the model's name is bounded before it is a label; the
-parts of a line that do not change from one exchange of a route to the next are written once. Every value that comes
+Rules: no bodies, no queries (keys travel there), no header values; the model's name is bounded before it is a label;
+the parts of a line that do not change from one exchange of a route to the next are written once. Every value that comes
 from outside is JSON-encoded, so a control character leaves escaped.
 """
 

@@ -69,7 +69,7 @@ class RequestLimits:
                     call.decision = limit
                     retry_ms = max(1, -(-wait_ns // 1_000_000))
                     raise RateLimitedError(
-                        f"limit {limit} of this app's sidecar is reached for {name}; try again in {retry_ms / 1000:.3g} s",
+                        f"limit {limit} of the sidecar is reached for {name}; try again in {retry_ms / 1000:.3g} s",
                         retry_ms,
                     )
             for labels in allowed:

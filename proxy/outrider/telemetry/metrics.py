@@ -1,7 +1,7 @@
 """Counters and histograms that cost a dictionary look-up on the hot path, and their Prometheus form.
 
-Rules: a label's values are bounded (`model` by `models_max`, all others by tables of ours); nothing is formatted before a
-scrape; names are the contract of the documentation's metrics page, the OpenTelemetry GenAI names beside ours.
+Rules: a label's values are bounded (`model` by `models_max`, all others by tables of ours); nothing is formatted before
+a scrape; names are the contract of the documentation's metrics page, the OpenTelemetry GenAI names beside ours.
 Does not know: HTTP, exchanges.
 """
 
@@ -167,8 +167,8 @@ class Metrics:
         for read in self.gauges:
             for name, text, label_names, values in read():
                 gauge = GaugeMetricFamily(name, text, labels=list(label_names))
-                for labels, value in values.items():
-                    gauge.add_metric(labels, value)
+                for labels, level in values.items():
+                    gauge.add_metric(labels, level)
                 yield gauge
 
     def _counters(self) -> Iterator[tuple[str, str, Labels, dict[Labels, int]]]:

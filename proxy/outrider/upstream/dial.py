@@ -62,7 +62,7 @@ class Dialer:
     async def connect(
         self, host: str, port: int, *, private_ok: bool, address: str | None = None, direct: bool = False
     ) -> socket.socket:
-        """private_ok: private addresses may be dialled. address: dial this IP for `host`. direct: not through the proxy."""
+        """private_ok: private addresses may be dialled. address: dial this IP. direct: not through the proxy."""
         try:
             async with asyncio.timeout(self._connect_s):
                 if self._proxy is not None and not direct:

@@ -6,15 +6,15 @@ Does not know: HTTP, providers' names, credentials.
 """
 
 import asyncio
+import contextlib
 import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from outrider_ext.relay import Hub, Upstream
-
 from outrider.errors import OverloadedError, SidecarError, UpstreamConnectError, UpstreamTimeoutError
 from outrider.upstream.dial import Dialer
+from outrider_ext.relay import Hub, Upstream
 
 MAX_WAITING = 4096
 
@@ -148,10 +148,8 @@ class Pool:
 
     def discard(self, connection: Upstream) -> None:
         """A connection is gone; its place goes to who waits."""
-        try:
+        with contextlib.suppress(ValueError):
             self._idle.remove(connection)
-        except ValueError:
-            pass
         self._free_place()
 
     def _free_place(self) -> None:
