@@ -12,8 +12,6 @@ cdef class ChatUsage:
 
     cpdef read(self, bytes body)
 
-    @cython.locals(numbers=FieldScan, start=Py_ssize_t, end=Py_ssize_t, given=int64_t, made=int64_t,
+    @cython.locals(answer=FieldScan, numbers=FieldScan, parts=FieldScan, start=Py_ssize_t, given=int64_t, made=int64_t,
                    cache_read=int64_t, cache_write=int64_t, reasoning=int64_t)
     cdef _read(self, bytes body)
-
-    cdef int64_t _number(self, FieldScan scan, int index) except? -2

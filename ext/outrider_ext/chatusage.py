@@ -10,8 +10,6 @@ Source: OpenAI's CompletionUsage object (chat completions, completions).
 
 from outrider_ext.jsonscan import FieldScan, JsonScanError
 
-MAX_TOKENS = 1 << 53
-
 
 class ChatUsage:
     """read(body) -> (input, output, cache_read, cache_write, reasoning, model) or None.
@@ -37,35 +35,28 @@ class ChatUsage:
             return None
 
     def _read(self, body: bytes) -> "tuple[int, int, int, int, int, str | None] | None":
-        self._answer.scan(body)
-        start, end = self._answer.span(0)
+        answer, numbers, parts = self._answer, self._numbers, self._parts
+        answer.scan(body)
+        start = answer.starts(0)
         if start < 0:
             return None
-        numbers = self._numbers
-        numbers.scan(body, start, end)
-        given = self._number(numbers, 0)
-        made = self._number(numbers, 1)
-        if given < 0 or made < 0 or self._number(numbers, 2) != given + made:
+        numbers.scan(body, start, answer.ends(0))
+        given = numbers.count(0)
+        made = numbers.count(1)
+        if given < 0 or made < 0 or numbers.count(2) != given + made:
             return None
-        if numbers.raw(5) is not None or numbers.raw(6) is not None or numbers.raw(7) is not None:
+        if numbers.starts(5) >= 0 or numbers.starts(6) >= 0 or numbers.starts(7) >= 0:
             return None
         cache_read = cache_write = reasoning = 0
-        start, end = numbers.span(3)
+        start = numbers.starts(3)
         if start >= 0 and body[start] == 123:
-            self._parts.scan(body, start, end)
-            cache_read = max(self._number(self._parts, 0), 0)
-            cache_write = max(self._number(self._parts, 1), 0)
-        start, end = numbers.span(4)
+            parts.scan(body, start, numbers.ends(3))
+            cache_read = max(parts.count(0), 0)
+            cache_write = max(parts.count(1), 0)
+        start = numbers.starts(4)
         if start >= 0 and body[start] == 123:
-            self._parts.scan(body, start, end)
-            reasoning = max(self._number(self._parts, 2), 0)
+            parts.scan(body, start, numbers.ends(4))
+            reasoning = max(parts.count(2), 0)
         if cache_read > given or cache_write > given or reasoning > made:
             return None
-        return given, made, cache_read, cache_write, reasoning, self._answer.text(1)
-
-    def _number(self, scan: FieldScan, index: int) -> int:
-        """The number, or -1 for absent and for what is no count."""
-        value = scan.number(index)
-        if value is None or value < 0 or value > MAX_TOKENS:
-            return -1
-        return value
+        return given, made, cache_read, cache_write, reasoning, answer.text(1)

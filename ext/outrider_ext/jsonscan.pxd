@@ -1,5 +1,6 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport int64_t
 from libc.string cimport memcmp, memcpy
 
 cdef enum:
@@ -74,6 +75,10 @@ cdef class FieldScan:
 
     cdef int _at(self, int index) except -1
 
+    @cython.locals(start=Py_ssize_t, end=Py_ssize_t, pos=Py_ssize_t, value=int64_t, digit=cython.int)
+    cpdef int64_t count(self, int index) except? -2
+    cpdef Py_ssize_t starts(self, int index) except? -2
+    cpdef Py_ssize_t ends(self, int index) except? -2
     cpdef raw(self, int index)
     cpdef tuple span(self, int index)
     @cython.locals(start=Py_ssize_t, end=Py_ssize_t)

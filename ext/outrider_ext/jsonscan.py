@@ -251,6 +251,28 @@ class FieldScan:
         value = int(self._body[start:end])
         return value if -(1 << 63) <= value < 1 << 63 else None
 
+    def count(self, index: int) -> int:
+        """The value when it is a whole number from 0 to 2**53 in plain digits, else -1; no object is made for it."""
+        start = self._starts[self._at(index)]
+        end = self._ends[index]
+        if start < 0 or end - start > 16:
+            return -1
+        value = 0
+        for pos in range(start, end):
+            digit = self._body[pos] - 48
+            if digit < 0 or digit > 9:
+                return -1
+            value = value * 10 + digit
+        return value if value <= 1 << 53 else -1
+
+    def starts(self, index: int) -> int:
+        """Where the value starts in the body, -1 when the key is absent."""
+        return self._starts[self._at(index)]
+
+    def ends(self, index: int) -> int:
+        """Where the value ends in the body, -1 when the key is absent."""
+        return self._ends[self._at(index)]
+
 
 def _skip_space(body: bytes, pos: int, end: int) -> int:
     while pos < end:

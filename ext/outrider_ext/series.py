@@ -38,7 +38,7 @@ class Series:
     """Exchanges that share all labels.
 
     exchanges: how many. tokens: input, output, cache read, cache write, reasoning, summed. estimated: how many had
-    usage that we guessed. The Cells may be shared between Series that differ only in labels which a histogram does not have.
+    usage that we guessed. The Cells may be shared between Series that differ only in labels which no histogram has.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ _NS = 1_000_000_000
 class Sidecar:
     """One sidecar in this process's running loop.
 
-    start() -> None          raises StartError / ConfigError; afterwards `proxy_addresses` and `admin_addresses` are real
+    start() -> None          raises StartError, ConfigError; afterwards the `…_addresses` are the real ones
     reload(config) -> None   raises ConfigError / StartError and changes nothing
     drain() -> None          stop accepting, finish what is in flight (at most timeouts.drain_s), stop
     stop() -> None           at once
@@ -287,7 +287,7 @@ class Sidecar:
         return self.snapshot.verdict(host, port)
 
     def is_own_address(self, host: str, port: int) -> bool:
-        return self.snapshot.is_own_address(host, port)
+        return self.snapshot.is_own_address(host, port) or self.snapshot.dialer.is_own_end(host, port)
 
     def serve_http(self, sock: socket.socket, origin: Origin, context: ssl.SSLContext | None) -> None:
         self.spawn(self._serve(sock, origin, context), name="accept")

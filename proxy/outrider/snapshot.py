@@ -15,12 +15,12 @@ from typing import Any
 
 from outrider.config import Config
 from outrider.door.contract import Deny, Intercept, Tunnel, Verdict
-from outrider.errors import DestinationDeniedError, ForbiddenError
+from outrider.errors import CredentialUnavailableError, DestinationDeniedError, ForbiddenError, StartError
 from outrider.lanes.routing import Router
 from outrider.providers.model import COMMON_SLOTS, Auth, Provider
 from outrider.providers.registry import Binding, Registry, join_host_port
 from outrider.secrets.placeholder import Placeholder
-from outrider.secrets.sources import Source, source_for
+from outrider.secrets.sources import FileSource, Source, source_for
 from outrider.stack.attempt import Attempt
 from outrider.stack.build import bind, filters
 from outrider.stack.call import Route
@@ -71,7 +71,7 @@ class Shared:
 
 
 class Snapshot:
-    """Raises: RegistryError (provider problems), StartError (an unusable CA file)."""
+    """Raises: RegistryError (provider problems), StartError (a CA or key file that cannot be used)."""
 
     def __init__(self, config: Config, shared: Shared, before: "Snapshot | None" = None) -> None:
         self.config = config
@@ -232,7 +232,18 @@ def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None
             sources[name] = before.sources[name]
         else:
             sources[name] = source_for(provider.credential, environ)
+            where = config.where("providers", name, "credential")
+            _check_readable(sources[name], f"{where}: providers.{name}.credential")
     return sources
+
+
+def _check_readable(source: Source, where: str) -> None:
+    """A key file that cannot be read is said at the start (or refuses the reload), not by the app's first call."""
+    if isinstance(source, FileSource):
+        try:
+            source.current()
+        except CredentialUnavailableError as exc:
+            raise StartError(f"{where}: {exc}") from exc
 
 
 def _contexts(config: Config, registry: Registry) -> dict[Path | None, ssl.SSLContext]:

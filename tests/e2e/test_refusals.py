@@ -106,7 +106,7 @@ def test_a_limit_is_a_rate_limit_error_that_says_when_to_come_back(start: Start,
     assert abs(int(headers["retry-after-ms"]) / 1000 - int(headers["retry-after"])) <= 1
     assert "team-rpm" in sentence
     assert len(ride.mock.journal) == 2
-    assert dict((at["decision"], n) for at, n in ride.metric("outrider_limit_decisions_total")) == {
+    assert {at["decision"]: n for at, n in ride.metric("outrider_limit_decisions_total")} == {
         "allow": 2,
         "reject": 1,
     }
@@ -167,7 +167,7 @@ def check_failure(ride: Ride, dialect: str, status: int, code: str, words: str) 
     names = {
         "gemini": {502: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"},
         "bedrock": {502: "InternalServerException", 504: "ServiceUnavailableException"},
-        "anthropic": {502: "InternalServerError", 504: "DeadlineExceededError"},
+        "anthropic": {502: "InternalServerError", 504: "GatewayTimeoutError"},
     }
     assert (name, seen) == (names.get(dialect, {}).get(status, "InternalServerError"), status)
     assert headers["x-outrider-error"] == code
@@ -204,7 +204,7 @@ def test_a_provider_that_does_not_speak_http_is_a_502(start: Start, dialect: str
 
 @DIALECTS
 def test_a_provider_that_stalls_is_a_504(start: Start, dialect: str) -> None:
-    ride = start(timeouts={"first_byte_s": 0.2})
+    ride = start(timeouts={"connect_s": 0.5, "tls_s": 0.5, "first_byte_s": 0.5})
     ride.mock.next(stall="head")
     check_failure(ride, dialect, 504, "upstream_timeout", "did not answer")
 
@@ -244,7 +244,7 @@ def test_a_stream_cut_in_the_middle_is_an_error_and_its_tokens_are_counted_once(
     got = []
     with openai.OpenAI(base_url=ride.base("openai") + "/v1", api_key=ride.placeholder, max_retries=0) as client:
         stream = client.chat.completions.create(model="gpt-4o", messages=ASK, stream=True)
-        with pytest.raises(Exception, match=r"(?i)peer closed|reset|incomplete|protocol|without sending"):  # noqa: PT012
+        with pytest.raises(openai.APIConnectionError):  # noqa: PT012
             for chunk in stream:
                 got.append(chunk.choices[0].delta.content)
     assert got == ["", "Echo:", " hello"]
@@ -258,7 +258,7 @@ def test_a_stream_that_falls_silent_is_ended(start: Start) -> None:
     ride.mock.next(stall="events", stall_after=2)
     with openai.OpenAI(base_url=ride.base("openai") + "/v1", api_key=ride.placeholder, max_retries=0) as client:
         stream = client.chat.completions.create(model="gpt-4o", messages=ASK, stream=True)
-        with pytest.raises(Exception, match=r"(?i)peer closed|reset|incomplete|protocol"):
+        with pytest.raises(openai.APIConnectionError):
             list(stream)
     until(lambda: ride.mock.connections == 0)
     assert len(ride.requests()) == 1

@@ -12,14 +12,14 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h11
 import pytest
-from outrider_ext.sse import SseReader
 
 from ext.http1_driver import builds, read
 from outrider.runtime import Sidecar
+from outrider_ext.sse import SseReader
 from support.running import client_of, get, local, running
 from support.wire import Peer, Provider
 
@@ -49,8 +49,7 @@ class Recorder(asyncio.Protocol):
         self._message: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._reader.receive_data(data)
@@ -126,10 +125,11 @@ def aimed(data: bytes, own: bytes) -> bytes:
     """The message, addressed to the provider behind the sidecar, as little changed as that takes."""
     data = re.sub(rb"^([A-Z-]+ )/", rb"\1/local/", data, flags=re.MULTILINE)
     data = re.sub(rb"^([A-Z-]+ )http://[^/ \r\n?]+", rb"\1http://llm.internal", data, flags=re.MULTILINE)
+    data = re.sub(rb"^origin:[^\r\n]*\r\n", b"", data, flags=re.IGNORECASE | re.MULTILINE)  # a web page's: refused
     host = re.compile(rb"^(host *:[ \t]*)[^\r\n]*", re.IGNORECASE | re.MULTILINE)
     if host.search(data):
         return host.sub(rb"\g<1>" + own, data)
-    return re.sub(rb"^([A-Z-]+ [^ \r\n]+ HTTP/1\.1\r\n)", rb"\1Host: " + own + rb"\r\n", data, flags=re.MULTILINE)
+    return re.sub(rb"^([A-Z-]+ [^ \r\n]+ HTTP/1\.[01]\r\n)", rb"\1Host: " + own + rb"\r\n", data, flags=re.MULTILINE)
 
 
 def expected(data: bytes) -> tuple[list[Message], bool]:
@@ -137,7 +137,11 @@ def expected(data: bytes) -> tuple[list[Message], bool]:
     reader = read(builds()[0], "request", data)
     wanted = []
     for method, target, _version, _fields, body in reader.messages:
-        if method == b"CONNECT" or target == b"*" or b"://" in target and not target.startswith(b"http://llm.internal/"):
+        if (
+            method == b"CONNECT"
+            or target == b"*"
+            or (b"://" in target and not target.startswith(b"http://llm.internal/"))
+        ):
             continue
         wanted.append((method, target.removeprefix(b"http://llm.internal").removeprefix(b"/local"), body))
     return wanted, reader.opaque is not None
@@ -158,8 +162,9 @@ async def test_requests_arrive_as_they_were_read_or_not_at_all(vectors: Path, re
         message = aimed(base64.b64decode(row["b64"]), own)
         if message.startswith(b"CONNECT") or not message:
             continue  # the door's, with tests of its own
-        wanted, open_ended = expected(message)
-        arrived, faults, told = await recorded.play(*VARIANTS[variant](message))
+        data, step = VARIANTS[variant](message)
+        wanted, open_ended = expected(data)
+        arrived, faults, told = await recorded.play(data, step)
         if faults:
             wrong.append(f"{row['id']}: the provider could not read {faults}")
         if arrived != wanted and not (open_ended and arrived[: len(wanted)] == wanted):
@@ -183,9 +188,11 @@ async def test_refused_requests_are_told_so(vectors: Path, recorded: Recorded) -
     own = b"127.0.0.1:%d" % recorded.sidecar.proxy_addresses[0][1]
     for row in http1_rows(vectors, "request"):
         message = aimed(base64.b64decode(row["b64"]), own)
-        if read(builds()[0], "request", message).verdict == "reject" and not message.startswith(b"CONNECT"):
+        reader = read(builds()[0], "request", message)
+        if reader.verdict == "reject" and not reader.messages and not message.startswith(b"CONNECT"):
             _, _, told = await recorded.play(message, len(message))
-            assert re.match(rb"HTTP/1\.1 (4\d\d|50[15]) ", told[told.rfind(b"HTTP/1.1") :]), (row["id"], told)
+            last = re.findall(rb"^HTTP/1\.1 (\d\d\d) ", told, re.MULTILINE)[-1]
+            assert last[:1] == b"4" or last in (b"501", b"505"), (row["id"], told)
 
 
 # -- answers
@@ -254,7 +261,7 @@ async def test_answers_are_passed_on_as_they_were_read_or_are_502_or_a_cut(
             passed += outcome == "whole" and wanted is not None
             if outcome == "whole" and status == 502 and b"upstream_broken" in body:
                 continue
-            if outcome == "whole" and (status, body) != wanted or outcome == "cut" and wanted is not None:
+            if (outcome == "whole" and (status, body) != wanted) or (outcome == "cut" and wanted is not None):
                 wrong.append(f"{row['id']}: {outcome} {status} {body[:80]!r}, not {wanted}")
     assert not wrong, "\n".join(wrong)
     assert passed > 20
@@ -263,13 +270,9 @@ async def test_answers_are_passed_on_as_they_were_read_or_are_502_or_a_cut(
 # -- streams
 
 
-def events_of(chunks: list[bytes]) -> list[tuple[str, str, str | None]]:
+def events_of(chunks: list[bytes]) -> list[tuple[bytes, bytes, bytes | None]]:
     reader = SseReader()
-    return [
-        (event.type.decode(), event.data.decode("utf-8", "replace"), event.id.decode() if event.id else None)
-        for chunk in chunks
-        for event in reader.receive_data(chunk)
-    ]
+    return [(event.name, event.data, event.id) for chunk in chunks for event in reader.receive_data(chunk)]
 
 
 async def test_streams_arrive_with_the_same_bytes_and_their_events_whole(

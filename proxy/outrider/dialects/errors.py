@@ -124,7 +124,7 @@ def _family(dialect: str) -> str:
     return family if family in _BODIES else "openai"
 
 
-def error_answer(  # noqa: PLR0917
+def error_answer(
     dialect: str, status: int, code: str, message: str, retry_after_ms: int | None, should_retry: bool | None
 ) -> tuple[bytes, bytes]:
     """(header lines, body) of an error answer of ours.

@@ -108,7 +108,8 @@ class DoorHost(Protocol):
         """Takes both sockets and passes bytes both ways from now on; `name` (host:port) is for the record."""
 
     def is_own_address(self, host: str, port: int) -> bool:
-        """Whether one of our own listeners stands there (by literal address, or `localhost`)."""
+        """Whether one of our own listeners stands there (by literal address, or `localhost`), or our end of a
+        connection that `dial` made."""
 
     def count(self, event: str, name: str) -> None:
         """`event` is a key of EVENTS; `name` the destination as far as it is known (the host bounds its variety)."""

@@ -120,11 +120,13 @@ class Door:
         try:
             speech = recognise(peek.look(FIRST_BYTES))
             if speech is not Speech.MORE:
-                self._dispatch(arrival, speech)
+                if not self._came_back(arrival):
+                    self._dispatch(arrival, speech)
             elif peek.ended:
                 arrival.close()  # a connection opened and closed without a word, as health checks do
             elif peek.expired:
-                self._meet_silence(arrival)
+                if not self._came_back(arrival):
+                    self._meet_silence(arrival)
             else:
                 self._wait(arrival)
         except Exception as exc:
@@ -171,6 +173,21 @@ class Door:
         arrival.record("loop", arrival.destination if found else "")
         arrival.close()
         return False
+
+    def _came_back(self, arrival: Arrival) -> bool:
+        """The other loop test: what we dialled was redirected to us, and would be for ever.
+
+        Asked once bytes came (or silence did): by then the dial at the other end is done and known.
+        """
+        if self._listener == "proxy" or not arrival.peer:
+            return False
+        address, port = arrival.peer[:2]
+        if not self._host.is_own_address(str(address).removeprefix("::ffff:"), int(port)):
+            return False
+        hint = "a connection of the sidecar's own was redirected to it; exempt its user (uid-owner RETURN) in the rules"
+        arrival.record("loop", arrival.destination, problem=hint)
+        arrival.close()
+        return True
 
     # ── the rest, in a task ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -62,6 +62,7 @@ class Call:
     asked_for_usage = False
     strip_usage = False
     reader: "UsageReader | None" = None
+    answer_kind = b""
     usage: "Usage | None" = None
     decision = "allow"
     error: SidecarError | None = None

@@ -101,6 +101,7 @@ class Meter:
             if reader is None or x.status != 200:
                 return
             call.reader = reader
+            call.answer_kind = kind or b""
             if x.sse:
                 x.tap_needle = reader.needle
                 if call.strip_usage:
@@ -123,14 +124,14 @@ class Meter:
 
         def hook(x: "Exchange", call: Call) -> None:
             if x.status == 200 and x.answer_started and call.reader is not None:
-                call.usage = _read(x, call.reader, framing)
+                call.usage = _read(x, call, call.reader, framing)
                 if call.usage is None and x.answer_bytes:
                     call.usage = estimate(x.request_bytes, x.answer_bytes if not x.sse else _text_bytes(x))
 
         return hook
 
 
-def _read(x: "Exchange", reader: UsageReader, framing: str) -> Usage | None:
+def _read(x: "Exchange", call: Call, reader: UsageReader, framing: str) -> Usage | None:
     if reader.header_names:
         values = {name: value for name in reader.header_names if (value := x.answer_head.get_name(name)) is not None}
         read = reader.read_headers(values)
@@ -141,7 +142,9 @@ def _read(x: "Exchange", reader: UsageReader, framing: str) -> Usage | None:
     data, truncated = x.take_tapped()
     if not data:
         return None
-    kind = (x.answer_head.get(H_CONTENT_TYPE) or b"").lower()
+    if call.answer_kind[:16] == b"application/json" and framing != "ndjson":
+        return reader.read_body(data)
+    kind = call.answer_kind.lower()
     if kind.startswith(b"text/event-stream"):  # encoded, so it went on unread
         return _from_events(data, data, reader)
     if kind.startswith(b"application/vnd.amazon.eventstream"):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from outrider.errors import UpstreamConnectError, UpstreamTimeoutError
 from outrider.secrets.secret import Secret
@@ -58,6 +59,7 @@ class Dialer:
         self._mark = mark
         self._clock = clock
         self._resolved: dict[tuple[str, int], tuple[float, list[Endpoint]]] = {}
+        self._ends: WeakValueDictionary[tuple[str, int], socket.socket] = WeakValueDictionary()
 
     async def connect(
         self, host: str, port: int, *, private_ok: bool, address: str | None = None, direct: bool = False
@@ -70,6 +72,11 @@ class Dialer:
                 return await self._dial(host, port, address, private_ok=private_ok)
         except TimeoutError as exc:
             raise UpstreamTimeoutError(f"connecting to {host}:{port} took longer than {self._connect_s:g} s") from exc
+
+    def is_own_end(self, address: str, port: int) -> bool:
+        """Whether our end of a connection that was made here, and is still open, has this name."""
+        sock = self._ends.get((address, port))
+        return sock is not None and sock.fileno() >= 0
 
     async def _dial(self, host: str, port: int, address: str | None, *, private_ok: bool) -> socket.socket:
         failure: Exception | None = None
@@ -106,6 +113,8 @@ class Dialer:
             if self._mark is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
             await asyncio.get_running_loop().sock_connect(sock, (ip, port))
+            address, own_port = sock.getsockname()[:2]
+            self._ends[address, own_port] = sock
         except BaseException:
             sock.close()
             raise
