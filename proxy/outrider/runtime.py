@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from outrider.admin.server import AdminServer
+from outrider.authority import AuthorityError, parse_authority
 from outrider.config import Config, ConfigError, load_again, located
 from outrider.config.reload import FileWatcher, diff
 from outrider.door.ca import CertificateAuthority, utc_now
@@ -310,7 +311,7 @@ class Sidecar:
         reason = exc.reason or "" if isinstance(exc, ssl.SSLError) else ""
         name = origin.host or ""
         advice = advice_for(reason)
-        self.metrics.count("client_untrusting" if advice else "client_handshake_failed", name)
+        self.count("client_untrusting" if advice else "client_handshake_failed", name)
         if advice:
             self.json_log.event("warning", "client_untrusting", host=name, reason=reason, message=advice)
         else:
@@ -336,7 +337,13 @@ class Sidecar:
         self.metrics.count("tunnel_closed")
 
     def count(self, event: str, name: str) -> None:
-        binding = self.snapshot.registry.by_host(name, 443) if name else None
+        """name: a destination, host or host:port. The label is its provider, as hosts under a pattern have no bound."""
+        try:
+            named = parse_authority(name.encode("ascii", "replace"), 443)
+        except AuthorityError:
+            binding = None
+        else:
+            binding = self.snapshot.registry.by_host(named.host, named.port)
         self.metrics.count(event, binding.name if binding is not None else "")
 
     def log(self, level: str, event: str, **fields: object) -> None:

@@ -1,11 +1,12 @@
 """Runs inside network and mount namespaces of its own (test_transparent.py starts it): apps that know of no sidecar.
 
 Plan: two documentation networks exist on this machine alone; /etc/hosts puts the providers' names there; iptables sends
-what goes there for 80 and 443 to the sidecar, except what the sidecar's own user sends. Prints JSON: case -> what was seen.
+what goes there for 80 and 443 to the sidecar, except what the sidecar's own user sends. Prints what was seen as JSON.
 """
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -169,13 +170,21 @@ def forgotten(world: World) -> dict[str, Any]:
     """The rule that leaves the sidecar's own user alone is missing: its dial comes back to itself."""
     seen: dict[str, Any] = {}
     seen["provider"] = world.curl("-4", clients.URL).splitlines()[-1]
-    seen["tunnel"] = world.app(
-        "curl", "-sS", "-4", "--max-time", "10", "--cacert", str(world.far_ca), "https://other.example/v1/models"
-    ).split(":")[0]
+    for name, url in (("TLS", "https://other.example/v1/models"), ("HTTP", "http://other.example/v1/models")):
+        seen[name] = world.app("curl", "-sS", "-4", "--max-time", "10", "--cacert", str(world.far_ca), url)[:7]
+    with socket.create_connection((FAR, 443), 10) as silent:  # a server that speaks first would be waited for
+        seen["silence"] = ended(silent)
     until(lambda: _open_tunnels(world) == 0, 20.0)
     seen["provider afterwards"] = world.curl("-4", clients.URL).splitlines()[-1]
     seen["events"] = world.events()
     return seen
+
+
+def ended(sock: socket.socket) -> bool:
+    try:
+        return sock.recv(1) == b""
+    except ConnectionResetError:
+        return True
 
 
 def _open_tunnels(world: World) -> int:

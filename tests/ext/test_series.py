@@ -1,5 +1,6 @@
 """Cells and Series: what is added once is counted once, in the right cell."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ class TestSeries:
         for value in values:
             cells.observe(value)
         edges = [float("-inf"), 0.5, 1.0, 10.0, float("inf")]
-        expected = [sum(low < value <= high for value in values) for low, high in zip(edges, edges[1:], strict=False)]
+        expected = [sum(low < value <= high for value in values) for low, high in pairwise(edges)]
         assert cells.counts == expected
         assert cells.total == pytest.approx(sum(values))
 
