@@ -68,6 +68,7 @@ cdef class Exchange:
     cdef readonly bytes last_hit
     cdef list tapped
     cdef Py_ssize_t tapped_bytes
+    cdef long long inflated_bytes
     cdef readonly bint tap_truncated
     cdef readonly unsigned long long events
     # -- outcome --
@@ -90,6 +91,7 @@ cdef class Exchange:
     cdef _overflow(self)
     cdef _finish(self, int outcome, str detail)
     cdef void _tap_keep(self, bytes data, Py_ssize_t lo, Py_ssize_t hi)
+    cdef bytes _inflate(self, bytes piece)
     cdef bint _tap_find(self, bytes data, Py_ssize_t lo, Py_ssize_t hi)
 
 
@@ -161,6 +163,7 @@ cdef class Upstream:
     cdef Py_ssize_t cut_run
     cdef bytes canary                # the injected secret: never lets it come back
     cdef bytes carry
+    cdef bytes withheld              # the end of what came, while it could be the secret's beginning
     cdef Run* runs
     cdef Py_ssize_t run_count
     cdef Py_ssize_t run_cap
@@ -184,6 +187,8 @@ cdef class Upstream:
     cdef _emit_rewritten(self, Exchange x, bytes whole)
     cdef _push_raw(self, bytes data, Py_ssize_t start, Py_ssize_t pos)
     cdef _emit(self, bytes payload)
+    cdef bint _is_suspect(self)
+    cdef bytes _withhold(self, bytes payload, bint is_last)
     cdef _push(self, bytes wire)
     cdef _done(self)
     cdef _broken(self, int outcome, str kind, str detail)

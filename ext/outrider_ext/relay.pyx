@@ -71,6 +71,9 @@ cdef enum:
     TAP_ENDS_BYTES = 65536     # what is kept of each end of an answer beyond the tap's cap
     DRAIN_BYTES = 262144       # the rest of a refused request's body that is read to keep the connection
     MAX_INTERIM = 8
+    CRUMB_BYTES = 1024         # smaller pieces that wait are put together: an object costs more than its bytes
+    INFLATED_RATIO = 64        # a tap's copy that unpacks to more of what came in is no answer, but a bomb
+    PREFIX_BYTES = 8           # of a secret: a shorter beginning is the provider's well-known prefix, and harmless
 
     NUMBERS_BYTES = 320        # six numbers of at most 20 digits and their names
     STAMP_BYTES = 40
@@ -87,6 +90,18 @@ cdef unsigned long long ANSWER_DROP = mask_of(
     b"proxy-authenticate", b"proxy-authorization", b"alt-svc",
 )
 cdef unsigned long long CONTENT_LENGTH_MASK = mask_of(b"content-length")
+cdef inline _gather(list pieces, bytes piece):
+    """Append a piece that waits; a thousand tiny ones do not stay a thousand objects."""
+    cdef Py_ssize_t count = len(pieces)
+    cdef bytes last
+    if count and PyBytes_GET_SIZE(piece) < CRUMB_BYTES:
+        last = pieces[count - 1]
+        if PyBytes_GET_SIZE(last) < CRUMB_BYTES:
+            pieces[count - 1] = last + piece
+            return
+    pieces.append(piece)
+
+
 _LINGER_RESET = struct.pack("ii", 1, 0)
 
 
@@ -316,7 +331,7 @@ cdef class Exchange:
             return
         if self.pending is None:
             self.pending = []
-        self.pending.append(piece)
+        _gather(self.pending, piece)
         self.pending_bytes += hi - lo
         if self.holding:
             if self.pending_bytes > self.hold_cap:
@@ -351,9 +366,8 @@ cdef class Exchange:
         else:
             piece = data[lo:hi]
         if self.decoder is not None:
-            try:
-                piece = self.decoder.decompress(piece, self.client.hub.usage_bytes)
-            except Exception:  # not what content-encoding said: nothing to read, and nothing to stop
+            piece = self._inflate(piece)
+            if piece is None:  # not what content-encoding said, or a bomb: nothing to read, and nothing to stop
                 self.decoder = None
                 self.tap_body = False
                 self.tapped = None
@@ -362,13 +376,32 @@ cdef class Exchange:
             self.tapped = [piece]
             self.tapped_bytes = PyBytes_GET_SIZE(piece)
             return
-        self.tapped.append(piece)
+        _gather(self.tapped, piece)
         self.tapped_bytes += PyBytes_GET_SIZE(piece)
         if self.tapped_bytes > self.client.hub.usage_bytes:
             flat = b"".join(self.tapped)
             self.tap_truncated = True
             self.tapped = [flat[:TAP_ENDS_BYTES], b"\n", flat[len(flat) - TAP_ENDS_BYTES:]]
             self.tapped_bytes = 2 * TAP_ENDS_BYTES
+
+    cdef bytes _inflate(self, bytes piece):
+        """The next bytes of the tap's copy, or None when it cannot or should not be unpacked."""
+        cdef long long allowed = (
+            self.client.hub.usage_bytes + INFLATED_RATIO * self.answer_bytes - self.inflated_bytes)
+        cdef bytes plain
+        if allowed <= 0:
+            return None
+        try:
+            plain = self.decoder.decompress(piece, allowed)
+        except Exception:
+            return None
+        if self.decoder.unconsumed_tail:
+            return None
+        if self.decoder.eof:            # zlib would collect all that follows in unused_data
+            self.decoder = None
+            self.tap_body = False
+        self.inflated_bytes += PyBytes_GET_SIZE(plain)
+        return plain
 
     cdef bint _tap_find(self, bytes data, Py_ssize_t lo, Py_ssize_t hi):
         """Whether the run holds the needle with a value that is not null; the first and the last such are kept."""
@@ -845,7 +878,7 @@ cdef class Upstream:
     cdef _attach(self, Exchange x, bytes canary):
         self.exchange = x
         self.canary = canary
-        self.carry = None
+        self.carry = self.withheld = None
         self.state = U_HEAD
         self.uses += 1
         self.interim = 0
@@ -956,7 +989,11 @@ cdef class Upstream:
             self._broken(_CUT, "secret_echoed", "the answer contained the credential")
             return
         x.answer_bytes += size - pos
-        x.client._write(data[pos:] if pos else data)
+        if pos:
+            data = data[pos:]
+        if self._is_suspect():
+            data = self._withhold(data, False)
+        x.client._write(data)
 
     cdef _heads(self, bytes data):
         cdef Py_ssize_t end, pos = 0
@@ -1117,7 +1154,7 @@ cdef class Upstream:
                     cut[0] = at
                     self.cut_run = self.run_count - 1
                 x.events += self.splitter.events
-        raw[0] = raw[0] and (not self.in_chunked or body.clean)
+        raw[0] = raw[0] and (not self.in_chunked or body.clean) and not self._is_suspect()
         return 1
 
     cdef _payload(self, bytes data, Py_ssize_t pos):
@@ -1213,7 +1250,7 @@ cdef class Upstream:
         if self.held is None:
             self.held = [piece]
         else:
-            self.held.append(piece)
+            _gather(self.held, piece)
 
     cdef bytes _split_held(self, bytes data, Py_ssize_t cut):
         """What was held and everything up to `cut`, as one object; what follows `cut` is held instead."""
@@ -1236,6 +1273,8 @@ cdef class Upstream:
 
     cdef _emit(self, bytes payload):
         """Write payload in the client's framing."""
+        if self._is_suspect():
+            payload = self._withhold(payload, self.body.done)
         if not PyBytes_GET_SIZE(payload):
             return
         if self.exchange.client.out_chunked:
@@ -1275,6 +1314,8 @@ cdef class Upstream:
             if x.tap_needle is not None:
                 x._tap_find(tail, 0, PyBytes_GET_SIZE(tail))
             self._emit(tail)
+        if self.withheld is not None:
+            self._emit(b"")
         if x.client.out_chunked and not self.end_sent:
             self._push(b"0\r\n\r\n")
         elif self.lead is not None:
@@ -1291,8 +1332,7 @@ cdef class Upstream:
         cdef Exchange x = self.exchange
         self.exchange = None
         self.state = U_IDLE
-        self.canary = None
-        self.carry = None
+        self.canary = self.carry = self.withheld = None
         self.stash = None
         self._resume()
         if x is not None:
@@ -1319,6 +1359,26 @@ cdef class Upstream:
             x._finish(outcome, detail)
         else:
             self.hub.owner.on_failed(x, kind, detail)
+
+    cdef bint _is_suspect(self):
+        """Whether something is withheld, or what came last could be the beginning of the secret."""
+        return self.withheld is not None or (
+            self.carry is not None and PyBytes_GET_SIZE(self.carry) >= PREFIX_BYTES)
+
+    cdef bytes _withhold(self, bytes payload, bint is_last):
+        """What may go on now, with what was withheld before it; the secret's possible beginning waits."""
+        cdef Py_ssize_t size, count
+        if self.withheld is not None:
+            payload = self.withheld + payload
+            self.withheld = None
+        if is_last or self.carry is None:
+            return payload
+        size = PyBytes_GET_SIZE(payload)
+        count = min(PyBytes_GET_SIZE(self.carry), size)
+        if count == 0 or not payload.endswith(self.carry[PyBytes_GET_SIZE(self.carry) - count:]):
+            return payload
+        self.withheld = payload[size - count:]
+        return payload[:size - count]
 
     cdef bint _echoes(self, bytes data, Py_ssize_t lo, Py_ssize_t hi) except -1:
         """Whether the injected secret stands in data[lo:hi], or is completed there from the run before."""

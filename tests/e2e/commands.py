@@ -36,10 +36,13 @@ def clean_environ(more: Mapping[str, str]) -> dict[str, str]:
     return known | more
 
 
-def outrider(*words: str, env: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end."""
+def outrider(
+    *words: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end. prefix: as for `running`."""
+    command = [*prefix, *OUTRIDER, *words]
     return subprocess.run(
-        [*OUTRIDER, *words], env=clean_environ(env or {}), capture_output=True, text=True, timeout=30, check=False
+        command, env=clean_environ(env or {}), capture_output=True, text=True, timeout=30, check=False
     )
 
 

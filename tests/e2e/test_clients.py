@@ -50,7 +50,17 @@ def node22() -> Path:
     modules = folder / "node_modules"
     with locked(folder):
         if not (modules / ".bin" / "node").is_file() or not (modules / "openai").is_dir():
-            command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), "node@22", "openai@6"]
+            command = [
+                npm,
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--fetch-retries=0",
+                "--prefix",
+                str(folder),
+                "node@22",
+                "openai@6",
+            ]
             ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
             if ran.returncode or not (modules / ".bin" / "node").is_file():
                 pytest.skip(f"npm could not install Node 22 and openai: {ran.stderr.strip()[-200:]}")
@@ -63,7 +73,18 @@ def grpcio() -> Path:
     folder = CACHE / "grpcio"
     with locked(folder):
         if not (folder / "grpc").is_dir():
-            command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder), "grpcio>=1.70"]
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "-q",
+                "--retries=0",
+                "--timeout=15",
+                "--target",
+                str(folder),
+                "grpcio>=1.70",
+            ]
             ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
             if ran.returncode:
                 pytest.skip(f"pip could not install grpcio: {ran.stderr.strip()[-200:]}")

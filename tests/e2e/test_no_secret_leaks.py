@@ -1,4 +1,4 @@
-"""Keys planted in every kind of source, a varied day's work, and then a search for them everywhere but at the provider."""
+"""Keys planted in every kind of source, a varied day's work, then a search for them everywhere but at the provider."""
 
 import base64
 import os
@@ -48,16 +48,22 @@ class Day:
     config: Path
     env: dict[str, str]
     placeholder: Placeholder
-    answers: list[httpx.Response] = field(default_factory=list)
     seen: dict[str, bytes] = field(default_factory=dict)
 
     def ask(self, provider: str, *, key: str | None = None, path: str | None = None, **more: Any) -> httpx.Response:
         target, body = BODIES[provider]
         prefix = "Bearer " if provider == "openai" else ""
         headers = {SLOT[provider]: prefix + (self.placeholder.value if key is None else key)}
+        headers["anthropic-version"] = "2023-06-01"
         url = f"{self.sidecar.proxy_url}/{provider}{path or target}"
-        answer = self.client.post(url, json=body | more, headers=headers)
-        self.answers.append(answer)
+        with self.client.stream("POST", url, json=body | more, headers=headers) as answer:
+            name = f"answer {len(self.seen)}"
+            self.seen[name] = b"%d\n%b\n" % (
+                answer.status_code,
+                b"\n".join(b"%b: %b" % row for row in answer.headers.raw),
+            )
+            for piece in answer.iter_raw():  # what came before a cut counts too
+                self.seen[name] += piece
         return answer
 
     def __post_init__(self) -> None:
@@ -137,13 +143,7 @@ def work(day: Day) -> None:
             day.ask("openai")
         except httpx.HTTPError as exc:
             day.seen[f"{trouble}"] = repr(exc).encode()
-    with day.client.stream(
-        "POST",
-        f"{day.sidecar.proxy_url}/openai/v1/chat/completions",
-        json=BODIES["openai"][1] | {"stream": True},
-        headers={"authorization": f"Bearer {day.placeholder.value}"},
-    ) as stream:
-        day.seen["stream"] = b"".join(stream.iter_raw())
+    assert day.ask("openai", stream=True).headers["content-type"].startswith("text/event-stream")
     for _ in range(3):
         last = day.ask("gemini")
     assert last.status_code == 429
@@ -165,7 +165,8 @@ def sign(day: Day, *, fails: bool = False) -> None:
     try:
         made = client.converse(modelId="anthropic.claude-3-haiku-20240307-v1:0", messages=asked)
         day.seen["bedrock"] = repr(made).encode()
-        assert not fails
+        # boto3 takes an answer that was cut behind its head for an empty one.
+        assert ("output" in made) is not fails
     except (ClientError, BotoCoreError) as exc:
         day.seen["bedrock failed"] = repr(exc).encode() + repr(getattr(exc, "response", "")).encode()
         assert fails
@@ -209,9 +210,6 @@ def filled(behaviour: dict[str, Any], key: str) -> dict[str, Any]:
 
 def gather(day: Day) -> dict[str, bytes]:
     """Everything that somebody else than the provider can see."""
-    for number, answer in enumerate(day.answers):
-        fields = b"\n".join(b"%b: %b" % row for row in answer.headers.raw)
-        day.seen[f"answer {number}"] = fields + b"\n\n" + answer.content
     day.seen["metrics"] = fetch(f"{day.sidecar.admin_url}/metrics")
     for words in (
         ["check", "--verbose"],
@@ -219,7 +217,7 @@ def gather(day: Day) -> dict[str, bytes]:
         ["ca", "show"],
         ["env", "--proxy", "http://127.0.0.1:1"],
     ):
-        ran = outrider(*words, "--config", str(day.config), env=day.env)
+        ran = outrider(*words, "--config", str(day.config), env=day.env, prefix=prefix())
         assert ran.returncode == 0, ran.stderr
         day.seen[" ".join(words)] = (ran.stdout + ran.stderr).encode()
     pid = day.sidecar.process.pid
@@ -236,7 +234,7 @@ def gather(day: Day) -> dict[str, bytes]:
 def shapes(key: str) -> set[bytes]:
     """The key as it may be written: plain, and in base64 wherever it begins in what was encoded."""
     raw = key.encode()
-    return {raw, raw[:-4], *(base64.b64encode(b"x" * lead + raw)[4:-6] for lead in range(3))}
+    return {raw, *(base64.b64encode(b"x" * lead + raw)[4:-6] for lead in range(3))}
 
 
 def test_a_planted_key_is_seen_by_the_provider_and_by_nobody_else(day: Day) -> None:
@@ -279,12 +277,11 @@ def test_nobody_reads_the_keys_from_the_running_process(day: Day) -> None:
         assert (task / "children").read_text() == ""
     with subprocess.Popen([*prefix(), "sleep", "60"], env=day.env) as other:
         try:
-            for name in ("environ", "maps"):
-                assert PLANTED["openai"].encode() in read(other.pid, "environ") or name
-                assert b"ermission denied" in read(pid, name)
-                assert b"ermission denied" not in read(other.pid, name)
+            until(lambda: PLANTED["openai"].encode() in read(other.pid, "environ"))  # as any other process shows it
         finally:
             other.kill()
+    for name in ("environ", "maps", "mem"):
+        assert b"ermission denied" in read(pid, name)
 
 
 def read(pid: int, name: str) -> bytes:

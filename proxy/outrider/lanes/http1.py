@@ -60,6 +60,11 @@ class Http1Lane:
         except SidecarError as error:
             self._refuse_unrouted(x, request_id, error)
             return
+        except Exception as exc:
+            self._report(exc, "route")
+            error = InternalError("the sidecar failed on this request; its log says more")
+            self._refuse_unrouted(x, request_id, error)
+            return
         x.state = call = Call(route, request_id)
         if x.head.upgrade:
             self._note_upgrade(x)
@@ -229,7 +234,7 @@ class Http1Lane:
         x.answer(message, error.status)
 
     def _refuse_unrouted(self, x: "Exchange", request_id: bytes, error: SidecarError) -> None:
-        self._metrics.count(error.code)
+        self._metrics.series("", "unrouted", "", "", str(error.status), error.code).exchange(0, -1, -1)
         self._log.event(
             "info", "refused", id=request_id.decode(), status=error.status, error=error.code, message=str(error)
         )

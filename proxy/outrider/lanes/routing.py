@@ -24,6 +24,7 @@ H_ORIGIN = http1.header_id(b"origin")
 H_FETCH_SITE = http1.header_id(b"sec-fetch-site")
 _WEB = http1.mask_of(b"origin", b"sec-fetch-site")
 MAX_REMEMBERED = 4096
+MAX_REMEMBERED_PATH_BYTES = 512  # a longer one is decided anew each time: 4096 of the longest would take 64 MiB
 
 
 class OriginLike(Protocol):
@@ -95,6 +96,8 @@ class Router:
         return self._absolute(x, target)
 
     def _remember(self, table: dict[Any, Route], key: Any, route: Route) -> Route:
+        if len(key[-1]) > MAX_REMEMBERED_PATH_BYTES:
+            return route
         if len(table) >= MAX_REMEMBERED:
             table.clear()
         table[key] = route

@@ -21,9 +21,10 @@ EMPTY_SHA256 = hashlib.sha256().hexdigest()
 Headers = Iterable[tuple[bytes, bytes]]
 
 _PRESENTED = re.compile(
-    rb"AWS4-HMAC-SHA256[ \t]+(?:.*[ ,\t])?Credential=([A-Za-z0-9]{16,128})"
-    rb"/[0-9]{8}/[A-Za-z0-9-]+/[A-Za-z0-9-]+/aws4_request[ \t]*(?:,.*)?"
+    rb"(?:^|[ ,\t])Credential=([A-Za-z0-9]{16,128})/[0-9]{8}/[A-Za-z0-9-]{1,64}/[A-Za-z0-9-]{1,64}/aws4_request[ \t]*(?:,|\Z)"
 )
+_SCHEME = b"AWS4-HMAC-SHA256"
+_PRESENTED_MAX = 4096  # with a session token's signature it is under 600
 
 
 class Signer:
@@ -170,5 +171,9 @@ def _encoded(part: bytes) -> bytes:
 
 def presented_access_key(authorization: bytes) -> bytes | None:
     """The access key id that a client's SigV4 Authorization value names; None when it is no such value."""
-    found = _PRESENTED.fullmatch(authorization.strip(b" \t"))
+    value = authorization.strip(b" \t")
+    rest = value[len(_SCHEME) :]
+    if not value.startswith(_SCHEME) or rest[:1] not in (b" ", b"\t") or len(value) > _PRESENTED_MAX:
+        return None
+    found = _PRESENTED.search(rest)
     return found[1] if found else None

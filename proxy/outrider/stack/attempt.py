@@ -177,6 +177,10 @@ def _decide(route: Route, source: Any, *, plain: bool) -> tuple[bool, str | None
     if plain:
         sentence = f"the credential of {name} is not sent over plain HTTP to {host}; call it over https"
         return False, sentence, sentence
+    if route.operation.mints_secrets:  # what it answers would be a key that is not ours to take back
+        sentence = f"{route.operation.name} of {name} mints keys or tokens, so the sidecar's credential is not added"
+        refused = settings.unknown_operations == "deny" or settings.byok == "deny"
+        return False, sentence if refused else None, sentence
     if not route.known:
         sentence = f"this path is not in the table of {name}'s operations, so the sidecar's credential is not added"
         refused = settings.unknown_operations == "deny" or settings.byok == "deny"

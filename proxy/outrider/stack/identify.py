@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
 
 _PROTOCOL = http1.header_id(b"sec-websocket-protocol")
+# Servers that heed one of these run another operation than the method and path say (Google's do).
+_OVERRIDES = (b"x-http-method-override", b"x-http-method", b"x-method-override")
 
 
 class Presented:
@@ -104,13 +106,22 @@ class Identify:
 
 
 def _allow(x: "Exchange", call: Call) -> None:
-    return None
+    _check_method(x)
+
+
+def _check_method(x: "Exchange") -> None:
+    """The credential is added for the operation that was matched, so nothing may name another one."""
+    head = x.head
+    for name in _OVERRIDES:
+        if head.get_name(name) is not None:
+            raise ForbiddenError(f"{name.decode('ascii')} would change the operation; send the method itself")
 
 
 def _require(presented: Presented, route: Route) -> RequestHook:
     name = route.provider
 
     def hook(x: "Exchange", call: Call) -> None:
+        _check_method(x)
         if not presented.has_placeholder(x):
             raise PlaceholderRequiredError(
                 f"the sidecar holds the key of {name}, and a call has to carry its placeholder instead of a key; "

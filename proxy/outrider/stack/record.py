@@ -5,20 +5,20 @@ the parts of a line that do not change from one exchange of a route to the next 
 from outside is JSON-encoded, so a control character leaves escaped.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from outrider.stack.call import Call, EndHook, Route
 from outrider.telemetry.log import JsonLog
-from outrider.telemetry.metrics import Metrics
+from outrider.telemetry.metrics import MAX_MODEL_CHARS, Metrics
 
 if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
     from outrider_ext.series import Series
 
 _SHOWN_CHARS = 200
-_MEMO_MAX = 256
+_MEMO_MAX = 4096
 
 
 class Record:
@@ -27,19 +27,20 @@ class Record:
     def __init__(self, metrics: Metrics, log: JsonLog) -> None:
         self._metrics = metrics
         self._log = log
+        self._known: dict[tuple[object, ...], Series] = {}  # of all routes, so that many routes take no more room
+        self._constant: dict[tuple[object, ...], bytes] = {}
 
     def end(self, route: Route) -> EndHook:
-        metrics, log = self._metrics, self._log
-        known: dict[tuple[object, ...], Series] = {}
-        writer = _LineWriter(route)
+        metrics, log, known = self._metrics, self._log, self._known
+        writer = _LineWriter(route, self._constant)
 
         def hook(x: "Exchange", call: Call) -> None:
-            key = (call.model, x.status, call.error.code if call.error is not None else "allow")
+            model, decision = call.model, call.error.code if call.error is not None else "allow"
+            key = (route, model, x.status, decision)
             series = known.get(key)
             if series is None:
-                series = _series(metrics, route, *key)
-                if len(known) < _MEMO_MAX:
-                    known[key] = series
+                series = _series(metrics, route, model, x.status, decision)
+                _remember(known, key, series, model)
             sent_ns, ended_ns = x.sent_ns, x.ended_ns
             first_ns = x.first_event_ns - sent_ns if x.sse and x.first_event_ns else -1
             series.exchange(x.inside_ns, ended_ns - sent_ns if sent_ns else -1, first_ns)
@@ -66,20 +67,28 @@ def _series(metrics: Metrics, route: Route, model: str | None, status: int, deci
     return metrics.series(route.provider, route.operation.name, otel, metrics.model(model), str(status), decision)
 
 
+def _remember(table: dict[Any, Any], key: object, value: object, model: str | None) -> None:
+    """The app chooses the model's name, so neither its length nor the number of names may decide what is kept."""
+    if model is not None and len(model) > MAX_MODEL_CHARS:
+        return
+    if len(table) >= _MEMO_MAX:
+        table.clear()
+    table[key] = value
+
+
 class _LineWriter:
     """The log line of one route's exchanges; the fields are documented in docs/telemetry.md."""
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, constant: dict[tuple[object, ...], bytes]) -> None:
         self._route = route
-        self._constant: dict[tuple[object, ...], bytes] = {}
+        self._constant = constant
 
     def line(self, x: "Exchange", call: Call) -> bytes:
-        key = (x.client.origin.kind, x.method, call.model, call.stream)
+        key = (self._route, x.client.origin.kind, x.method, call.model, call.stream)
         constant = self._constant.get(key)
         if constant is None:
             constant = self._render(x, call)
-            if len(self._constant) < _MEMO_MAX:
-                self._constant[key] = constant
+            _remember(self._constant, key, constant, call.model)
         rest = b"" if call.error is None and x.detail is None and call.attempts <= 1 else _unusual(x, call)
         return x.log_line(b'"id":"' + call.request_id + constant, rest, call.usage)
 

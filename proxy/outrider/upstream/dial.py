@@ -98,7 +98,7 @@ class Dialer:
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-        except OSError as exc:
+        except (OSError, UnicodeError) as exc:  # UnicodeError: no name that DNS could hold
             raise UpstreamConnectError(f"the name {host} could not be resolved: {_reason(exc)}") from exc
         endpoints: list[Endpoint] = [(row[0], str(row[4][0]), int(row[4][1])) for row in found]
         if len(self._resolved) >= _RESOLVED_MAX:
@@ -176,6 +176,8 @@ class _ProxyHop:
 def _reason(exc: Exception | None) -> str:
     if isinstance(exc, socket.gaierror):
         return exc.strerror or "no such name"
+    if isinstance(exc, UnicodeError):
+        return "it is no host name"
     if isinstance(exc, OSError) and exc.errno:
         return os.strerror(exc.errno).lower()
     return "no address answered" if exc is None else type(exc).__name__

@@ -2,10 +2,12 @@
 
 Rules (architecture: what keeps it safe, 4): metadata services, link-local, multicast, unspecified addresses and our own
 listeners are refused always; private, loopback and carrier-grade addresses where `private` says deny, unless config
-allows the name or the network; an IPv4 address inside an IPv6 one (mapped, NAT64, 6to4, Teredo) counts as itself.
-Does not know: DNS, sockets, providers.
+allows the name or the network; an IPv4 address inside an IPv6 one (mapped, compatible, NAT64, 6to4, Teredo) counts as
+itself.
+Does not know: DNS, connections, providers.
 """
 
+import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -24,23 +26,37 @@ _METADATA = frozenset(
         "100.100.100.200",
     )
 )
-_NAT64 = ip_network("64:ff9b::/96")
+# The address stands in the last four bytes: NAT64 (RFC 6052, and RFC 8215's /96 as it is used), IPv4-compatible (RFC 4291).
+_LAST_FOUR = tuple(ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/96", "::/96"))
+_LOOPBACK_6 = ip_address("::1")
+_UNSPECIFIED_6 = ip_address("::")
 _SHARED = ip_network("100.64.0.0/10")  # RFC 6598, which ipaddress calls neither private nor global
 
 
 def embedded(ip: Ip) -> Ip:
-    """The IPv4 address that an IPv6 one stands for, or the address itself (RFC 4291, 6052, 3056, 4380)."""
+    """The IPv4 address that an IPv6 one stands for, or the address itself (RFC 4291, 6052, 8215, 3056, 4380)."""
     if isinstance(ip, IPv4Address):
         return ip
     if ip.ipv4_mapped is not None:
         return ip.ipv4_mapped
-    if ip in _NAT64:
+    if ip not in (_LOOPBACK_6, _UNSPECIFIED_6) and any(ip in network for network in _LAST_FOUR):
         return IPv4Address(int(ip) & 0xFFFFFFFF)
     if ip.sixtofour is not None:
         return ip.sixtofour
     if ip.teredo is not None:
         return ip.teredo[1]
     return ip
+
+
+def _is_this_machine(ip: Ip) -> bool:
+    """Whether a listener on all addresses answers on this one: only an address of ours can be bound (bind(2))."""
+    family = socket.AF_INET if isinstance(ip, IPv4Address) else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((str(ip), 0))
+    except OSError:
+        return False
+    return True
 
 
 class AddressGuard:
@@ -64,7 +80,9 @@ class AddressGuard:
         if (str(ip), port) in self.own:
             return True
         wildcard = "0.0.0.0" if isinstance(ip, IPv4Address) else "::"  # noqa: S104 - compared, not bound
-        return (ip.is_loopback or ip.is_unspecified) and ((wildcard, port) in self.own or ("::", port) in self.own)
+        if (wildcard, port) not in self.own and ("::", port) not in self.own:
+            return False
+        return ip.is_loopback or ip.is_unspecified or _is_this_machine(ip)
 
     def is_allowed_private(self, host: str, ip: Ip) -> bool:
         return host in self._hosts or any(ip in network for network in self._networks)

@@ -17,6 +17,7 @@ from outrider.upstream.dial import Dialer
 from outrider_ext.relay import Hub, Upstream
 
 MAX_WAITING = 4096
+MAX_OPEN = 4096  # connections to all providers and hosts together, beyond which a free one is closed and not kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +91,16 @@ class Pool:
         ticket.task = spawn(self._connect(ticket), name=f"connect {self.destination.host}")
 
     async def _connect(self, ticket: "_Ticket") -> None:
-        connection: Upstream | None = None
         try:
             connection = await self._make()
         except SidecarError as error:
             self._free_place()
             ticket.settle(None, error)
             return
-        except BaseException:
-            if connection is None:
-                self._free_place()
+        except BaseException as exc:
+            self._free_place()
+            if isinstance(exc, Exception):  # ours, and reported by the task; who waits has to know all the same
+                ticket.settle(None, UpstreamConnectError(f"connecting to {self.destination.host} failed"))
             raise
         if not ticket.settle(connection, None):
             self.release(connection)
@@ -110,6 +111,9 @@ class Pool:
         sock = await self._dialer.connect(
             to.dial_host, to.dial_port, private_ok=to.private_ok or to.named, direct=to.named
         )
+        # From here on the descriptor is the loop's, which closes it on any failure. uvloop may forget to tell the
+        # socket object (a reset while the handshake begins), which would close the same number again when it is
+        # collected, whoever has it by then: so it is made to let go.
         try:
             if to.context is None:
                 _, protocol = await loop.create_connection(lambda: Upstream(self._hub, self), sock=sock)
@@ -119,19 +123,19 @@ class Pool:
                     ssl_handshake_timeout=self._tls_s, ssl_shutdown_timeout=2.0,
                 )  # fmt: skip
         except ssl.SSLCertVerificationError as exc:
-            sock.close()
+            sock.detach()
             raise UpstreamConnectError(
                 f"the certificate of {to.host} was not accepted: {exc.verify_message}; "
                 "set upstream_ca if the provider's CA is a private one"
             ) from exc
         except (TimeoutError, ConnectionAbortedError) as exc:
-            sock.close()
+            sock.detach()
             raise UpstreamTimeoutError(f"the TLS handshake with {to.host} took longer than {self._tls_s:g} s") from exc
         except OSError as exc:
-            sock.close()
+            sock.detach()
             raise UpstreamConnectError(f"the TLS handshake with {to.host} failed: {_tls_reason(exc)}") from exc
         except BaseException:
-            sock.close()
+            sock.detach()
             raise
         self.opened += 1
         return protocol
@@ -141,10 +145,15 @@ class Pool:
         while self._waiting and not connection.closed:
             if self._waiting.popleft().settle(connection, None):
                 return
-        if self._closed or len(self._idle) >= self._max_idle:
+        if self._closed or len(self._idle) >= self._max_idle or len(self._hub.upstreams) > MAX_OPEN:
             connection.close()
         elif not connection.closed:
             self._idle.append(connection)
+
+    def leave(self, ticket: "_Ticket") -> None:
+        """Who waited gave up: its place in the queue is somebody else's."""
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(ticket)
 
     def discard(self, connection: Upstream) -> None:
         """A connection is gone; its place goes to who waits."""
@@ -184,6 +193,8 @@ class _Ticket:
     def cancel(self) -> None:
         """The client left. A connection that is being made goes to the pool: the handshake is half paid for."""
         self.is_open = False
+        if self.spawn is not None:
+            self.pool.leave(self)
 
     def settle(self, connection: Upstream | None, error: SidecarError | None) -> bool:
         """Hand over the result; False when nobody waits any more."""
@@ -200,4 +211,6 @@ class _Ticket:
 def _tls_reason(exc: OSError) -> str:
     if isinstance(exc, ssl.SSLError):
         return (exc.reason or "TLS error").lower().replace("_", " ")
-    return (exc.strerror or type(exc).__name__).lower()
+    return (
+        exc.strerror or ("closed by the other side" if isinstance(exc, ConnectionError) else type(exc).__name__)
+    ).lower()

@@ -24,7 +24,8 @@ def client_context(*extra: Path | None) -> ssl.SSLContext:
         try:
             context.load_verify_locations(cafile=str(path))
         except (OSError, ssl.SSLError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else "it holds no PEM certificate"
+            is_content = isinstance(exc, ssl.SSLError) or not exc.strerror  # SSLError is an OSError too
+            reason = "it holds no PEM certificate" if is_content else exc.strerror
             raise StartError(f"the CA file {path} cannot be used: {reason}; give a readable PEM file") from exc
     return context
 
