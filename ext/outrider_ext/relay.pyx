@@ -186,9 +186,6 @@ cdef class Exchange:
     def version(self):
         return self.head.version
 
-    def add_inside(self, long long ns):
-        self.inside_ns += ns
-
     def hold(self, Py_ssize_t cap):
         """Collect the request's body, up to `cap` bytes, before anything is sent; `on_body` follows."""
         self.holding = True
@@ -641,8 +638,8 @@ cdef class Downstream:
                 self._keep(data, end)
                 end = size
         self.hub.owner.on_request(x)
-        if x.sent_ns:
-            x.inside_ns += x.sent_ns - began
+        if not x.ended:       # what it waits for from here on is a peer: a connection, a body, a queue
+            x.inside_ns += (x.sent_ns or now_ns()) - began
         if end < size and not self.closed:
             end = self._request_body(data, end)
             if end < size and not self.closed:

@@ -27,7 +27,7 @@ async def test_the_admin_port_answers_to_its_own_name_and_to_no_web_page(tmp_pat
     async with Provider() as provider, running(tmp_path, local(provider.url), listen=LISTEN) as sidecar:
         port = b":%d" % sidecar.admin_addresses[0][1]
         for to in (0, 1):
-            for name in (b"127.0.0.1", b"localhost", b"[::1]", b"LocalHost"):
+            for name in (b"127.0.0.1", b"localhost", b"[::1]", b"LocalHost", b"10.1.2.3"):
                 assert await status(sidecar, name + port, path=path, to=to) == b"200"
         for name in (b"evil.example" + port, b"127.0.0.1", b"127.0.0.1.evil.example" + port, b""):
             assert await status(sidecar, name, path=path) == b"421"

@@ -136,7 +136,8 @@ async def test_an_answer_that_is_not_to_be_believed_is_a_502(
 async def test_bytes_after_an_answer_are_in_no_other_answer(
     sidecar: Sidecar, provider: Provider, app: Peer, method: bytes, answer: bytes
 ) -> None:
-    await app.send(get(sidecar, method=method, more=bearer(sidecar)) + get(sidecar, more=bearer(sidecar)))
+    own = b"authorization: Bearer own\r\n" if method == b"HEAD" else bearer(sidecar)  # not in the table: no key of ours
+    await app.send(get(sidecar, method=method, more=own) + get(sidecar, more=bearer(sidecar)))
     behind = await provider.accept()
     await behind.head()
     await behind.send(answer)
@@ -205,7 +206,7 @@ async def test_log_lines_and_labels_hold_nothing_that_breaks_them(tmp_path: Path
     assert len([line for line in map(orjson.loads, lines) if line["event"] == "exchange"]) == 7
     assert all(0x20 <= byte for line in lines for byte in line)
     assert "\x1b" not in exposition
-    assert not [line for line in exposition.splitlines() if line.startswith("outrider_up")]
+    assert not [line for line in exposition.splitlines() if line.startswith("outrider_up{")]
 
 
 async def test_a_client_that_leaves_at_any_moment_is_recorded_once(sidecar: Sidecar, provider: Provider) -> None:

@@ -7,6 +7,7 @@ Does not know: exchanges.
 
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import ip_address
 
 from aiohttp import web
 
@@ -36,6 +37,7 @@ class AdminServer:
         self._ca_pem = ca_pem
         self._is_ready = is_ready
         self._names = _own_names(self._sockets)
+        self._ports = {str(sock.getsockname()[1]) for sock in self._sockets}
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -62,7 +64,7 @@ class AdminServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.headers.get("Host", "").lower() not in self._names:
+        if not self._is_own_name(request.headers.get("Host", "").lower()):
             return web.Response(status=421, text="This port answers to its own name only.\n")
         if request.headers.get("Origin") is not None or request.headers.get("Sec-Fetch-Site") in (
             "cross-site",
@@ -70,6 +72,17 @@ class AdminServer:
         ):
             return web.Response(status=403, text="Web pages of another origin may not ask here.\n")
         return await handler(request)
+
+    def _is_own_name(self, host: str) -> bool:
+        """A name of ours, or an address: a page that rebinds DNS has to ask by name."""
+        if host in self._names:
+            return True
+        name, colon, port = host.rpartition(":")
+        try:
+            ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return bool(colon) and port in self._ports
 
     async def _index(self, request: web.Request) -> web.Response:
         return web.Response(text=_INDEX)
