@@ -43,7 +43,7 @@ setup: .make/ext
 	@touch $@
 
 debian-packages:
-	@tools/debian-packages redis-server iptables ip openssl nginx haproxy
+	@tools/debian-packages redis-server iptables ip openssl nginx haproxy fish wget curl
 
 demo: setup
 	@$(BIN)/outrider demo

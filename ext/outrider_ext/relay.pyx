@@ -781,7 +781,11 @@ cdef class Downstream:
         self.transport.abort()
 
     cdef _close_if_idle(self):
-        if self.exchange is None:
+        if self.exchange is not None or self.state == DISCARD or self.state == CLOSING:
+            return
+        if self.state == BODY:          # answered, and the rest of its body is still coming
+            self._discard_then_close()
+        else:
             self._close()
 
     cdef void _pause(self):

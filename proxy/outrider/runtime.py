@@ -380,7 +380,8 @@ class Sidecar:
         self.hub.drain()
         deadline = self._loop.time() + self.config.timeouts.drain_s
         try:
-            while (self.hub.exchanges or self._tunnels) and self._loop.time() < deadline:
+            # Clients too: the end of an answer may still be on its way out.
+            while (self.hub.clients or self._tunnels) and self._loop.time() < deadline:
                 self.hub.drain()
                 await asyncio.sleep(0.05)
         finally:

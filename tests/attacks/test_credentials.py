@@ -163,11 +163,13 @@ async def test_a_signature_is_made_for_the_configured_region_only(tmp_path: Path
     bedrock = {"region": "us-east-1", "connect_to": provider.url, "credential": {"env": "AWS_ACCESS_KEY_ID"}}
     async with running(tmp_path, {"bedrock": bedrock}, environ=environ) as sidecar:
         shown = sidecar.placeholder.aws_access_key_id.encode()
-        claim = b"authorization: AWS4-HMAC-SHA256 Credential=%b/20260101/%b/%b/aws4_request, SignedHeaders=host, Signature=0\r\n"
+        claim = b"authorization: AWS4-HMAC-SHA256 Credential=%b/20260101/%b/%b/aws4_request, SignedHeaders=host\r\n"
 
         async def call(host: bytes, path: bytes, region: bytes = b"us-east-1", service: bytes = b"bedrock") -> bytes:
             head = b"POST " + path + b" HTTP/1.1\r\nhost: " + host + b"\r\ncontent-length: 2\r\n"
-            return (await ask(sidecar, head + claim % (shown, region, service) + b"\r\n{}", connect=host + b":80"))[9:12]
+            return (await ask(sidecar, head + claim % (shown, region, service) + b"\r\n{}", connect=host + b":80"))[
+                9:12
+            ]
 
         runtime = b"bedrock-runtime.us-east-1.amazonaws.com"
         assert await call(runtime, b"/model/m/converse", b"eu-west-1", b"iam") == b"200"

@@ -1,5 +1,6 @@
 """The app tries to reach what it may not: metadata services, private addresses, the sidecar itself."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from attacks.attack_rig import Recorder, ask
+from attacks.attack_rig import SECRET, Recorder, ask, bearer, guarded, key_of
+from outrider.door.contract import Origin
 from outrider.runtime import Sidecar
 from support.running import running, total
 
@@ -23,7 +25,17 @@ METADATA = [
     "100.100.100.200",
 ]
 NEVER = [*METADATA, "0.0.0.0", "::", "224.0.0.1", "ff02::1", "169.254.1.1", "fe80::1", "255.255.255.255"]
-PRIVATE = ["127.0.0.1", "::1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd12::1", "::ffff:10.0.0.1", "2002:0a00:0001::1"]
+PRIVATE = [
+    "127.0.0.1",
+    "::1",
+    "10.1.2.3",
+    "172.16.0.1",
+    "192.168.1.1",
+    "100.64.0.1",
+    "fd12::1",
+    "::ffff:10.0.0.1",
+    "2002:0a00:0001::1",
+]
 
 
 @pytest.fixture
@@ -96,7 +108,9 @@ async def test_a_providers_name_that_resolves_to_a_private_address_is_not_called
     assert (await ask(sidecar, request, connect=b"api.openai.com:80")).startswith(b"HTTP/1.1 403")
 
 
-@pytest.mark.parametrize("name", [b"localhost", b"127.0.0.1", b"LOCALHOST.", b"[::1]", b"[::ffff:127.0.0.1]", b"self.example"])
+@pytest.mark.parametrize(
+    "name", [b"localhost", b"127.0.0.1", b"LOCALHOST.", b"[::1]", b"[::ffff:127.0.0.1]", b"self.example"]
+)
 async def test_the_sidecar_is_not_reached_through_itself(
     tmp_path: Path, resolving: Callable[[Sidecar, str], None], name: bytes
 ) -> None:
@@ -133,9 +147,11 @@ def _address_of_this_machine() -> str | None:
 
 @pytest.mark.parametrize(
     "authority",
-    [b"2130706433:80", b"0x7f000001:80", b"0177.0.0.1:80", b"127.1:80", b"127.0.0.1.:80", b"[::1%25lo]:80", b"[::1]x:80",
-     b"a..b:80", b"a b:80", b"-a:80", b"x@127.0.0.1:80", b"127.0.0.1:80:80", b"127.0.0.1:0", b"127.0.0.1:99999", b"127.0.0.1:+80",
-     b"\xe2\x91\xa0.example:80", b"a%00b:80", b"."],
+    [
+        b"2130706433:80", b"0x7f000001:80", b"0177.0.0.1:80", b"127.1:80", b"127.0.0.1.:80", b"[::1%25lo]:80",
+        b"[::1]x:80", b"a..b:80", b"a b:80", b"-a:80", b"x@127.0.0.1:80", b"127.0.0.1:80:80", b"127.0.0.1:0",
+        b"127.0.0.1:99999", b"127.0.0.1:+80", b"\xe2\x91\xa0.example:80", b"a%00b:80", b".",
+    ],
 )  # fmt: skip
 async def test_a_second_spelling_of_an_address_is_a_bad_request(sidecar: Sidecar, authority: bytes) -> None:
     assert (await ask(sidecar, b"", connect=authority)).startswith(b"HTTP/1.1 400")
@@ -157,8 +173,6 @@ async def test_a_provider_is_not_reached_uninspected_inside_a_tunnel_to_another_
 
 @pytest.mark.parametrize("host", [b"evil.example:%d", b"localhost.:%d", b"127.0.0.1", b""])
 async def test_the_admin_port_answers_to_no_other_name_and_to_no_page(sidecar: Sidecar, host: bytes) -> None:
-    import asyncio
-
     address = sidecar.admin_addresses[0]
     name = host % address[1] if b"%d" in host else host
     own = b"127.0.0.1:%d" % address[1]
@@ -173,3 +187,42 @@ async def test_the_admin_port_answers_to_no_other_name_and_to_no_page(sidecar: S
         assert (await reader.read())[9:12] == status
         writer.close()
         await writer.wait_closed()
+
+
+# -- redirected by iptables, plain HTTP: the packets' destination and Host may say different things
+
+
+async def redirected(sidecar: Sidecar, address: str, port: int, data: bytes) -> bytes:
+    """The answer to what a redirected client sends that called address:port."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    sidecar.serve_http(ours, Origin("transparent", "transparent", None, port, False, ("127.0.0.1", 1), address), None)
+    try:
+        await loop.sock_sendall(theirs, data)
+        return await asyncio.wait_for(loop.sock_recv(theirs, 65536), 10)
+    finally:
+        theirs.close()
+
+
+async def test_a_redirected_client_reaches_a_provider_by_name_and_all_else_by_address(tmp_path: Path) -> None:
+    request = b"GET /v1/models HTTP/1.1\r\nhost: %b\r\n%b\r\n"
+    async with Recorder() as provider, Recorder() as evil, guarded(tmp_path, provider) as sidecar:
+        for host in (b"api.openai.com", b"API.openai.com.", b"api.openai.com:80"):
+            await redirected(sidecar, "127.0.0.1", 80, request % (host, bearer(sidecar)))
+        assert (provider.requests, evil.requests) == (3, 0)
+        assert provider.seen.count(SECRET) == 3
+        for host in (b"api.openai.com:%d" % evil.port, b"innocent.example", b"169.254.169.254", b"api.openai.com:443"):
+            answer = await redirected(sidecar, "127.0.0.1", evil.port, request % (host, bearer(sidecar)))
+            assert answer[9:10] == b"4"
+            await redirected(sidecar, "127.0.0.1", evil.port, request % (host, b""))
+        assert evil.requests <= 4
+        assert provider.requests == 3
+        assert SECRET not in evil.seen
+        assert key_of(sidecar) not in evil.seen
+        answer = await redirected(sidecar, "169.254.169.254", 80, request % (b"innocent.example", b""))
+        assert answer.startswith(b"HTTP/1.1 403")
+        host, port = sidecar.proxy_addresses[0]
+        answer = await redirected(sidecar, host, port, request % (b"innocent.example", b""))
+        assert answer.startswith(b"HTTP/1.1 403")

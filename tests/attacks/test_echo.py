@@ -1,6 +1,5 @@
 """The provider sends the injected key back: the app must not get it, however the answer was cut."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -46,6 +45,14 @@ async def rest_of(app: Peer) -> bytes:
         return app.read
 
 
+async def arrives(sidecar: Sidecar, behind: Peer, data: bytes) -> None:
+    """Send, and see it taken in; what is passed on at once has been passed on then."""
+    upstream = next(iter(sidecar.hub.upstreams))
+    before = upstream.last_ns
+    await behind.send(data)
+    await until(lambda: upstream.last_ns != before, "the bytes are there")
+
+
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
@@ -74,7 +81,9 @@ async def test_an_answer_with_the_key_becomes_a_502(
     assert total(sidecar, "outrider_events_total", event="secret_echoed") == 1
 
 
-@pytest.mark.parametrize("interim", [b"HTTP/1.1 103 Early Hints\r\nlink: %b\r\n\r\n", b"HTTP/1.1 100 %b\r\nx: %b\r\n\r\n"])
+@pytest.mark.parametrize(
+    "interim", [b"HTTP/1.1 103 Early Hints\r\nlink: %b\r\n\r\n", b"HTTP/1.1 100 %b\r\nx: %b\r\n\r\n"]
+)
 async def test_an_interim_answer_and_a_trailer_do_not_carry_the_key(
     sidecar: Sidecar, provider: Provider, app: Peer, interim: bytes
 ) -> None:
@@ -102,10 +111,9 @@ async def test_a_key_in_two_pieces_does_not_come_back_in_part_either(
     await behind.send(head + framed(opening))
     said = await app.until(b"data: a\n\n")
     if framing == "one byte each":
-        await behind.send(b"".join(chunk(SECRET[i : i + 1]) for i in range(cut)))
+        await arrives(sidecar, behind, b"".join(chunk(SECRET[i : i + 1]) for i in range(cut)))
     else:
-        await behind.send(framed(SECRET[:cut]))
-    await asyncio.sleep(0.02)  # the first piece is on its way, if it is going to be
+        await arrives(sidecar, behind, framed(SECRET[:cut]))
     await behind.send(framed(SECRET[cut:]))
     said += await rest_of(app)
     assert SECRET[:SHOWN] not in said
@@ -123,8 +131,7 @@ async def test_what_only_begins_like_the_key_arrives_whole(
     await app.send(get(sidecar, more=bearer(sidecar) + b"connection: close\r\n"))
     behind = await provider.accept()
     await behind.head()
-    await behind.send(head.get(framing, UNTIL_CLOSE) + framed(text))
-    await asyncio.sleep(0.02)
+    await arrives(sidecar, behind, head.get(framing, UNTIL_CLOSE) + framed(text))
     if ending:
         await behind.send(framed(ending))
     if framing == "chunked":
@@ -171,10 +178,7 @@ async def test_a_request_is_not_sent_twice_once_anything_came_back(
     await app.answer()
     await app.send(post(sidecar, b"{}", more=bearer(sidecar)))
     await behind.head()
-    await behind.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
-    upstream = next(iter(sidecar.hub.upstreams))
-    await until(lambda: upstream.uses == 2, "the second request is out")
-    await asyncio.sleep(0.02)
+    await arrives(sidecar, behind, b"HTTP/1.1 103 Early Hints\r\n\r\n")
     behind.reset()
     assert (await app.answer())[0].startswith(b"HTTP/1.1 502")
     assert not provider.has_caller()

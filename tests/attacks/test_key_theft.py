@@ -104,7 +104,9 @@ async def test_host_does_not_move_an_absolute_target(sidecar: Sidecar, provider:
     assert b"\r\nhost: 127.0.0.1:%d\r\n" % evil.port in evil.seen
 
 
-@pytest.mark.parametrize("host", [b"evil.example", b"mine.openai.azure.com", b"api.openai.com:8443", b"API.openai.com.x"])
+@pytest.mark.parametrize(
+    "host", [b"evil.example", b"mine.openai.azure.com", b"api.openai.com:8443", b"API.openai.com.x"]
+)
 async def test_another_host_inside_a_tunnel_is_421(sidecar: Sidecar, provider: Recorder, host: bytes) -> None:
     request = b"GET /v1/models HTTP/1.1\r\nhost: " + host + b"\r\n" + bearer(sidecar) + b"\r\n"
     assert (await ask(sidecar, request, connect=b"api.openai.com:80")).startswith(b"HTTP/1.1 421")
@@ -190,7 +192,12 @@ async def test_a_redirect_is_passed_on_and_not_followed(tmp_path: Path, evil: Re
 
 async def test_without_the_placeholder_there_is_no_key(sidecar: Sidecar, provider: Recorder) -> None:
     almost = key_of(sidecar)[:-1]
-    for field in (b"", b"authorization: Bearer \r\n", b"authorization: Bearer " + almost + b"\r\n", b"cookie: " + key_of(sidecar) + b"\r\n"):
+    for field in (
+        b"",
+        b"authorization: Bearer \r\n",
+        b"authorization: Bearer " + almost + b"\r\n",
+        b"cookie: " + key_of(sidecar) + b"\r\n",
+    ):
         assert (await ask(sidecar, get(sidecar, b"/openai/v1/models", field))).startswith(b"HTTP/1.1 401")
     assert provider.seen == b""
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from attacks.attack_rig import CHUNKED, OK_2, SECRET, Recorder, ask, bearer, local
@@ -67,11 +68,28 @@ async def test_a_request_without_one_certain_end_is_refused(
     assert not provider.has_caller()
 
 
-@pytest.mark.parametrize("chunk", [b"2;\r\nok\r\n", b"2\nok\r\n", b"+2\r\nok\r\n", b"0x2\r\nok\r\n", b"2\r\nokk\r\n", b"ffffffffffffffff1\r\n", b"-1\r\n", b" 2\r\nok\r\n", b"2 \r\nok\r\n"])
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        b"2;\r\nok\r\n",
+        b"2\nok\r\n",
+        b"+2\r\nok\r\n",
+        b"0x2\r\nok\r\n",
+        b"2\r\nokk\r\n",
+        b"ffffffffffffffff1\r\n",
+        b"-1\r\n",
+        b" 2\r\nok\r\n",
+        b"2 \r\nok\r\n",
+    ],
+)
 async def test_a_chunk_that_is_not_plain_ends_both_connections(
     sidecar: Sidecar, provider: Provider, app: Peer, chunk: bytes
 ) -> None:
-    await app.send(get(sidecar, b"/local/v1/files", bearer(sidecar) + b"transfer-encoding: chunked\r\n", b"POST") + b"1\r\na\r\n" + chunk)
+    await app.send(
+        get(sidecar, b"/local/v1/files", bearer(sidecar) + b"transfer-encoding: chunked\r\n", b"POST")
+        + b"1\r\na\r\n"
+        + chunk
+    )
     assert (await app.head())[9:12] == b"400"
     await until(lambda: sidecar.hub.exchanges == 0 and not sidecar.hub.upstreams, "nothing is left")
     assert statuses(sidecar) == {"400": 1}
@@ -155,18 +173,32 @@ async def test_what_would_lead_the_app_elsewhere_is_taken_out_of_an_answer(
     behind = await provider.accept()
     await behind.head()
     await behind.send(
-        b"HTTP/1.1 200 OK\r\nalt-svc: h3=\":443\"\r\nx-outrider-error: denied\r\nX-Outrider-Decision: a\r\nkeep-alive: timeout=1\r\n"
-        b"proxy-authenticate: Basic\r\nconnection: x-hop\r\nx-hop: 1\r\ntrailer: x\r\nupgrade: h2c\r\ncontent-length: 2\r\n\r\nok"
+        b'HTTP/1.1 200 OK\r\nalt-svc: h3=":443"\r\nx-outrider-error: denied\r\nX-Outrider-Decision: a\r\n'
+        b"keep-alive: timeout=1\r\n"
+        b"proxy-authenticate: Basic\r\nconnection: x-hop\r\nx-hop: 1\r\ntrailer: x\r\nupgrade: h2c\r\n"
+        b"content-length: 2\r\n\r\nok"
     )
     head, _ = await app.answer()
-    for name in (b"alt-svc", b"x-outrider-error", b"x-outrider-decision", b"keep-alive", b"proxy-auth", b"x-hop", b"trailer", b"upgrade"):
+    for name in (
+        b"alt-svc",
+        b"x-outrider-error",
+        b"x-outrider-decision",
+        b"keep-alive",
+        b"proxy-auth",
+        b"x-hop",
+        b"trailer",
+        b"upgrade",
+    ):
         assert name not in head.lower()
 
 
-async def test_what_the_app_says_about_hops_and_about_us_does_not_go_on(sidecar: Sidecar, provider: Provider, app: Peer) -> None:
+async def test_what_the_app_says_about_hops_and_about_us_does_not_go_on(
+    sidecar: Sidecar, provider: Provider, app: Peer
+) -> None:
     fields = (
         b"x-outrider-request-id: fake\r\nX-OUTRIDER-anything: 1\r\nproxy-authorization: Basic eDp5\r\nvia: 1.1 me\r\n"
-        b"x-forwarded-for: 1.2.3.4\r\nforwarded: for=1.2.3.4\r\nte: trailers\r\nconnection: x-secret-hop\r\nx-secret-hop: 1\r\n"
+        b"x-forwarded-for: 1.2.3.4\r\nforwarded: for=1.2.3.4\r\nte: trailers\r\n"
+        b"connection: x-secret-hop\r\nx-secret-hop: 1\r\n"
     )
     await app.send(get(sidecar, more=bearer(sidecar) + fields))
     behind = await provider.accept()
@@ -178,23 +210,24 @@ async def test_what_the_app_says_about_hops_and_about_us_does_not_go_on(sidecar:
     await app.answer()
 
 
-@pytest.mark.parametrize("status", range(100, 600, 7))
+@pytest.mark.parametrize("status", range(200, 600, 7))
 async def test_no_status_is_too_strange_to_be_recorded_once(tmp_path: Path, status: int) -> None:
-    if status in (100, 101, 407) or status < 200:
-        return
-    async with Recorder(b"HTTP/1.1 %d \xff\xfe\r\ncontent-length: 0\r\n\r\n" % status) as provider:
-        async with running(tmp_path, local(provider.url)) as sidecar:
-            assert (await ask(sidecar, get(sidecar, more=bearer(sidecar))))[9:12] == b"%d" % status
-            await until(lambda: sum(statuses(sidecar).values()) == 1, "it is recorded")
-            assert total(sidecar, "outrider_events_total", event="internal_error") == 0
+    answer = b"HTTP/1.1 %d \xff\xfe\r\ncontent-length: 0\r\n\r\n" % status
+    async with Recorder(answer) as provider, running(tmp_path, local(provider.url)) as sidecar:
+        assert (await ask(sidecar, get(sidecar, more=bearer(sidecar))))[9:12] == b"%d" % status
+        await until(lambda: sum(statuses(sidecar).values()) == 1, "it is recorded")
+        assert total(sidecar, "outrider_events_total", event="internal_error") == 0
 
 
 async def test_log_lines_and_labels_hold_nothing_that_breaks_them(tmp_path: Path) -> None:
-    import orjson
-
     log = tmp_path / "log"
     async with Recorder() as provider, running(tmp_path, local(provider.url), telemetry={"log": str(log)}) as sidecar:
-        for model in (b'a\\"},{\\"x\\":\\"', b"\\u0000\\n\\u001b[31m", b"\\u2028\\ud83d\\ude00", b'\\"} 1\\noutrider_up{'):
+        for model in (
+            b'a\\"},{\\"x\\":\\"',
+            b"\\u0000\\n\\u001b[31m",
+            b"\\u2028\\ud83d\\ude00",
+            b'\\"} 1\\noutrider_up{',
+        ):
             await ask(sidecar, post(sidecar, b'{"model":"' + model + b'"}', more=bearer(sidecar)))
         for path in (b'/local/v1/"},{"x":"', b"/local/%0a%1b[31m", b"/nowhere/'\"<script>", b"/local/v1/{}%s%d%n"):
             await ask(sidecar, get(sidecar, path, b"authorization: Bearer own\r\nuser-agent: \xff\x80\r\n"))
@@ -204,7 +237,7 @@ async def test_log_lines_and_labels_hold_nothing_that_breaks_them(tmp_path: Path
         assert total(sidecar, "outrider_events_total", event="internal_error") == 0
     lines = log.read_bytes().splitlines()
     assert len([line for line in map(orjson.loads, lines) if line["event"] == "exchange"]) == 7
-    assert all(0x20 <= byte for line in lines for byte in line)
+    assert all(byte >= 0x20 for line in lines for byte in line)
     assert "\x1b" not in exposition
     assert not [line for line in exposition.splitlines() if line.startswith("outrider_up{")]
 

@@ -635,6 +635,19 @@ def test_draining_closes_what_is_idle_and_lets_answers_finish() -> None:
     rig.finish()
 
 
+def test_draining_does_not_take_a_refusal_from_its_reader() -> None:
+    rig = Rig()
+    rig.owner.decide = lambda x: rig.owner.say(x, 429, b"slow")
+    rig.client(b"POST /b HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\nabc")
+    for _ in range(3):
+        rig.hub.drain()
+    assert rig.down.wrote_eof
+    assert not rig.down.is_closed
+    rig.client(b"defghi")
+    assert rig.answer(b"POST").status == 429
+    rig.finish()
+
+
 def test_aborting_everything_ends_every_exchange_once() -> None:
     rig = Rig()
     rig.client(GET)

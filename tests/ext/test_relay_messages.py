@@ -279,7 +279,8 @@ def test_hop_by_hop_fields_and_what_leads_around_us_stay_here() -> None:
     rig.client(GET)
     rig.provider(
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nalt-svc: h3\r\nkeep-alive: timeout=5\r\nproxy-connection: x\r\n"
-        b"connection: keep-alive, x-private\r\nx-private: 1\r\nx-outrider-error: forged\r\nupgrade: h2c\r\nx-kept: 1\r\n\r\nok"
+        b"connection: keep-alive, x-private\r\nx-private: 1\r\nx-outrider-error: forged\r\n"
+        b"upgrade: h2c\r\nx-kept: 1\r\n\r\nok"
     )
     assert [name for name, _ in rig.answer().fields] == [b"content-length", b"x-kept"]
     rig.finish()

@@ -71,7 +71,9 @@ def test_our_own_names_are_answered(host: bytes) -> None:
     assert find(own(b"/openai/v1/models", host=host)).name == "openai"
 
 
-@pytest.mark.parametrize("host", [b"evil.example", b"127.0.0.1", b"127.0.0.1:80", b"api.openai.com", b"127.0.0.1:8484.", b""])
+@pytest.mark.parametrize(
+    "host", [b"evil.example", b"127.0.0.1", b"127.0.0.1:80", b"api.openai.com", b"127.0.0.1:8484.", b""]
+)
 def test_a_foreign_host_is_misdirected(host: bytes) -> None:
     assert refused(own(b"/openai/v1/models", host=host)) is MisdirectedError
 
@@ -80,7 +82,9 @@ def test_a_missing_host_is_misdirected() -> None:
     assert refused(b"GET /openai/v1/models HTTP/1.0\r\n\r\n") is MisdirectedError
 
 
-@pytest.mark.parametrize("path", [b"/", b"/v1/models", b"/nobody/v1", b"/openai", b"//openai/v1", b"/OPENAI/v1", b"/%6fpenai/v1"])
+@pytest.mark.parametrize(
+    "path", [b"/", b"/v1/models", b"/nobody/v1", b"/openai", b"//openai/v1", b"/OPENAI/v1", b"/%6fpenai/v1"]
+)
 def test_a_path_without_a_provider_is_not_found(path: bytes) -> None:
     assert refused(own(path)) is UriNotFoundError
 
@@ -176,7 +180,13 @@ TLS = origin("connect", host="api.openai.com", port=443, tls=True)
 
 def test_a_pinned_connection_goes_where_it_was_opened_to() -> None:
     route = find(own(b"/v1/models", host=b"api.openai.com"), TLS)
-    assert (route.name, route.host, route.port, route.tls, route.prefix_bytes) == ("openai", "api.openai.com", 443, True, 0)
+    assert (route.name, route.host, route.port, route.tls, route.prefix_bytes) == (
+        "openai",
+        "api.openai.com",
+        443,
+        True,
+        0,
+    )
     assert find(own(b"/v1/models", host=b"API.openai.com:443"), TLS).host == "api.openai.com"
 
 
@@ -185,10 +195,8 @@ def test_an_inner_host_that_differs_is_misdirected(host: bytes) -> None:
     assert refused(own(b"/v1/models", host=host), TLS) is MisdirectedError
 
 
-@pytest.mark.parametrize("host", [b"", b"a b", b"api.openai.com:x"])
+@pytest.mark.parametrize("host", [b"", b"api.openai.com:x"])
 def test_an_inner_host_that_is_none_is_a_bad_request(host: bytes) -> None:
-    if b" " in host:
-        return  # the scanner refuses it before
     assert refused(own(b"/v1/models", host=host), TLS) is BadRequestError
 
 

@@ -1,6 +1,6 @@
-"""Many at once, and many one after the other: streams, clients that vanish, a provider that dies. Nothing is left behind.
+"""Many at once, and many one after the other; clients that vanish, a provider that dies. Nothing is left behind.
 
-What is counted: connections, exchanges, tasks, files, memory, and that metrics and usage have each exchange exactly once.
+What is counted: connections, exchanges, tasks, files, memory, and that metrics and usage have each exchange once.
 The provider's streams advance when the test says so (`tick`), not by the clock.
 """
 

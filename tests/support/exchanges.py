@@ -47,7 +47,9 @@ def answered(x: Any, head: bytes) -> Any:
     return x
 
 
-def snapshot(folder: Path, providers: dict[str, Any], *, environ: dict[str, str] | None = None, **sections: Any) -> Snapshot:
+def snapshot(
+    folder: Path, providers: dict[str, Any], *, environ: dict[str, str] | None = None, **sections: Any
+) -> Snapshot:
     """A configuration's routes and layers, without listeners."""
     path = folder / "outrider.yaml"
     path.write_text(yaml.safe_dump({"version": 1, "providers": providers, **sections}))

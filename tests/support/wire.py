@@ -1,10 +1,12 @@
 """Both ends of the wire, by hand: a client that says any bytes, and a provider that plays any bytes, over loopback.
 
 A `Peer` is one connected socket with full control of its end: half-close, close, reset, TLS with and without
-close_notify. Every wait has a deadline, so that a hang is a failure with a name. Does not know: HTTP beyond blank lines.
+close_notify. Every wait has a deadline, so that a hang is a failure with a name.
+Does not know: HTTP beyond blank lines.
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import struct
@@ -49,10 +51,8 @@ class Peer:
     async def close_notify(self) -> None:
         """The orderly end of TLS; the socket stays open."""
         assert self._tls is not None
-        try:
+        with contextlib.suppress(ssl.SSLWantReadError):
             self._tls.unwrap()
-        except ssl.SSLWantReadError:
-            pass
         await self._flush()
 
     # -- writing
@@ -89,7 +89,7 @@ class Peer:
         return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.sock, 1 << 18), DEADLINE_S)
 
     async def more(self) -> bytes:
-        """Some bytes, b"" at the end (over TLS: close_notify). Raises ConnectionResetError; SSLEOFError for a bare FIN."""
+        """Some bytes, b"" at the end (over TLS: close_notify). Raises: ConnectionResetError, SSLEOFError (a bare FIN)."""
         if self._held:
             data, self._held = self._held, b""
             return data
@@ -160,7 +160,11 @@ async def connect(address: tuple[str, int], *, receive_buffer: int | None = None
     if receive_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.setblocking(False)
-    await asyncio.wait_for(asyncio.get_running_loop().sock_connect(sock, address), DEADLINE_S)
+    try:
+        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(sock, address), DEADLINE_S)
+    except BaseException:
+        sock.close()
+        raise
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Peer(sock)
 

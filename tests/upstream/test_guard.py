@@ -24,8 +24,7 @@ NEVER = [
 def allows(guard: AddressGuard, ip: str, *, private_ok: bool, host: str = "h", port: int = 443) -> bool:
     try:
         guard.check(host, ip_address(ip), port, private_ok=private_ok)
-    except DestinationDeniedError as exc:
-        assert host in str(exc)
+    except DestinationDeniedError:
         return False
     return True
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 H_UPGRADE = http1.header_id(b"upgrade")
 MAX_ATTEMPTS = 2
+_FAILED = "the sidecar failed on this request; its log says more"
 
 
 class InternalError(SidecarError):
@@ -62,8 +63,7 @@ class Http1Lane:
             return
         except Exception as exc:
             self._report(exc, "route")
-            error = InternalError("the sidecar failed on this request; its log says more")
-            self._refuse_unrouted(x, request_id, error)
+            self._refuse_unrouted(x, request_id, InternalError(_FAILED))
             return
         x.state = call = Call(route, request_id)
         if x.head.upgrade:
@@ -162,7 +162,7 @@ class Http1Lane:
             self._refuse(x, call, error)
         except Exception as exc:
             self._report(exc, "request")
-            self._refuse(x, call, InternalError("the sidecar failed on this request; its log says more"))
+            self._refuse(x, call, InternalError(_FAILED))
 
     def _wait(self, x: "Exchange", call: Call, stage: int, waiting: Awaitable[None]) -> None:
         async def drive() -> None:
@@ -173,7 +173,7 @@ class Http1Lane:
                 return
             except Exception as exc:
                 self._report(exc, "request")
-                self._refuse(x, call, InternalError("the sidecar failed on this request; its log says more"))
+                self._refuse(x, call, InternalError(_FAILED))
                 return
             if not x.ended:
                 self._run(x, call, stage)
@@ -205,7 +205,7 @@ class Http1Lane:
         except Exception as exc:
             connection.release()
             self._report(exc, "attempt")
-            self._refuse(x, call, InternalError("the sidecar failed on this request; its log says more"))
+            self._refuse(x, call, InternalError(_FAILED))
             return
         x.forward(connection, head, x.body, canary)
 

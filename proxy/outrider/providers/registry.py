@@ -29,7 +29,9 @@ _REMEMBERED_MAX: Final = 4096
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 _REGION: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?\Z")
-_RESERVED: Final = frozenset({"v1", "v1beta", "api", "metrics", "healthz", "readyz", "other"})  # paths of our own; and nobody
+_RESERVED: Final = frozenset(
+    {"v1", "v1beta", "api", "metrics", "healthz", "readyz", "other"}
+)  # paths of our own; and nobody
 
 
 class ProviderSettings(Protocol):

@@ -21,7 +21,8 @@ EMPTY_SHA256 = hashlib.sha256().hexdigest()
 Headers = Iterable[tuple[bytes, bytes]]
 
 _PRESENTED = re.compile(
-    rb"(?:^|[ ,\t])Credential=([A-Za-z0-9]{16,128})/[0-9]{8}/[A-Za-z0-9-]{1,64}/[A-Za-z0-9-]{1,64}/aws4_request[ \t]*(?:,|\Z)"
+    rb"(?:^|[ ,\t])Credential=([A-Za-z0-9]{16,128})"
+    rb"/[0-9]{8}/[A-Za-z0-9-]{1,64}/[A-Za-z0-9-]{1,64}/aws4_request[ \t]*(?:,|\Z)"
 )
 _SCHEME = b"AWS4-HMAC-SHA256"
 _PRESENTED_MAX = 4096  # with a session token's signature it is under 600

@@ -191,13 +191,13 @@ def _text_bytes(x: "Exchange") -> int:
 
 def _without_extra_chunk(x: "Exchange", run: bytes) -> bytes:
     """The run without the usage chunk that the app did not ask for: the one whose choices are empty."""
-    kept = bytearray()
+    kept, since = bytearray(), 0
     for start, end in event_spans(run):
         data = event_data(run[start:end])
         if b'"usage"' in data and _has_no_choices(data):
-            continue
-        kept += run[start:end]
-    return bytes(kept)
+            kept += run[since:start]
+            since = end
+    return bytes(kept + run[since:]) if since else run  # comments between events stay
 
 
 def _has_no_choices(data: bytes) -> bool:

@@ -26,7 +26,7 @@ _METADATA = frozenset(
         "100.100.100.200",
     )
 )
-# The address stands in the last four bytes: NAT64 (RFC 6052, and RFC 8215's /96 as it is used), IPv4-compatible (RFC 4291).
+# The address stands in the last four bytes: NAT64 (RFC 6052; RFC 8215 as a /96), IPv4-compatible (RFC 4291).
 _LAST_FOUR = tuple(ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/96", "::/96"))
 _LOOPBACK_6 = ip_address("::1")
 _UNSPECIFIED_6 = ip_address("::")

@@ -169,12 +169,10 @@ class Pool:
                 self._start(ticket, ticket.spawn)
 
     def close(self) -> None:
-        """Close what is idle; what is in use closes when it is given back."""
+        """Close what is idle; what is in use closes when it is given back and nobody waits for it."""
         self._closed = True
         for connection in list(self._idle):
             connection.close()
-        while self._waiting:
-            self._waiting.popleft().settle(None, OverloadedError("the sidecar is stopping"))
 
 
 class _Ticket:
