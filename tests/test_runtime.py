@@ -292,7 +292,7 @@ async def test_sigterm_finishes_a_stream_and_then_exits(process: Process, provid
     for _ in range(200):  # the listener closes once the signal was seen
         try:
             (await connect(process.address)).close()
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):
             break
         await asyncio.sleep(0.01)
     await behind.send(b"1\r\nb\r\n0\r\n\r\n")

@@ -20,7 +20,8 @@ def compiled(name: str) -> ModuleType:
 @cache
 def interpreted(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"outrider_ext_interpreted.{name}", EXT / f"{name}.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

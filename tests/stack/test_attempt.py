@@ -153,7 +153,8 @@ def test_a_get_gets_no_length(tmp_path: Path) -> None:
 def test_a_websocket_loses_the_key_in_its_subprotocols(tmp_path: Path) -> None:
     request = (
         b"GET /openai/v1/realtime?model=m HTTP/1.1\r\nhost: 127.0.0.1:8484\r\nconnection: Upgrade\r\n"
-        b"upgrade: websocket\r\nsec-websocket-protocol: realtime, openai-insecure-api-key.app, openai-beta.realtime-v1\r\n"
+        b"upgrade: websocket\r\n"
+        b"sec-websocket-protocol: realtime, openai-insecure-api-key.app, openai-beta.realtime-v1\r\n"
         b"sec-websocket-extensions: permessage-deflate\r\n\r\n"
     )
     head, canary = built(tmp_path, {"openai": CREDENTIAL}, request, upgrade=True)

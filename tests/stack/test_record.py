@@ -1,4 +1,4 @@
-"""What an exchange leaves in the log, as it is written: no bodies, no queries, no keys, nothing that a terminal obeys."""
+"""What an exchange leaves in the log, as it is written: no body, no query, no key, nothing that a terminal obeys."""
 
 import json
 from collections.abc import AsyncIterator
@@ -51,7 +51,8 @@ async def test_an_exchange_is_one_line_and_counted_once(world: World) -> None:
     assert (await world.app.answer())[1] == answer
     (line,) = await world.lines(1)
     wanted = {
-        "event": "exchange", "level": "info", "via": "forward", "provider": "local", "operation": "chat", "model": "gpt-5",
+        "event": "exchange", "level": "info", "via": "forward", "provider": "local", "operation": "chat",
+        "model": "gpt-5",
         "method": "POST", "path": "/local/v1/chat/completions", "status": 200, "outcome": "ok", "stream": False,
         "request_bytes": len(body), "answer_bytes": len(answer),
     }  # fmt: skip

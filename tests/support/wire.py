@@ -89,7 +89,7 @@ class Peer:
         return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.sock, 1 << 18), DEADLINE_S)
 
     async def more(self) -> bytes:
-        """Some bytes, b"" at the end (over TLS: close_notify). Raises: ConnectionResetError, SSLEOFError (a bare FIN)."""
+        """Some bytes, b"" at the end (over TLS: close_notify). Raises: ConnectionResetError; SSLEOFError at a FIN."""
         if self._held:
             data, self._held = self._held, b""
             return data
