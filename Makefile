@@ -7,7 +7,7 @@ SHELL := /bin/sh
 
 BIN      := .venv/bin
 PYTHON3  := $(BIN)/python
-EXT_SRC  := $(wildcard ext/outrider_ext/*.py ext/outrider_ext/*.pyx ext/outrider_ext/*.pxd)
+EXT_SRC  := $(wildcard ext/outrider_ext/*.py ext/outrider_ext/*.pyx ext/outrider_ext/*.pxd ext/outrider_ext/*.pxi)
 PKG_SRC  := $(shell find proxy ext policies -type f ! -name '*.so' ! -name '*.c' ! -name '*.pyc' 2>/dev/null)
 PIP      := $(PYTHON3) -m pip install -qq --disable-pip-version-check
 

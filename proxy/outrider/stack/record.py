@@ -12,6 +12,7 @@ import orjson
 from outrider.stack.call import Call, EndHook, Route
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import MAX_MODEL_CHARS, Metrics
+from outrider_ext.relay import ANSWERED
 
 if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
@@ -35,7 +36,11 @@ class Record:
         writer = _LineWriter(route, self._constant)
 
         def hook(x: "Exchange", call: Call) -> None:
-            model, decision = call.model, call.error.code if call.error is not None else "allow"
+            model, decision = call.model, "allow"
+            if call.error is not None:
+                decision = call.error.code
+            elif x.outcome == ANSWERED:  # by the relay itself: the request's framing broke on the way
+                decision = "bad_request"
             key = (route, model, x.status, decision)
             series = known.get(key)
             if series is None:

@@ -1,0 +1,273 @@
+# Part of relay.pyx: one request and its answer.
+
+cdef class Exchange:
+    """One request and its answer. `forward`, `answer` and `hold` are the owner's; all else is read."""
+
+    def __cinit__(self):
+        self.status = 0
+        self.outcome = -1
+
+    @property
+    def must_close(self):
+        """Whether the connection to the client has to close after an answer given now."""
+        return not self.client.keep_alive or self.client.hub.draining or not (
+            self.request_complete or self.client._can_drain())
+
+    @property
+    def version(self):
+        return self.head.version
+
+    def hold(self, Py_ssize_t cap):
+        """Collect the request's body, up to `cap` bytes, before anything is sent; `on_body` follows."""
+        self.holding = True
+        self.hold_cap = cap
+        if self.pending_bytes > cap:
+            self._overflow()
+            return
+        if self.wants_continue:
+            self.wants_continue = False
+            self.client._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.client._resume()       # paused if more came before this was asked than waits for a connection
+
+    def forward(self, Upstream upstream, bytes head, bytes body, bytes canary):
+        """Send the request: `head` as it is, then `body`, or (None) the client's body as it arrives.
+
+        `canary` is the credential inside `head`: an answer that contains it is not passed on.
+        """
+        cdef bytes piece
+        if self.ended:
+            upstream.release()
+            return
+        self.waiter = None
+        self.holding = False
+        if upstream.closed:             # between being handed out and now; nothing was sent, so it may be sent again
+            self.replayable = True
+            self.client.hub.owner.on_failed(self, "stale", "closed before the request was sent")
+            return
+        self.upstream = upstream
+        upstream._attach(self, canary)
+        self.sent_ns = now_ns()
+        if body is not None:
+            self.replayable = True
+            if PyBytes_GET_SIZE(body) == 0:
+                upstream.transport.write(head)
+            elif PyBytes_GET_SIZE(body) <= JOIN_BYTES:
+                upstream.transport.write(head + body)
+            else:
+                upstream.transport.write(head)
+                upstream.transport.write(body)
+            return
+        self.replayable = False
+        upstream.transport.write(head)
+        pieces, self.pending, self.pending_bytes = self.pending, None, 0
+        if pieces:
+            for piece in pieces:
+                self._send_body(piece)
+        if self.request_complete:
+            self._send_body_end()
+        if not upstream.write_paused:
+            self.client._resume()
+
+    cdef _send_body(self, bytes piece):
+        if self.head.chunked:
+            self.upstream.transport.write(b"%x\r\n%b\r\n" % (PyBytes_GET_SIZE(piece), piece))
+        else:
+            self.upstream.transport.write(piece)
+
+    cdef _send_body_end(self):
+        if self.head.chunked:
+            self.upstream.transport.write(b"0\r\n\r\n")
+
+    def answer(self, bytes message, int status):
+        """Answer the client ourselves with a whole message; the exchange ends.
+
+        `message` carries `connection: close` where `must_close` says so.
+        """
+        cdef bint close = self.must_close
+        if self.ended:
+            return
+        self.status = status
+        self.waiter = None
+        self._drop_upstream()
+        if close:
+            self.client.keep_alive = False
+        self.client._write(message)
+        self.answer_started = True
+        self._finish(_ANSWERED, None)
+
+    def abort(self, str detail):
+        """End it without an answer; the connection to the client is reset."""
+        if self.ended:
+            return
+        self._drop_upstream()
+        client = self.client
+        self._finish(_CUT, detail)
+        client._reset()
+
+    def log_line(self, bytes opening, bytes rest, object usage):
+        """One JSON line about it: `{"time":...`, opening, the numbers of this exchange, the token counts of `usage`
+        (a tuple that begins with input, output, cache read, cache write, reasoning, estimated; or None), rest, LF.
+
+        opening and rest are JSON members that the owner has written, without braces.
+        """
+        cdef char numbers[NUMBERS_BYTES]
+        cdef char tokens[NUMBERS_BYTES]
+        cdef char stamp[STAMP_BYTES]
+        cdef int length, token_length = 0
+        _write_stamp(stamp)
+        length = snprintf(
+            numbers, NUMBERS_BYTES,
+            b",\"status\":%d,\"outcome\":\"%s\",\"request_bytes\":%lld,\"answer_bytes\":%lld,\"us\":%lld,\"overhead_us\":%lld",
+            self.status, _OUTCOME_NAMES[self.outcome], self.request_bytes, self.answer_bytes,
+            (self.ended_ns - self.started_ns) // 1000, self.inside_ns // 1000,
+        )
+        if self.sse:
+            length += snprintf(
+                numbers + length, NUMBERS_BYTES - length, b",\"events\":%llu,\"first_event_us\":%lld", self.events,
+                (self.first_event_ns - self.sent_ns) // 1000 if self.first_event_ns else -1,
+            )
+        if usage is not None:
+            token_length = snprintf(
+                tokens, NUMBERS_BYTES,
+                b",\"tokens\":{\"input\":%lld,\"output\":%lld,\"cache_read\":%lld,\"cache_write\":%lld,\"reasoning\":%lld,"
+                b"\"estimated\":%s}",
+                <long long>usage[0], <long long>usage[1], <long long>usage[2], <long long>usage[3], <long long>usage[4],
+                b"true" if usage[5] else b"false",
+            )
+        return b"".join((
+            b'{"time":"', stamp[:STAMP_LENGTH], b'",', opening, numbers[:length], tokens[:token_length], rest, b"}\n"))
+
+    def take_tapped(self):
+        """(bytes of the answer's body that were kept, whether some in the middle were not)."""
+        if self.tapped is None:
+            return b"", False
+        data = self.tapped[0] if len(self.tapped) == 1 else b"".join(self.tapped)
+        return data, self.tap_truncated
+
+    cdef _drop_upstream(self):
+        upstream = self.upstream
+        if upstream is not None:
+            self.upstream = None
+            upstream.exchange = None
+            upstream.close()
+
+    cdef void _request_run(self, bytes data, Py_ssize_t lo, Py_ssize_t hi):
+        cdef bytes piece = data[lo:hi]
+        self.request_bytes += hi - lo
+        if self.upstream is not None:
+            self._send_body(piece)
+            return
+        if self.pending is None:
+            self.pending = []
+        _gather(self.pending, piece)
+        self.pending_bytes += hi - lo
+        if self.holding:
+            if self.pending_bytes > self.hold_cap:
+                self._overflow()
+        elif self.pending_bytes > self.client.hub.buffer_bytes:
+            self.client._pause()
+
+    cdef _overflow(self):
+        self.holding = False
+        self.body = None
+        self.client.hub.owner.on_body(self)
+
+    cdef _request_done(self):
+        self.request_complete = True
+        if self.upstream is not None:
+            self._send_body_end()
+        elif self.holding:
+            self.holding = False
+            self.body = b"".join(self.pending) if self.pending else b""
+            self.body_complete = True
+            self.pending = None
+            self.pending_bytes = 0
+            self.client.hub.owner.on_body(self)
+
+    cdef void _tap_keep(self, bytes data, Py_ssize_t lo, Py_ssize_t hi):
+        """Keep a copy of the body for the end: all of it up to the cap, beyond it both ends."""
+        cdef bytes piece
+        if hi <= lo:
+            return
+        if lo == 0 and hi == PyBytes_GET_SIZE(data):
+            piece = data
+        else:
+            piece = data[lo:hi]
+        if self.decoder is not None:
+            piece = self._inflate(piece)
+            if piece is None:  # not what content-encoding said, or a bomb: nothing to read, and nothing to stop
+                self.decoder = None
+                self.tap_body = False
+                self.tapped = None
+                return
+        if self.tapped is None:
+            self.tapped = [piece]
+            self.tapped_bytes = PyBytes_GET_SIZE(piece)
+            return
+        _gather(self.tapped, piece)
+        self.tapped_bytes += PyBytes_GET_SIZE(piece)
+        if self.tapped_bytes > self.client.hub.usage_bytes:
+            flat = b"".join(self.tapped)
+            self.tap_truncated = True
+            self.tapped = [flat[:TAP_ENDS_BYTES], b"\n", flat[len(flat) - TAP_ENDS_BYTES:]]
+            self.tapped_bytes = 2 * TAP_ENDS_BYTES
+
+    cdef bytes _inflate(self, bytes piece):
+        """The next bytes of the tap's copy, or None when it cannot or should not be unpacked."""
+        cdef long long allowed = (
+            self.client.hub.usage_bytes + INFLATED_RATIO * self.answer_bytes - self.inflated_bytes)
+        cdef bytes plain
+        if allowed <= 0:
+            return None
+        try:
+            plain = self.decoder.decompress(piece, allowed)
+        except Exception:
+            return None
+        if self.decoder.unconsumed_tail:
+            return None
+        if self.decoder.eof:            # zlib would collect all that follows in unused_data
+            self.decoder = None
+            self.tap_body = False
+        self.inflated_bytes += PyBytes_GET_SIZE(plain)
+        return plain
+
+    cdef bint _tap_find(self, bytes data, Py_ssize_t lo, Py_ssize_t hi):
+        """Whether the run holds the needle with a value that is not null; the first and the last such are kept."""
+        cdef const char* base = PyBytes_AS_STRING(data)
+        cdef const char* needle = PyBytes_AS_STRING(self.tap_needle)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.tap_needle)
+        cdef Py_ssize_t at = lo
+        cdef char* found
+        while at < hi:
+            found = <char*>memmem(base + at, hi - at, needle, size)
+            if found == NULL:
+                return False
+            at = (found - base) + size
+            while at < hi and (base[at] == c" " or base[at] == c":"):
+                at += 1
+            if at >= hi or base[at] != c"n":
+                piece = data if lo == 0 and hi == PyBytes_GET_SIZE(data) else data[lo:hi]
+                if self.first_hit is None:
+                    self.first_hit = piece
+                self.last_hit = piece
+                return True
+        return False
+
+    cdef _finish(self, int outcome, str detail):
+        if self.ended:
+            return
+        cdef Downstream client = self.client
+        self.ended = True
+        self.outcome = outcome
+        self.detail = detail
+        self.ended_ns = now_ns()
+        self.pending = None
+        client.hub.exchanges -= 1
+        try:
+            client.hub.owner.on_end(self)
+        finally:
+            self.first_hit = self.last_hit = None
+            self.tapped = None
+            self.body = None
+            if client.exchange is self:
+                client._next()
