@@ -17,6 +17,10 @@ import hypothesis
 import pytest
 import uvloop
 
+from outrider.runtime import Sidecar
+from support.running import client_of, local, running
+from support.wire import Peer, Provider
+
 ROOT = Path(__file__).resolve().parents[1]
 
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
@@ -100,3 +104,25 @@ def vectors() -> Path:
     if not folder.is_dir():
         pytest.skip(f"No test vectors at {folder}; set OUTRIDER_VECTORS to their folder.")
     return folder
+
+
+# -- a sidecar in this loop, before a provider that says what a test tells it to
+
+
+@pytest.fixture
+async def provider(no_leaked_tasks: None) -> AsyncIterator[Provider]:
+    async with Provider() as one:
+        yield one
+
+
+@pytest.fixture
+async def sidecar(tmp_path: Path, provider: Provider) -> AsyncIterator[Sidecar]:
+    async with running(tmp_path, local(provider.url)) as one:
+        yield one
+
+
+@pytest.fixture
+async def app(sidecar: Sidecar) -> AsyncIterator[Peer]:
+    peer = await client_of(sidecar)
+    yield peer
+    peer.close()

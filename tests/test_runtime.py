@@ -23,22 +23,9 @@ CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 @pytest.fixture
-async def provider(no_leaked_tasks: None) -> AsyncIterator[Provider]:
-    async with Provider() as one:
-        yield one
-
-
-@pytest.fixture
 async def sidecar(tmp_path: Path, provider: Provider) -> AsyncIterator[Sidecar]:
     async with running(tmp_path, local(provider.url), telemetry={"log": str(tmp_path / "log")}) as one:
         yield one
-
-
-@pytest.fixture
-async def app(sidecar: Sidecar) -> AsyncIterator[Peer]:
-    peer = await client_of(sidecar)
-    yield peer
-    peer.close()
 
 
 def rewrite(sidecar: Sidecar, **sections: Any) -> None:

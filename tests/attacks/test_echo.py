@@ -1,13 +1,10 @@
 """The provider sends the injected key back: the app must not get it, however the answer was cut."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
-from attacks.attack_rig import CHUNKED, OK_2, SECRET, bearer, local
+from attacks.attack_rig import CHUNKED, OK_2, SECRET, bearer
 from outrider.runtime import Sidecar
-from support.running import client_of, get, post, running, total, until
+from support.running import get, post, total, until
 from support.wire import Peer, Provider
 
 SHOWN = 8  # a shorter beginning of a key is its provider's well-known prefix
@@ -17,25 +14,6 @@ UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
 EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 UPGRADE = b"connection: upgrade\r\nupgrade: websocket\r\n"
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
-
-
-@pytest.fixture
-async def provider(no_leaked_tasks: None) -> AsyncIterator[Provider]:
-    async with Provider() as one:
-        yield one
-
-
-@pytest.fixture
-async def sidecar(tmp_path: Path, provider: Provider) -> AsyncIterator[Sidecar]:
-    async with running(tmp_path, local(provider.url)) as one:
-        yield one
-
-
-@pytest.fixture
-async def app(sidecar: Sidecar) -> AsyncIterator[Peer]:
-    peer = await client_of(sidecar)
-    yield peer
-    peer.close()
 
 
 async def rest_of(app: Peer) -> bytes:

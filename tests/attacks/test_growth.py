@@ -5,7 +5,7 @@ import gzip
 import time
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,25 +18,6 @@ from support.wire import Peer, Provider
 
 MIB = 1 << 20
 USAGE = b'{"model":"m","usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}'
-
-
-@pytest.fixture
-async def provider(no_leaked_tasks: None) -> AsyncIterator[Provider]:
-    async with Provider() as one:
-        yield one
-
-
-@pytest.fixture
-async def sidecar(tmp_path: Path, provider: Provider) -> AsyncIterator[Sidecar]:
-    async with running(tmp_path, local(provider.url)) as one:
-        yield one
-
-
-@pytest.fixture
-async def app(sidecar: Sidecar) -> AsyncIterator[Peer]:
-    peer = await client_of(sidecar)
-    yield peer
-    peer.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """Messages that two readers could cut differently, on either side, and answers that belong to nobody."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import orjson
@@ -14,25 +13,6 @@ from support.wire import Peer, Provider
 
 UPGRADE = b"connection: upgrade\r\nupgrade: websocket\r\n"
 INNER = b"GET /local/v1/smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
-
-
-@pytest.fixture
-async def provider(no_leaked_tasks: None) -> AsyncIterator[Provider]:
-    async with Provider() as one:
-        yield one
-
-
-@pytest.fixture
-async def sidecar(tmp_path: Path, provider: Provider) -> AsyncIterator[Sidecar]:
-    async with running(tmp_path, local(provider.url)) as one:
-        yield one
-
-
-@pytest.fixture
-async def app(sidecar: Sidecar) -> AsyncIterator[Peer]:
-    peer = await client_of(sidecar)
-    yield peer
-    peer.close()
 
 
 @pytest.mark.parametrize(

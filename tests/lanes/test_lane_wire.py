@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import datetime
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,25 +15,6 @@ from support.wire import Peer, Provider
 
 OK_2 = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-
-
-@pytest.fixture
-async def provider(no_leaked_tasks: None) -> AsyncIterator[Provider]:
-    async with Provider() as one:
-        yield one
-
-
-@pytest.fixture
-async def sidecar(tmp_path: Path, provider: Provider) -> AsyncIterator[Sidecar]:
-    async with running(tmp_path, local(provider.url)) as one:
-        yield one
-
-
-@pytest.fixture
-async def app(sidecar: Sidecar) -> AsyncIterator[Peer]:
-    peer = await client_of(sidecar)
-    yield peer
-    peer.close()
 
 
 # -- kept connections
