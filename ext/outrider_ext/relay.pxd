@@ -24,7 +24,6 @@ cdef class Hub:
     cdef public long long stream_idle_ns
     cdef public long long pool_idle_ns
     cdef public Py_ssize_t exchanges # in flight now
-    cdef public unsigned long long chunk_events   # stream events relayed, all exchanges
 
 
 cdef class Exchange:
@@ -35,10 +34,8 @@ cdef class Exchange:
     cdef readonly bytes method
     cdef readonly bytes target
     # -- what the owner hangs on it --
-    cdef public object route
     cdef public object state
     cdef public object waiter        # has .cancel(): a task or a pool ticket that waits for this exchange
-    cdef public object request_id
     # -- request body --
     cdef public bytes body           # the held body, once it is complete
     cdef readonly bint body_complete
@@ -113,7 +110,6 @@ cdef class Downstream:
     cdef long long last_ns
     cdef long long head_since_ns
     cdef long long paused_ns
-    cdef public object memo          # the owner's per-connection notes
     cdef bint out_chunked            # framing of the answer in hand
     cdef bint out_close
     cdef readonly unsigned long long served
@@ -142,7 +138,6 @@ cdef class Upstream:
     cdef public object transport
     cdef readonly bint closed
     cdef readonly unsigned long long uses
-    cdef public object key           # the owner's notes: which target, which address
     cdef Exchange exchange
     cdef Head head
     cdef Body body

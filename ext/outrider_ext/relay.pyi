@@ -27,7 +27,6 @@ class Hub:
     stream_idle_ns: int
     pool_idle_ns: int
     exchanges: int
-    chunk_events: int
     def __init__(self, owner: Any, loop: AbstractEventLoop) -> None: ...
     def drain(self) -> None: ...
     def abort_all(self) -> None: ...
@@ -44,10 +43,8 @@ class Exchange:
     def method(self) -> bytes: ...
     @property
     def target(self) -> bytes: ...
-    route: Any
     state: Any
     waiter: Any
-    request_id: Any
     body: bytes | None
     request_bytes: int
     answer_bytes: int
@@ -116,7 +113,6 @@ class Downstream(BaseProtocol):
     @property
     def origin(self) -> Any: ...
     transport: Transport | None
-    memo: Any
     @property
     def half_closed(self) -> bool: ...
     @property
@@ -130,10 +126,9 @@ class Downstream(BaseProtocol):
     def data_received(self, data: bytes) -> None: ...
 
 class Upstream(BaseProtocol):
-    def __init__(self, hub: Hub, pool: Any, key: Any = None) -> None: ...
+    def __init__(self, hub: Hub, pool: Any) -> None: ...
     pool: Any
     transport: Transport | None
-    key: Any
     @property
     def hub(self) -> Hub: ...
     @property

@@ -6,10 +6,9 @@ cdef class Upstream:
     `pool` has release(connection) and discard(connection).
     """
 
-    def __init__(self, Hub hub, pool, key=None):
+    def __init__(self, Hub hub, pool):
         self.hub = hub
         self.pool = pool
-        self.key = key
         self.head = Head()
         self.body = Body()
         self.splitter = SseSplitter(hub.event_bytes)

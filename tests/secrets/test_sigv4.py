@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.secrets.secret import Secret
-from outrider.secrets.sigv4 import EMPTY_SHA256, Signer, canonical_request, presented_access_key, sign, string_to_sign
+from outrider.secrets.sigv4 import EMPTY_SHA256, Signer, canonical_request, presented_access_key, string_to_sign
 from outrider.secrets.sources import AwsCredentials
 
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -101,9 +101,9 @@ def test_every_aws_vector_gives_its_canonical_request_string_to_sign_and_signatu
         assert canonical.decode() == row["creq"], row["id"]
         to_sign = string_to_sign("20150830T123600Z", "20150830/us-east-1/service/aws4_request", canonical)
         assert to_sign.decode() == row["sts"], row["id"]
-        lines = sign(
+        lines = Signer("us-east-1", "service").sign(
             method, host, target, headers, digest,
-            credentials=case.credentials, region="us-east-1", service="service", at=case.at,
+            credentials=case.credentials, at=case.at,
             sha256_header=case.sha256_header, normalize=case.normalize,
         ).decode()  # fmt: skip
         if "signature" in row:
@@ -160,8 +160,9 @@ def test_a_percent_encoded_model_id_is_encoded_once_more() -> None:
 
 
 def test_the_lines_are_ready_for_the_head_and_hold_no_secret() -> None:
-    lines = sign(b"POST", b"h", CHAT, [(b"content-type", b"application/json")], EMPTY_SHA256,
-                 credentials=WITH_TOKEN, region="eu-west-1", service="bedrock", at=AT)  # fmt: skip
+    kind = [(b"content-type", b"application/json")]
+    signer = Signer("eu-west-1", "bedrock")
+    lines = signer.sign(b"POST", b"h", CHAT, kind, EMPTY_SHA256, credentials=WITH_TOKEN, at=AT)
     names = [line.partition(b":")[0] for line in lines.split(b"\r\n")]
     assert names == [b"x-amz-date", b"x-amz-security-token", b"authorization", b""]
     assert b"SignedHeaders=content-type;host;x-amz-date;x-amz-security-token," in lines
@@ -188,7 +189,7 @@ def test_the_time_is_utc_whatever_zone_it_came_in() -> None:
 
 
 def test_a_clients_access_key_is_read_from_its_authorization() -> None:
-    lines = sign(b"GET", b"h", b"/", [], EMPTY_SHA256, credentials=STATIC, region="r1", service="bedrock", at=AT)
+    lines = Signer("r1", "bedrock").sign(b"GET", b"h", b"/", [], EMPTY_SHA256, credentials=STATIC, at=AT)
     value = lines.partition(b"authorization: ")[2].removesuffix(b"\r\n")
     assert presented_access_key(value) == STATIC.access_key.encode()
     assert presented_access_key(b"  " + value + b" ") == STATIC.access_key.encode()

@@ -50,7 +50,6 @@ class Http1Lane:
         self._spawn = spawn
         self._id_prefix = secrets.token_hex(6).encode("ascii")
         self._ids = itertools.count(1)
-        self.on_idle: Callable[[], None] | None = None
 
     # -- the relay's calls
 
@@ -124,8 +123,7 @@ class Http1Lane:
         return protocol_error_message(status, message)
 
     def on_client_closed(self, client: "Downstream") -> None:
-        if self.on_idle is not None:
-            self.on_idle()
+        """Nothing is kept here for a connection."""
 
     def is_gone(self, client: "Downstream") -> bool:
         sock = client.transport.get_extra_info("socket") if client.transport is not None else None

@@ -14,7 +14,7 @@ BUFFER_BYTES = 262144
 
 
 class Splice:
-    """One tunnel. closed(sent_bytes, received_bytes) is called once, when both ends are gone."""
+    """One tunnel. closed(splice) is called once, when both ends are gone; each end knows its `received_bytes`."""
 
     def __init__(self, closed: Callable[["Splice"], None], clock: Callable[[], float]) -> None:
         self._closed = closed

@@ -85,34 +85,6 @@ class Signer:
         return self._key
 
 
-def sign(
-    method: bytes,
-    host: bytes,
-    target: bytes,
-    headers: Headers,
-    body_sha256: str,
-    *,
-    credentials: AwsCredentials,
-    region: str,
-    service: str,
-    at: datetime,
-    sha256_header: bool = False,
-    normalize: bool = True,
-) -> bytes:
-    """One request's header lines; see Signer.sign, which is the one to keep for many."""
-    return Signer(region, service).sign(
-        method,
-        host,
-        target,
-        headers,
-        body_sha256,
-        credentials=credentials,
-        at=at,
-        sha256_header=sha256_header,
-        normalize=normalize,
-    )
-
-
 def canonical_request(
     method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]], body_sha256: str, *, normalize: bool = True
 ) -> tuple[bytes, bytes]:

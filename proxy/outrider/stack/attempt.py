@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from outrider.errors import CredentialUnavailableError
 from outrider.providers.registry import Binding, join_host_port
 from outrider.secrets.injection import Injector, strip_query, with_query_key
-from outrider.secrets.sigv4 import sign
+from outrider.secrets.sigv4 import Signer
 from outrider.secrets.sources import AwsCredentials
 from outrider.stack.call import Call, Route
 from outrider_ext import http1
@@ -70,6 +70,7 @@ class Attempt:
         self._injector = Injector(auth.name, auth.prefix) if auth.kind in ("bearer", "header") else None
         if auth.kind == "sigv4":  # a Bedrock API key is a bearer token; access keys sign
             self._injector = Injector("authorization", "Bearer ")
+        self._signer: Signer | None = None  # keeps the day's key
         self._query_name = auth.name.encode("ascii") if auth.kind == "query" else None
 
     @property
@@ -133,15 +134,15 @@ class Attempt:
         if region is None:
             raise CredentialUnavailableError(f"providers.{route.provider}.region is not set, and a signature needs it")
         content_type = x.head.get(H_CONTENT_TYPE)
-        lines = sign(
+        if self._signer is None:
+            self._signer = Signer(region, "bedrock")
+        lines = self._signer.sign(
             x.method,
             self._host[6:-2],
             target,
             [(b"content-type", content_type)] if content_type is not None else [],
             sha256(body).hexdigest(),
             credentials=credentials,
-            region=region,
-            service="bedrock",
             at=self._now(),
         )
         return x.head.build_request(target, drop, extra + lines), credentials.secret.expose()

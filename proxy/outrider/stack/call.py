@@ -5,7 +5,7 @@ request adds. A credential is in neither.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from outrider.errors import SidecarError
@@ -27,7 +27,7 @@ class Route:
     """Decided once per (door, destination, method, path).
 
     destination_host, destination_port: whom the app asked for; the outgoing Host. prefix_bytes: how much of the target
-    is our base_url prefix. wants_body: some layer reads the request's body. hosts_secret: ours may be added here.
+    is our base_url prefix. wants_body, reads_answer: some layer reads that body.
     """
 
     binding: Binding
@@ -46,7 +46,6 @@ class Route:
     body_hooks: tuple[RequestHook, ...] = ()
     answer_hooks: tuple[AnswerHook, ...] = ()
     end_hooks: tuple[EndHook, ...] = ()
-    memo: dict[str, Any] = field(default_factory=dict)
 
     @property
     def provider(self) -> str:
@@ -57,9 +56,7 @@ class Call:
     """One request on its way through the layers. What most calls never set stands on the class, where it is free."""
 
     model: str | None
-    principal = "anonymous"
     stream = False
-    asked_for_usage = False
     strip_usage = False
     reader: "UsageReader | None" = None
     answer_kind = b""

@@ -75,7 +75,6 @@ class Meter:
             except JsonScanError:
                 return
             if options.flag(0):
-                call.asked_for_usage = True
                 return
             at, until = options.span(0)
             if at < 0:
