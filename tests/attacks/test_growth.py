@@ -67,7 +67,7 @@ async def test_a_held_body_in_tiny_chunks_takes_about_its_own_size(sidecar: Side
         await app.send(block)
     await until(lambda: len(sidecar.hub.clients) == 1, "it is accepted")
     client = next(iter(sidecar.hub.clients))
-    await until(lambda: client.current.request_bytes == MIB, "1 MiB is held")
+    await until(lambda: client.current is not None and client.current.request_bytes == MIB, "1 MiB is held")
     assert taken() - before < 4 * MIB
 
 
