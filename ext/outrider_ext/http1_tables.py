@@ -56,6 +56,9 @@ NAMES = (
     b"openai-organization",
     b"openai-project",
     b"x-ratelimit-remaining-requests",
+    b"x-http-method-override",
+    b"x-http-method",
+    b"x-method-override",
 )
 # fmt: off
 (
@@ -67,6 +70,7 @@ NAMES = (
     H_HTTP2_SETTINGS, H_X_AMZ_DATE, H_X_AMZ_SECURITY_TOKEN, H_X_AMZ_CONTENT_SHA256, H_X_AMZ_TARGET,
     H_ANTHROPIC_VERSION, H_ANTHROPIC_BETA, H_IDEMPOTENCY_KEY, H_LOCATION, H_SET_COOKIE, H_CACHE_CONTROL, H_REQUEST_ID,
     H_X_REQUEST_ID, H_X_GOOG_USER_PROJECT, H_OPENAI_ORGANIZATION, H_OPENAI_PROJECT, H_X_RATELIMIT_REMAINING_REQUESTS,
+    H_X_HTTP_METHOD_OVERRIDE, H_X_HTTP_METHOD, H_X_METHOD_OVERRIDE,
 ) = range(1, len(NAMES) + 1)
 # fmt: on
 

@@ -7,12 +7,40 @@ cdef struct Run:
     Py_ssize_t hi
 
 
+cdef enum:
+    ANSWERED_OUTCOME = 1
+
+cdef const char* outcome_name(int outcome) noexcept
+
+
+cdef class Owner:
+    cpdef on_request(self, Exchange x)
+    cpdef on_body(self, Exchange x)
+    cpdef bytes on_answer(self, Exchange x)
+    cpdef on_failed(self, Exchange x, str kind, str detail)
+    cpdef on_end(self, Exchange x)
+    cpdef bytes on_bad_request(self, Downstream client, int status, str message)
+    cpdef on_client_closed(self, Downstream client)
+    cpdef bint is_gone(self, Downstream client) except -1
+
+
+cdef class Idle:
+    cdef readonly Hub hub
+    cdef readonly list idle          # the newest last
+    cdef public Py_ssize_t max_idle
+    cdef public bint handing_on      # somebody waits, or nothing is kept any more: `release` decides
+
+    cpdef Upstream take(self)
+    cdef _give_back(self, Upstream connection)
+
+
 cdef class Hub:
-    cdef public object owner
+    cdef public Owner owner
     cdef public object loop
     cdef public set clients          # every open Downstream
     cdef public set upstreams        # every open Upstream, idle or in use
     cdef public bint draining
+    cdef public Py_ssize_t max_open  # connections to providers, beyond which a free one is closed and not kept
     cdef public Py_ssize_t head_bytes
     cdef public Py_ssize_t event_bytes
     cdef public Py_ssize_t usage_bytes
@@ -80,6 +108,7 @@ cdef class Exchange:
     cdef readonly long long ended_ns
     cdef readonly long long inside_ns
 
+    cpdef tuple take_tapped(self)
     cdef void _request_run(self, bytes data, Py_ssize_t lo, Py_ssize_t hi)
     cdef _request_done(self)
     cdef _send_body(self, bytes piece)
@@ -96,10 +125,11 @@ cdef class Downstream:
     cdef readonly Hub hub
     cdef readonly object origin
     cdef public object transport
+    cdef public object state         # what the owner hangs on it
     cdef Head head
     cdef Body body
     cdef Exchange exchange
-    cdef int state
+    cdef int stage
     cdef bytes stash                 # bytes after the message in hand
     cdef bint keep_alive
     cdef bint processing

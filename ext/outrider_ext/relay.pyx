@@ -4,7 +4,7 @@
 Rules
 - Bytes are passed on as they came: a slice, or the very object that the transport handed over. A copy is made
   only where framing changes, where an event was cut, or where a small head joins its body to save a write.
-- The owner is called once per message (request, held body, answer head, end), never per chunk, unless it set
+- The owner (class Owner) is called once per message (request, held body, answer head, end), never per chunk, unless it set
   `rewrite` on the exchange.
 - `on_end` is called exactly once for every exchange for which `on_request` was called, whatever happened.
 - One exchange at a time per connection; what a client pipelines waits in `stash`, bounded by not reading.
@@ -14,21 +14,12 @@ Rules
 
 Does not know: providers, JSON, policies, credentials (only the bytes of one that must never come back), logs.
 
-The owner is any object with
-  on_request(x)              decide: x.forward(...), x.answer(...), x.hold(cap), or keep x.waiter and do it later
-  on_body(x)                 the held body is complete (x.body), or is larger than the cap (x.body is None)
-  on_answer(x) -> bytes      header lines to add to the answer's head; sets sse, tap_*, rewrite
-  on_failed(x, kind, detail) the provider failed before a byte of its answer went on: forward anew, or answer
-  on_end(x)                  after it, nothing of x changes
-  on_bad_request(client, status, message) -> bytes    a whole answer; the connection closes after it
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp, memcpy
-from libc.stdio cimport snprintf
-from libc.time cimport gmtime_r, strftime, time_t, tm
-from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
+from libc.string cimport memcmp
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from outrider_ext.http1 cimport Body, Head
 from outrider_ext.sse cimport SseSplitter
@@ -75,11 +66,6 @@ cdef enum:
     INFLATED_RATIO = 64        # a tap's copy that unpacks to more of what came in is no answer, but a bomb
     PREFIX_BYTES = 8           # of a secret: a shorter beginning is the provider's well-known prefix, and harmless
 
-    NUMBERS_BYTES = 320        # six numbers of at most 20 digits and their names
-    STAMP_BYTES = 40
-    SECOND_LENGTH = 19         # 2026-11-21T06:52:24
-    STAMP_LENGTH = 27          # 2026-11-21T06:52:24.790123Z
-
 cdef const char* _OUTCOME_NAMES[5]
 _OUTCOME_NAMES[:] = [b"ok", b"ok", b"client_gone", b"cut", b"timed_out"]
 
@@ -112,22 +98,71 @@ cdef inline long long now_ns() noexcept nogil:
     return <long long>at.tv_sec * 1_000_000_000 + at.tv_nsec
 
 
-cdef time_t _stamp_second = 0
-cdef char _stamp_text[STAMP_BYTES]
+cdef const char* outcome_name(int outcome) noexcept:
+    """For people: what we answered ourselves ended well too."""
+    return _OUTCOME_NAMES[outcome]
 
 
-cdef void _write_stamp(char* out) noexcept:
-    """RFC 3339 in UTC with microseconds; the part down to the second is made once a second."""
-    global _stamp_second
-    cdef timespec at
-    cdef tm parts
-    clock_gettime(CLOCK_REALTIME, &at)
-    if at.tv_sec != _stamp_second:
-        gmtime_r(&at.tv_sec, &parts)
-        strftime(_stamp_text, STAMP_BYTES, b"%Y-%m-%dT%H:%M:%S", &parts)
-        _stamp_second = at.tv_sec
-    memcpy(out, _stamp_text, SECOND_LENGTH)
-    snprintf(out + SECOND_LENGTH, STAMP_BYTES - SECOND_LENGTH, b".%06uZ", <unsigned int>(at.tv_nsec // 1000) % 1_000_000)
+cdef class Owner:
+    """Who decides what becomes of exchanges. By default every one is broken off."""
+
+    cpdef on_request(self, Exchange x):
+        """Decide: x.forward(...), x.answer(...), x.hold(cap), or keep x.waiter and do it later."""
+        x.abort("nobody decides here")
+
+    cpdef on_body(self, Exchange x):
+        """The held body is complete (x.body), or is larger than the cap (x.body is None)."""
+        x.abort("nobody decides here")
+
+    cpdef bytes on_answer(self, Exchange x):
+        """Header lines to add to the answer's head; sets sse, tap_*, rewrite."""
+        return b""
+
+    cpdef on_failed(self, Exchange x, str kind, str detail):
+        """The provider failed before a byte of its answer went on: forward anew, or answer."""
+        x.abort(detail)
+
+    cpdef on_end(self, Exchange x):
+        """After it, nothing of x changes."""
+
+    cpdef bytes on_bad_request(self, Downstream client, int status, str message):
+        """A whole answer to bytes that are no request; the connection closes after it."""
+        return b"HTTP/1.1 %d Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status
+
+    cpdef on_client_closed(self, Downstream client):
+        """The connection is gone, and its exchange has ended."""
+
+    cpdef bint is_gone(self, Downstream client) except -1:
+        """Whether a half-closed client has left for good."""
+        return True
+
+
+cdef class Idle:
+    """Connections to one destination that nobody uses now: the part of a pool that every exchange passes.
+
+    A subclass has release(connection), for when `handing_on` is set or there is no room, and discard(connection).
+    """
+
+    def __init__(self, Hub hub, Py_ssize_t max_idle):
+        self.hub = hub
+        self.idle = []
+        self.max_idle = max_idle
+
+    cpdef Upstream take(self):
+        """The newest idle connection, so that the others grow old and go; None when there is none."""
+        cdef Upstream connection
+        while self.idle:
+            connection = self.idle.pop()
+            if not connection.closed:
+                return connection
+        return None
+
+    cdef _give_back(self, Upstream connection):
+        if self.handing_on or connection.closed or len(self.idle) >= self.max_idle or (
+                len(self.hub.upstreams) > self.hub.max_open):
+            self.release(connection)
+        else:
+            self.idle.append(connection)
 
 
 cdef class Hub:
@@ -139,6 +174,7 @@ cdef class Hub:
         self.clients = set()
         self.upstreams = set()
         self.draining = False
+        self.max_open = 4096
         self.head_bytes = 65536
         self.event_bytes = 1 << 20
         self.usage_bytes = 1 << 20

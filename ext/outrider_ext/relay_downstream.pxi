@@ -8,7 +8,7 @@ cdef class Downstream:
         self.origin = origin
         self.head = Head()
         self.body = Body()
-        self.state = IDLE
+        self.stage = IDLE
         self.last_ns = now_ns()
 
     # -- transport callbacks --
@@ -23,29 +23,29 @@ cdef class Downstream:
         cdef Py_ssize_t pos
         cdef Exchange x
         self.last_ns = now_ns()
-        if self.state == IDLE:
+        if self.stage == IDLE:
             if self.stash is not None:
                 data = self.stash + data
                 self.stash = None
             self._run_requests(data, 0)
-        elif self.state == BODY:
+        elif self.stage == BODY:
             pos = self._request_body(data, 0)
             if pos < PyBytes_GET_SIZE(data) and not self.closed:
-                if self.state == IDLE and self.exchange is None:
+                if self.stage == IDLE and self.exchange is None:
                     self._run_requests(data, pos)
                 else:
                     self._keep(data, pos)
-        elif self.state == TUNNEL:
+        elif self.stage == TUNNEL:
             x = self.exchange
             if x is not None and x.upstream is not None:
                 x.request_bytes += PyBytes_GET_SIZE(data)
                 x.upstream.transport.write(data)
-        elif self.state == WAIT:
+        elif self.stage == WAIT:
             self._keep(data, 0)
 
     def eof_received(self):
         cdef Exchange x = self.exchange
-        if self.state == TUNNEL or self.state == DISCARD or x is None or not x.request_complete:
+        if self.stage == TUNNEL or self.stage == DISCARD or x is None or not x.request_complete:
             return False
         if self.transport.get_extra_info("sslcontext") is not None:
             return False                # TLS transports cannot be kept half open
@@ -65,7 +65,7 @@ cdef class Downstream:
             x.waiter = None
             if waiter is not None:
                 waiter.cancel()
-            tunnelled = self.state == TUNNEL
+            tunnelled = self.stage == TUNNEL
             if tunnelled and x.upstream is not None:
                 x.upstream._close_gently()
             x._drop_upstream()
@@ -78,7 +78,7 @@ cdef class Downstream:
         self.write_paused = True
         self.paused_ns = now_ns()
         if x is None:
-            if self.state == IDLE:
+            if self.stage == IDLE:
                 self._pause()
         elif x.upstream is not None:
             x.upstream._pause()
@@ -90,7 +90,7 @@ cdef class Downstream:
             if x.upstream is not None:
                 x.upstream.last_ns = now_ns()
                 x.upstream._resume()
-        elif self.state == IDLE and not self.processing:
+        elif self.stage == IDLE and not self.processing:
             self._go_on()
 
     # -- requests --
@@ -111,7 +111,7 @@ cdef class Downstream:
             while True:
                 self._requests(data, pos)
                 # An answer given at once leaves what follows in the stash: a loop, not a recursion.
-                if self.closed or self.state != IDLE or self.exchange is not None or self.head_since_ns:
+                if self.closed or self.stage != IDLE or self.exchange is not None or self.head_since_ns:
                     break
                 if self.write_paused:        # its answers are not read: nor is what it asks next
                     self._pause()
@@ -175,24 +175,24 @@ cdef class Downstream:
         self.hub.exchanges += 1
         if head.chunked:
             self.body.begin_chunked()
-            self.state = BODY
+            self.stage = BODY
         elif head.content_length > 0:
             if size - end >= head.content_length:
                 x.body = data[end:end + head.content_length]
                 x.request_bytes = head.content_length
                 x.request_complete = x.body_complete = True
                 end += head.content_length
-                self.state = WAIT
+                self.stage = WAIT
             else:
                 self.body.begin_length(head.content_length)
-                self.state = BODY
+                self.stage = BODY
         else:
             x.body = b""
             x.request_complete = x.body_complete = True
-            self.state = WAIT
+            self.stage = WAIT
         if end < size:
             # Kept before the owner decides: an answer given at once goes on with it.
-            if self.state == WAIT:
+            if self.stage == WAIT:
                 self._keep(data, end)
                 end = size
         self.hub.owner.on_request(x)
@@ -208,7 +208,7 @@ cdef class Downstream:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         cdef Body body = self.body
         cdef Exchange x
-        while pos < size and self.state == BODY:
+        while pos < size and self.stage == BODY:
             try:
                 pos = body.feed(data, pos, size)
             except ProtocolError as error:
@@ -222,9 +222,9 @@ cdef class Downstream:
             if body.done:
                 x = self.exchange
                 if x is None:
-                    self.state = IDLE        # the rest of a refused request: read, dropped, done
+                    self.stage = IDLE        # the rest of a refused request: read, dropped, done
                 else:
-                    self.state = WAIT
+                    self.stage = WAIT
                     x._request_done()
                 break
         return pos
@@ -252,7 +252,7 @@ cdef class Downstream:
             self._discard_then_close()
 
     cdef bint _can_drain(self):
-        return (self.state == BODY and not self.head.chunked and not self.head.expect_continue
+        return (self.stage == BODY and not self.head.chunked and not self.head.expect_continue
                 and self.head.content_length - self.body.received <= DRAIN_BYTES)
 
     cdef _next(self):
@@ -267,10 +267,10 @@ cdef class Downstream:
             else:
                 self._close()
             return
-        if self.state == TUNNEL or self.out_close:
+        if self.stage == TUNNEL or self.out_close:
             self._close()
             return
-        if self.state == BODY:
+        if self.stage == BODY:
             if self.keep_alive and self._can_drain():
                 self._resume()
             else:
@@ -282,7 +282,7 @@ cdef class Downstream:
             else:
                 self._discard_then_close()
             return
-        self.state = IDLE
+        self.stage = IDLE
         self.last_ns = x.ended_ns
         if self.processing:
             return
@@ -303,7 +303,7 @@ cdef class Downstream:
         """Read on and drop for a moment: closing with unread bytes would reset the answer away (RFC 9112 9.6)."""
         if self.closed or self.transport is None:
             return
-        self.state = DISCARD
+        self.stage = DISCARD
         self.last_ns = self.head_since_ns = now_ns()
         self._resume()
         if self.transport.can_write_eof():
@@ -318,7 +318,7 @@ cdef class Downstream:
         if self.transport is not None and not self.closed:
             self.keep_alive = False
             if self.exchange is None:
-                self.state = CLOSING
+                self.stage = CLOSING
                 self.last_ns = now_ns()
             self.transport.close()
 
@@ -339,9 +339,9 @@ cdef class Downstream:
         self.transport.abort()
 
     cdef _close_if_idle(self):
-        if self.exchange is not None or self.state == DISCARD or self.state == CLOSING:
+        if self.exchange is not None or self.stage == DISCARD or self.stage == CLOSING:
             return
-        if self.state == BODY:          # answered, and the rest of its body is still coming
+        if self.stage == BODY:          # answered, and the rest of its body is still coming
             self._discard_then_close()
         else:
             self._close()
@@ -373,21 +373,21 @@ cdef class Downstream:
         cdef Hub hub = self.hub
         if self.closed:
             return
-        if self.state == DISCARD:
+        if self.stage == DISCARD:
             if now - self.head_since_ns > DISCARD_NS:
                 self._reset()
-        elif self.state == CLOSING:
+        elif self.stage == CLOSING:
             if now - self.last_ns > hub.stream_idle_ns:
                 self._reset()
         elif self.write_paused and now - self.paused_ns > hub.stream_idle_ns:
             self._reset()
-        elif x is None and self.state == IDLE:
+        elif x is None and self.stage == IDLE:
             if self.head_since_ns:
                 if now - self.head_since_ns > hub.client_head_ns:
                     self._refuse(_timeout_error("the request's head did not arrive in time"))
             elif now - self.last_ns > hub.client_idle_ns:
                 self._close()
-        elif self.state == BODY:
+        elif self.stage == BODY:
             if not self.read_paused and now - self.last_ns > hub.body_idle_ns:
                 if x is None:
                     self._close()       # refused already: there is nothing more to say

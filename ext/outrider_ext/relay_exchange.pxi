@@ -104,40 +104,7 @@ cdef class Exchange:
         self._finish(_CUT, detail)
         client._reset()
 
-    def log_line(self, bytes opening, bytes rest, object usage):
-        """One JSON line about it: `{"time":...`, opening, the numbers of this exchange, the token counts of `usage`
-        (a tuple that begins with input, output, cache read, cache write, reasoning, estimated; or None), rest, LF.
-
-        opening and rest are JSON members that the owner has written, without braces.
-        """
-        cdef char numbers[NUMBERS_BYTES]
-        cdef char tokens[NUMBERS_BYTES]
-        cdef char stamp[STAMP_BYTES]
-        cdef int length, token_length = 0
-        _write_stamp(stamp)
-        length = snprintf(
-            numbers, NUMBERS_BYTES,
-            b",\"status\":%d,\"outcome\":\"%s\",\"request_bytes\":%lld,\"answer_bytes\":%lld,\"us\":%lld,\"overhead_us\":%lld",
-            self.status, _OUTCOME_NAMES[self.outcome], self.request_bytes, self.answer_bytes,
-            (self.ended_ns - self.started_ns) // 1000, self.inside_ns // 1000,
-        )
-        if self.sse:
-            length += snprintf(
-                numbers + length, NUMBERS_BYTES - length, b",\"events\":%llu,\"first_event_us\":%lld", self.events,
-                (self.first_event_ns - self.sent_ns) // 1000 if self.first_event_ns else -1,
-            )
-        if usage is not None:
-            token_length = snprintf(
-                tokens, NUMBERS_BYTES,
-                b",\"tokens\":{\"input\":%lld,\"output\":%lld,\"cache_read\":%lld,\"cache_write\":%lld,\"reasoning\":%lld,"
-                b"\"estimated\":%s}",
-                <long long>usage[0], <long long>usage[1], <long long>usage[2], <long long>usage[3], <long long>usage[4],
-                b"true" if usage[5] else b"false",
-            )
-        return b"".join((
-            b'{"time":"', stamp[:STAMP_LENGTH], b'",', opening, numbers[:length], tokens[:token_length], rest, b"}\n"))
-
-    def take_tapped(self):
+    cpdef tuple take_tapped(self):
         """(bytes of the answer's body that were kept, whether some in the middle were not)."""
         if self.tapped is None:
             return b"", False

@@ -3,7 +3,7 @@
 cdef class Upstream:
     """A connection to a provider, used by one exchange at a time and kept by `pool` between them.
 
-    `pool` has release(connection) and discard(connection).
+    `pool` has release(connection) and discard(connection); an Idle is asked without a call into Python.
     """
 
     def __init__(self, Hub hub, pool):
@@ -265,7 +265,7 @@ cdef class Upstream:
         x.answer_started = True
         self.keep_alive = False
         self.state = U_TUNNEL
-        x.client.state = TUNNEL
+        x.client.stage = TUNNEL
         if x.client.stash is not None:
             early, x.client.stash = x.client.stash, None
             x.request_bytes += PyBytes_GET_SIZE(early)
@@ -476,7 +476,10 @@ cdef class Upstream:
         reusable = self.keep_alive and x.request_complete and not self.eof and not self.closed
         self._detach()
         if reusable:
-            self.pool.release(self)
+            if isinstance(self.pool, Idle):
+                (<Idle>self.pool)._give_back(self)
+            else:
+                self.pool.release(self)
         else:
             self.close()
         x._finish(_OK, None)

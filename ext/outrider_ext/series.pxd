@@ -2,6 +2,11 @@ cimport cython
 
 
 @cython.final
+cdef class Tally:
+    cdef public long long n
+
+
+@cython.final
 cdef class Cells:
     cdef readonly tuple bounds
     cdef readonly double total

@@ -11,6 +11,13 @@ Source of the histogram's form: Prometheus (cells by upper bound, the last one i
 from array import array
 
 
+class Tally:
+    """A count. Whoever counts holds on to it, and looks nothing up."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+
 class Cells:
     """A histogram. bounds: ascending upper bounds, floats. counts: one more than bounds, not cumulative."""
 

@@ -21,7 +21,7 @@ from outrider.door.contract import DoorLimits, Origin, Verdict
 from outrider.door.door import Door
 from outrider.door.listener import Listener, bind
 from outrider.errors import StartError
-from outrider.lanes.http1 import Http1Lane
+from outrider.lanes.http1 import Desk
 from outrider.lanes.tunnel import Splice
 from outrider.providers.registry import RegistryError
 from outrider.secrets.placeholder import Placeholder
@@ -133,14 +133,14 @@ class Sidecar:
             listeners=tuple(self.proxy_addresses + self.transparent_addresses + self.admin_addresses),
         )
         self.snapshot = self._snapshot(self.config, None)
-        self.lane = Http1Lane(
+        desk = Desk(
             self.snapshot.router,
             self.metrics,
             self.json_log,
             self.spawn,
             held_body_bytes=self.config.caps.held_body_bytes,
         )
-        self.hub.owner = self.lane
+        self.lane = self.hub.owner = desk.lane
         self._apply_numbers(self.config)
         self.metrics.gauges.append(self._gauges)
 

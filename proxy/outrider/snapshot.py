@@ -6,7 +6,6 @@ Does not know: listeners, signals, files' changes.
 """
 
 import ssl
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -85,7 +84,7 @@ class Snapshot:
         self._layers = filters(
             record=Record(shared.metrics, shared.log),
             identify=Identify(shared.placeholder, shared.metrics),
-            request_limits=RequestLimits(config.limits, shared.buckets, shared.metrics, time.monotonic_ns),
+            request_limits=RequestLimits(config.limits, shared.buckets, shared.metrics),
             meter=Meter(inject=config.usage.inject_stream_usage),
         )
         self.router = Router(
@@ -163,7 +162,6 @@ class Snapshot:
             prefix_bytes=prefix,
             error_dialect=binding.provider.error_dialect,
             pool=pool,
-            attempt=None,
         )
         to = pool.destination
         route.attempt = Attempt(route, self.sources.get(binding.name), plain=to.context is None and not to.named)

@@ -12,6 +12,7 @@ import pytest
 
 from attacks.attack_rig import OK_2, SECRET, bearer, local
 from outrider.runtime import Sidecar
+from outrider_ext.relay import Owner
 from support.running import client_of, get, post, running, total, until
 
 EVENTS = b"".join(b'data: {"choices":[{"delta":{"content":"w%d"}}],"usage":null}\n\n' % n for n in range(4))
@@ -55,17 +56,14 @@ SPICE = [
 ]
 
 
-class Watched:
+class Watched(Owner):
     """The lane, and how often each exchange began and ended."""
 
-    def __init__(self, lane: Any) -> None:
+    def __init__(self, lane: Owner) -> None:
         self._lane = lane
         self.begun: Counter[int] = Counter()
         self.ended: Counter[int] = Counter()
         self._kept: list[Any] = []  # so that no identity is used twice
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._lane, name)
 
     def on_request(self, x: Any) -> None:
         self._kept.append(x)
@@ -75,6 +73,21 @@ class Watched:
     def on_end(self, x: Any) -> None:
         self.ended[id(x)] += 1
         self._lane.on_end(x)
+
+    def on_body(self, x: Any) -> None:
+        self._lane.on_body(x)
+
+    def on_answer(self, x: Any) -> bytes:
+        return self._lane.on_answer(x)
+
+    def on_failed(self, x: Any, kind: str, detail: str) -> None:
+        self._lane.on_failed(x, kind, detail)
+
+    def on_bad_request(self, client: Any, status: int, message: str) -> bytes:
+        return self._lane.on_bad_request(client, status, message)
+
+    def is_gone(self, client: Any) -> bool:
+        return self._lane.is_gone(client)
 
 
 def spoilt(data: bytes, chance: random.Random) -> bytes:

@@ -114,11 +114,10 @@ async def test_paths_without_number_take_bounded_room(tmp_path: Path) -> None:
 
 
 async def test_hosts_without_number_leave_a_bounded_number_of_connections(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(pool, "MAX_OPEN", 20)
-
     async with running(tmp_path, {}) as sidecar, Recorder() as anywhere:
+        sidecar.hub.max_open = 20
         app = await client_of(sidecar)
         await anywhere.listen("0.0.0.0")
         for number in range(2, 102):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from outrider_ext import http1
+from outrider_ext import http1, relay
 from outrider_ext.relay import Downstream, Exchange, Hub, Upstream
 from support.messages import Answer, read_answers
 
@@ -114,7 +114,7 @@ class FakePool:
             self.idle.remove(connection)
 
 
-class Owner:
+class Owner(relay.Owner):
     """Forwards everything; a test replaces what it asks about. Counts the calls that have to come exactly once."""
 
     def __init__(self, rig: "Rig") -> None:

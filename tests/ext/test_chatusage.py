@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ext.builds import both
 from outrider.dialects.usage import openai_usage
+from outrider_ext.tokens import Usage
 
 COUNTS = st.integers(min_value=-3, max_value=1 << 54)
 
@@ -31,7 +32,7 @@ USUAL = {
 @pytest.mark.parametrize("module", both("chatusage"), ids=("compiled", "interpreted"))
 class TestChatUsage:
     def test_the_usual_shape_is_read(self, module: Any) -> None:
-        assert module.ChatUsage().read(answer(USUAL)) == (30, 12, 8, 0, 5, "gpt-4o")
+        assert module.ChatUsage().read(answer(USUAL)) == Usage(30, 12, 8, 0, 5, False, "gpt-4o")
 
     @pytest.mark.parametrize(
         "change",
@@ -75,4 +76,4 @@ class TestChatUsage:
         if read is not None:
             careful = openai_usage(usage, "gpt-4o")
             assert careful is not None
-            assert read[:5] == tuple(careful)[:5]
+            assert read == careful

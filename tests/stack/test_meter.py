@@ -10,6 +10,7 @@ import pytest
 from outrider.errors import BadRequestError
 from outrider.stack.call import Call
 from outrider.stack.meter import _without_extra_chunk
+from outrider_ext.layers import CountTokens
 from support.exchanges import answered, call, exchange, snapshot
 
 
@@ -137,20 +138,17 @@ def test_comments_beside_the_extra_chunk_stay() -> None:
 USAGE = b'{"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8}}'
 
 
-def used(folder: Path, head: bytes, *, body: bytes = b"", first: bytes | None = None, last: bytes | None = None) -> Any:
-    """(exchange, call) after an answer of this head, with what the relay would have kept of its body."""
+def used(folder: Path, head: bytes, body: bytes) -> Any:
+    """(exchange, call) after this answer."""
     x, one = seen(folder, b'{"model":"m","stream":true}')
-    x.sse, x.tap_body, x.tap_needle, x.rewrite, x.decoder = False, False, None, None, None
-    x.take_tapped = lambda: (body, False)
-    x.first_hit, x.last_hit, x.events, x.answer_bytes = first, last, 3, len(body) or 900
-    x.ended_ns, x.sent_ns, x.inside_ns, x.first_event_ns, x.detail, x.outcome = 2, 1, 1, 2, None, 0
-    answered(x, head)
-    route: Any = one.route
-    for hook in route.answer_hooks:
-        hook(x, one)
-    kept = [hook for hook in route.end_hooks if "Meter" in hook.__qualname__]
-    for hook in kept:
-        hook(x, one)
+    route = one.route
+
+    def run(hooks: Any) -> None:
+        for hook in hooks:
+            hook(x, one)
+
+    meters = [hook for hook in route.end_hooks if isinstance(hook, CountTokens)]
+    answered(x, head + body, on_answer=lambda _: run(route.answer_hooks), on_end=lambda _: run(meters))
     return x, one
 
 
@@ -167,22 +165,37 @@ def tokens(one: Call) -> tuple[int, int, bool]:
 
 
 def test_a_plain_answer_is_kept_and_read_at_the_end(tmp_path: Path) -> None:
-    x, one = used(tmp_path, head(JSON), body=USAGE)
+    x, one = used(tmp_path, head(JSON), USAGE)
     assert (x.sse, x.tap_body) == (False, True)
     assert tokens(one) == (3, 5, False)
 
 
-def test_an_encoded_answer_is_decoded_for_reading_where_it_can_be(tmp_path: Path) -> None:
-    x, _ = used(tmp_path, head(JSON, b"content-encoding: gzip"), body=USAGE)
-    assert x.tap_body
-    assert x.decoder.decompress(gzip.compress(b"abc")) == b"abc"
-    x, one = used(tmp_path, head(JSON, b"content-encoding: br"), body=b"")
+@pytest.mark.parametrize("coding", [b"gzip", b"GZIP", b"x-gzip"])
+def test_an_encoded_answer_is_decoded_for_reading(tmp_path: Path, coding: bytes) -> None:
+    _, one = used(tmp_path, head(JSON, b"content-encoding: " + coding), gzip.compress(USAGE))
+    assert tokens(one) == (3, 5, False)
+
+
+def test_one_that_cannot_be_decoded_is_estimated(tmp_path: Path) -> None:
+    x, one = used(tmp_path, head(JSON, b"content-encoding: br"), USAGE)
     assert not x.tap_body
     assert tokens(one)[2]
 
 
-def test_a_stream_is_reframed_and_its_usage_read_from_the_events_kept(tmp_path: Path) -> None:
-    x, one = used(tmp_path, head(EVENTS), first=CHUNK + EXTRA, last=CHUNK + EXTRA)
+def test_identity_is_no_encoding(tmp_path: Path) -> None:
+    _, one = used(tmp_path, head(JSON, b"content-encoding: Identity"), USAGE)
+    assert tokens(one) == (3, 5, False)
+
+
+@pytest.mark.parametrize("usage", [b'"usage":null', b'"usage":{"prompt_tokens":3}'], ids=["none", "unusual"])
+def test_what_the_compiled_reader_leaves_is_read_with_care_or_estimated(tmp_path: Path, usage: bytes) -> None:
+    _, one = used(tmp_path, head(JSON), b'{"choices":[],' + usage + b"}")
+    assert tokens(one)[2] == (usage == b'"usage":null')
+
+
+@pytest.mark.parametrize("kind", [EVENTS, b"content-type: TEXT/Event-Stream"])
+def test_a_stream_is_reframed_and_its_usage_read_from_the_events_kept(tmp_path: Path, kind: bytes) -> None:
+    x, one = used(tmp_path, head(kind), CHUNK + EXTRA + DONE)
     assert x.sse
     assert x.tap_needle == b'"usage"'
     assert x.rewrite is _without_extra_chunk
@@ -190,13 +203,13 @@ def test_a_stream_is_reframed_and_its_usage_read_from_the_events_kept(tmp_path: 
 
 
 def test_an_encoded_stream_is_not_reframed(tmp_path: Path) -> None:
-    x, _ = used(tmp_path, head(EVENTS, b"content-encoding: gzip"), body=EXTRA)
+    x, one = used(tmp_path, head(EVENTS, b"content-encoding: gzip"), gzip.compress(CHUNK + EXTRA))
     assert not x.sse
-    assert x.tap_body
+    assert tokens(one)[0] == 1
 
 
 def test_without_a_count_it_is_estimated_and_says_so(tmp_path: Path) -> None:
-    _, one = used(tmp_path, head(EVENTS))
+    _, one = used(tmp_path, head(EVENTS), CHUNK + DONE)
     used_in, used_out, estimated = tokens(one)
     assert estimated
     assert used_in > 0
@@ -204,6 +217,6 @@ def test_without_a_count_it_is_estimated_and_says_so(tmp_path: Path) -> None:
 
 
 def test_errors_use_nothing(tmp_path: Path) -> None:
-    x, one = used(tmp_path, head(JSON, status=b"429 Slow"), body=USAGE)
+    x, one = used(tmp_path, head(JSON, status=b"429 Slow"), USAGE)
     assert one.usage is None
     assert not x.tap_body

@@ -6,10 +6,16 @@ from typing import Any
 import pytest
 
 from outrider.errors import RateLimitedError
+from outrider.stack.call import Call, Route
 from outrider.stack.request_limits import Buckets, RequestLimits
 from outrider.telemetry.metrics import Metrics
+from support.exchanges import exchange
 
 SECOND = 1_000_000_000
+NOWHERE = Route(
+    binding=None, operation=None, known=False, model=None, destination_host="", destination_port=0, prefix_bytes=0,
+    error_dialect="", pool=None,
+)  # fmt: skip
 
 
 def limit(name: str, count: int, period_s: int, *, key: tuple[str, ...] = ("provider",), **more: Any) -> Any:
@@ -32,9 +38,10 @@ class World:
         hook = self._layer.request(SimpleNamespace(provider=provider))  # type: ignore[arg-type]
         if hook is None:
             return 0
-        call: Any = SimpleNamespace(decision="allow")
+        x = exchange(b"GET /openai/v1/models HTTP/1.1\r\nhost: a\r\n\r\n")
+        call = Call(NOWHERE, b"")
         try:
-            assert hook(None, call) is None  # type: ignore[arg-type]
+            assert hook(x, call) is None  # type: ignore[operator]
         except RateLimitedError as error:
             self.said.append(call.decision)
             return error.retry_after_ms

@@ -1,11 +1,13 @@
-"""An exchange as layers see it, from the bytes of a request: a real head, and no connection behind it."""
+"""An exchange as layers see it: the relay's own, between fake transports, stopped where its owner is asked."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import yaml
 
+from ext.relay_rig import FakePool, FakeTransport
 from outrider.config import load
 from outrider.secrets.placeholder import Placeholder
 from outrider.snapshot import Shared, Snapshot
@@ -13,7 +15,7 @@ from outrider.stack.call import Call
 from outrider.stack.request_limits import Buckets
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
-from outrider_ext.http1 import Head
+from outrider_ext.relay import Downstream, Exchange, Hub, Owner, Upstream
 
 REQUEST_ID = b"0000000000000001"
 PROXY = ("127.0.0.1", 8484)
@@ -24,27 +26,52 @@ def origin(kind: str = "forward", **more: Any) -> SimpleNamespace:
     return SimpleNamespace(**{"kind": kind, "host": None, "port": None, "tls": False, "address": None} | more)
 
 
-def exchange(request: bytes, came: Any = None, *, body: bytes | None = b"") -> Any:
-    """From a request's head."""
-    head = Head()
-    assert head.scan_request(request, 0, 65536) == len(request)
-    return SimpleNamespace(
-        client=SimpleNamespace(origin=came if came is not None else origin()),
-        head=head,
-        method=head.method,
-        target=head.target,
-        body=body,
-        allow_upgrade=False,
-        request_bytes=len(body or b""),
-    )
+class Stopped(Owner):
+    """Keeps the exchange that came, and decides nothing."""
+
+    def __init__(self) -> None:
+        self.exchange: Exchange | None = None
+        self.answer: Callable[[Exchange], None] = lambda x: None
+        self.end: Callable[[Exchange], None] = lambda x: None
+
+    def on_request(self, x: Exchange) -> None:
+        self.exchange = x
+
+    def on_answer(self, x: Exchange) -> bytes:
+        self.answer(x)
+        return b""
+
+    def on_end(self, x: Exchange) -> None:
+        self.end(x)
 
 
-def answered(x: Any, head: bytes) -> Any:
-    """The same exchange with its answer's head."""
-    answer = Head()
-    assert answer.scan_response(head, 0, 65536) == len(head)
-    x.answer_head, x.status, x.answer_started = answer, answer.status, True
+def exchange(request: bytes, came: Any = None, *, body: bytes | None = b"") -> Exchange:
+    """From a request's head. body: as if it had been held."""
+    owner = Stopped()
+    hub = Hub(owner, None)  # type: ignore[arg-type]
+    FakeTransport(Downstream(hub, came if came is not None else origin())).give(request)
+    x = owner.exchange
+    assert x is not None
+    x.body = body
+    x.request_bytes = len(body or b"")
     return x
+
+
+def answered(
+    x: Exchange, answer: bytes, *, on_answer: Callable[[Exchange], None], on_end: Callable[[Exchange], None]
+) -> None:
+    """The provider gives this answer and closes."""
+    hub = x.client.hub
+    owner = hub.owner
+    assert isinstance(owner, Stopped)
+    owner.answer, owner.end = on_answer, on_end
+    connection = Upstream(hub, FakePool(SimpleNamespace()))  # type: ignore[arg-type]
+    wire = FakeTransport(connection)
+    x.forward(connection, b"", b"", None)
+    wire.give(answer)
+    if not x.ended:
+        wire.give_eof()
+    assert x.ended
 
 
 def snapshot(
@@ -61,7 +88,7 @@ def snapshot(
         buckets=Buckets(),
         environ=environ,
         context_for=lambda name: None,  # type: ignore[arg-type, return-value]
-        hub=SimpleNamespace(upstreams=set()),  # type: ignore[arg-type]
+        hub=Hub(None, None),  # type: ignore[arg-type]
         listeners=(PROXY,),
     )
     return Snapshot(load(path, environ), shared)

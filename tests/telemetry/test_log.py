@@ -34,7 +34,7 @@ def test_events_and_lines_are_written_in_order_as_json(tmp_path: Path) -> None:
     path = tmp_path / "log"
     log = JsonLog(path)
     log.event("info", "started", port=8484, path=tmp_path)
-    log.line(b'{"event":"exchange"}\n')
+    log.lines.add(b'{"event":"exchange"}\n')
     log.close()
     first, second = lines(path)
     assert (first["event"], first["level"], first["port"], first["path"]) == ("started", "info", 8484, str(tmp_path))
@@ -65,10 +65,10 @@ def test_lines_wait_for_one_timer_and_leave_together(tmp_path: Path) -> None:
     loop = Loop()
     log = JsonLog(tmp_path / "log", loop=loop)
     for _ in range(3):
-        log.line(b"{}\n")
+        log.lines.add(b"{}\n")
     assert len(loop.later) == 1
     loop.fire()
-    log.line(b"{}\n")
+    log.lines.add(b"{}\n")
     assert len(loop.later) == 1
     log.close()
     assert len(lines(tmp_path / "log")) == 4
@@ -92,7 +92,7 @@ def test_a_full_pipe_never_blocks_who_logs_and_the_loss_is_told(
     line = b'{"x":"%b"}\n' % (b"y" * 1000)
     began = time.monotonic()
     for _ in range(2000):
-        log.line(line)
+        log.lines.add(line)
     assert time.monotonic() - began < 1.0
     assert log.dropped > 1500
     read = b""
@@ -114,7 +114,7 @@ def test_a_closed_pipe_stops_nothing(tmp_path: Path) -> None:
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     log = JsonLog(fifo)
     os.close(reader)
-    log.line(b"{}\n")
+    log.lines.add(b"{}\n")
     log.close()
     assert log.dropped == 1
 

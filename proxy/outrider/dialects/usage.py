@@ -23,11 +23,19 @@ import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
 from outrider_ext.chatusage import ChatUsage
+from outrider_ext.tokens import Usage
+
+__all__ = [
+    "READERS",
+    "Usage",
+    "UsageReader",
+    "estimate",
+]
 
 type Json = dict[str, Any]
 
@@ -42,31 +50,18 @@ _BEDROCK_CACHE_READ_HEADER: Final = b"x-amzn-bedrock-cache-read-input-token-coun
 _BEDROCK_CACHE_WRITE_HEADER: Final = b"x-amzn-bedrock-cache-write-input-token-count"
 
 
-class Usage(NamedTuple):
-    """Tokens of one exchange. input_tokens includes both cache parts, output_tokens includes reasoning_tokens.
-
-    model: as the answer names it, None where it does not. estimated: counted by us from bytes, not by the provider.
-    """
-
-    input_tokens: int
-    output_tokens: int
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated: bool = False
-    model: str | None = None
-
-
 class UsageReader(Protocol):
     """Reads one dialect's usage. Reading never raises, whatever the bytes are.
 
     needle: bytes that stand in every stream event that has usage. body_needle: the same for a whole answer.
-    header_names: lower-case answer headers that `read_headers` wants, () for most.
+    header_names: lower-case answer headers that `read_headers` wants, () for most. usual: reads the usual whole answer
+    from its bytes; what it does not read, `read_body` may.
     """
 
     needle: bytes
     body_needle: bytes
     header_names: tuple[bytes, ...]
+    usual: ChatUsage | None
 
     def has_usage(self, event: bytes) -> bool:
         """Whether this event's data may hold usage: the needle with a value other than null."""
@@ -329,6 +324,7 @@ class _Reader:
     """The common reader: `key` at the top level holds an object that `shape` reads."""
 
     header_names: tuple[bytes, ...] = ()
+    usual: ChatUsage | None = None
 
     def __init__(self, key: str, shape: Callable[[Json, object], Usage | None], model_key: str = "model") -> None:
         self.needle = self.body_needle = b'"%s"' % key.encode()
@@ -346,6 +342,9 @@ class _Reader:
         return False
 
     def read_body(self, body: bytes) -> Usage | None:
+        usual = self.usual.read(body) if self.usual is not None else None
+        if usual is not None:
+            return usual
         members, at = tail_object(body, self.body_needle)
         model = members.get(self._model_key) or _model_before(body, at)
         return self._read(members, model)
@@ -378,14 +377,7 @@ class _OpenAIChat(_Reader):
 
     def __init__(self, key: str, shape: Callable[[Json, object], Usage | None], model_key: str = "model") -> None:
         super().__init__(key, shape, model_key)
-        self._usual = ChatUsage()
-
-    def read_body(self, body: bytes) -> Usage | None:
-        counts = self._usual.read(body)
-        if counts is None:
-            return super().read_body(body)
-        given, made, cache_read, cache_write, reasoning, model = counts
-        return Usage(given, made, cache_read, cache_write, reasoning, model=_model(model))
+        self.usual = ChatUsage()
 
     def _read(self, holder: Json, model: object) -> Usage | None:
         read = super()._read(holder, model)

@@ -59,6 +59,7 @@ from outrider.door.ca_profile import (
     permitted_names,
 )
 from outrider.errors import CredentialUnavailableError, ForbiddenError, OverloadedError, StartError
+from outrider_ext.tlsobject import DirectObject
 
 __all__ = ["CA_DAYS", "CertificateAuthority", "import_authority", "utc_now"]
 
@@ -205,6 +206,7 @@ class CertificateAuthority:
 
     def _context(self, chain: bytes) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.sslobject_class = DirectObject
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(["http/1.1"])

@@ -1,11 +1,11 @@
-"""The owner of the compiled relay: runs the layers over each exchange, picks its connection, answers what fails.
+"""What is rare on the way of an exchange: a new route, a wait, a new connection, a refusal, a failure.
 
-Rules: an exchange that need not wait makes no task; whatever a hook raises becomes one answer in the client's dialect;
-nothing is retried after a byte of the answer went on; a stale pooled connection is replaced once, by a fresh one.
+Rules: whatever a hook raises becomes one answer in the client's dialect; nothing is retried after a byte of the answer
+went on; a stale pooled connection is replaced once, by a fresh one. The usual way is compiled (outrider_ext.lane), and
+needs no task: a wait makes one.
 Does not know: sockets, TLS, providers' tables.
 """
 
-import itertools
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,14 @@ from outrider.errors import (
 from outrider.lanes.answers import error_message, protocol_error_message
 from outrider.lanes.peer import is_gone
 from outrider.lanes.routing import Router
-from outrider.stack.call import Call
+from outrider.stack.call import Call, Route
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider_ext import http1
+from outrider_ext.lane import Lane
 
 if TYPE_CHECKING:
-    from outrider_ext.relay import Downstream, Exchange, Upstream
+    from outrider_ext.relay import Downstream, Exchange
 
 H_UPGRADE = http1.header_id(b"upgrade")
 MAX_ATTEMPTS = 2
@@ -37,71 +38,74 @@ class InternalError(SidecarError):
     code, status, should_retry = "internal_error", 500, False
 
 
-class Http1Lane:
-    """One per sidecar. `router` and `held_body_bytes` are replaced by a reload; exchanges in flight keep theirs."""
+class Desk:
+    """One per sidecar; `lane` is the relay's owner. What the methods are asked for stands in outrider_ext.lane."""
 
     def __init__(
         self, router: Router, metrics: Metrics, log: JsonLog, spawn: Callable[..., Any], *, held_body_bytes: int
     ) -> None:
-        self.router = router
-        self.held_body_bytes = held_body_bytes
+        self.lane = Lane(self, router, secrets.token_hex(6).encode("ascii"), held_body_bytes)
         self._metrics = metrics
         self._log = log
         self._spawn = spawn
-        self._id_prefix = secrets.token_hex(6).encode("ascii")
-        self._ids = itertools.count(1)
 
-    # -- the relay's calls
+    # -- a request comes
 
-    def on_request(self, x: "Exchange") -> None:
-        request_id = b"%b%08x" % (self._id_prefix, next(self._ids))
+    def find(self, x: "Exchange", request_id: bytes) -> Route | None:
+        router: Router = self.lane.router
         try:
-            route = self.router.find(x)
+            return router.find(x)
         except SidecarError as error:
             self._refuse_unrouted(x, request_id, error)
-            return
         except Exception as exc:
-            self._report(exc, "route")
+            self.report(exc, "route")
             self._refuse_unrouted(x, request_id, InternalError(_FAILED))
-            return
-        x.state = call = Call(route, request_id)
-        if x.head.upgrade:
-            self._note_upgrade(x)
-        self._run(x, call, 0)
+        return None
 
-    def on_body(self, x: "Exchange") -> None:
-        """The held body is whole, or larger than the cap."""
-        call: Call = x.state
-        if x.body is None and call.route.attempt.needs_body:
-            self._refuse(
-                x, call, BodyTooLargeError("the request's body is too large to be signed; raise caps.held_body_bytes")
-            )
-            return
-        self._run(x, call, len(call.route.request_hooks))
+    def note_upgrade(self, x: "Exchange") -> None:
+        upgrade = x.head.get(H_UPGRADE)
+        # Any other protocol (Java's h2c) is not taken up: the request goes on without the field.
+        x.allow_upgrade = x.method == b"GET" and upgrade is not None and upgrade.lower() == b"websocket"
 
-    def on_answer(self, x: "Exchange") -> bytes:
-        call: Call = x.state
-        try:
-            for hook in call.route.answer_hooks:
-                hook(x, call)
-        except Exception as exc:
-            self._report(exc, "answer")
-        return b"x-outrider-request-id: " + call.request_id + b"\r\n"
+    def wait(self, x: "Exchange", call: Call, stage: int, waiting: Awaitable[None]) -> None:
+        async def drive() -> None:
+            try:
+                await waiting
+            except Exception as exc:
+                self.failed(x, call, exc, "request")
+                return
+            if not x.ended:
+                self.lane.resume(x, call, stage)
 
-    def on_failed(self, x: "Exchange", kind: str, detail: str) -> None:
+        x.waiter = self._spawn(drive(), name="exchange")
+
+    def too_large(self, x: "Exchange", call: Call) -> None:
+        self._refuse(
+            x, call, BodyTooLargeError("the request's body is too large to be signed; raise caps.held_body_bytes")
+        )
+
+    def open(self, x: "Exchange", call: Call) -> None:
+        """A new connection, and the exchange on it."""
+        send = self.lane.send
+        x.waiter = call.route.pool.open(
+            lambda opened: send(x, call, opened), lambda error: self._refuse(x, call, error), self._spawn
+        )
+
+    # -- what fails
+
+    def retry_or_refuse(self, x: "Exchange", call: Call, kind: str, detail: str) -> None:
         """The provider failed before any of its answer went on."""
-        call: Call = x.state
-        name = call.route.destination_host
+        name, provider = call.route.destination_host, call.route.provider
         if kind == "stale" and x.replayable and call.attempts < MAX_ATTEMPTS:
-            self._metrics.count("stale_retry", call.route.provider)
+            self._metrics.count("stale_retry", provider)
             call.fresh = True
-            self._dispatch(x, call)
+            self.lane.dispatch(x, call)
             return
         error: SidecarError
         if kind == "timeout":
             error = UpstreamTimeoutError(f"{name} did not answer: {detail}")
         elif kind == "secret_echoed":
-            self._metrics.count("secret_echoed", call.route.provider)
+            self._metrics.count("secret_echoed", provider)
             error = UpstreamBrokenError(f"{name} sent the sidecar's credential back, so its answer was not passed on")
         elif kind == "bad_answer":
             error = UpstreamBrokenError(f"{name} sent an answer that is not valid HTTP/1.1: {detail}")
@@ -109,108 +113,21 @@ class Http1Lane:
             error = UpstreamBrokenError(f"{name} closed the connection before it answered")
         self._refuse(x, call, error)
 
-    def on_end(self, x: "Exchange") -> None:
-        call: Call | None = x.state
-        if call is not None:
-            for hook in call.route.end_hooks:
-                try:
-                    hook(x, call)
-                except Exception as exc:
-                    self._report(exc, "end")
+    def failed(self, x: "Exchange", call: Call, exc: Exception, where: str) -> None:
+        """A hook or the sender raised."""
+        if isinstance(exc, SidecarError):
+            self._refuse(x, call, exc)
+            return
+        self.report(exc, where)
+        self._refuse(x, call, InternalError(_FAILED))
 
-    def on_bad_request(self, client: "Downstream", status: int, message: str) -> bytes:
+    def bad_request(self, status: int, message: str) -> bytes:
         self._metrics.count("bad_request")
         return protocol_error_message(status, message)
-
-    def on_client_closed(self, client: "Downstream") -> None:
-        """Nothing is kept here for a connection."""
 
     def is_gone(self, client: "Downstream") -> bool:
         sock = client.transport.get_extra_info("socket") if client.transport is not None else None
         return sock is None or is_gone(sock)
-
-    # -- the layers
-
-    def _run(self, x: "Exchange", call: Call, stage: int) -> None:
-        """Hooks from `stage` on, counted over request_hooks and then body_hooks; then the dispatcher."""
-        route = call.route
-        try:
-            hooks = route.request_hooks
-            count = len(hooks)
-            while stage < count:
-                waiting = hooks[stage](x, call)
-                stage += 1
-                if waiting is not None:
-                    self._wait(x, call, stage, waiting)
-                    return
-            if route.wants_body:
-                if x.body is None and not x.request_complete and not x.holding and not call.body_asked:
-                    call.body_asked = True
-                    x.hold(self.held_body_bytes)
-                    return
-                if x.body is not None:
-                    for hook in route.body_hooks[stage - count :]:
-                        waiting = hook(x, call)
-                        stage += 1
-                        if waiting is not None:
-                            self._wait(x, call, stage, waiting)
-                            return
-            self._dispatch(x, call)
-        except SidecarError as error:
-            self._refuse(x, call, error)
-        except Exception as exc:
-            self._report(exc, "request")
-            self._refuse(x, call, InternalError(_FAILED))
-
-    def _wait(self, x: "Exchange", call: Call, stage: int, waiting: Awaitable[None]) -> None:
-        async def drive() -> None:
-            try:
-                await waiting
-            except SidecarError as error:
-                self._refuse(x, call, error)
-                return
-            except Exception as exc:
-                self._report(exc, "request")
-                self._refuse(x, call, InternalError(_FAILED))
-                return
-            if not x.ended:
-                self._run(x, call, stage)
-
-        x.waiter = self._spawn(drive(), name="exchange")
-
-    def _dispatch(self, x: "Exchange", call: Call) -> None:
-        """Find a connection: one that is idle, else a new one when it is there."""
-        pool = call.route.pool
-        connection = None if call.fresh else pool.take()
-        if connection is not None:
-            self._send(x, call, connection)
-            return
-        x.waiter = pool.open(
-            lambda opened: self._send(x, call, opened), lambda error: self._refuse(x, call, error), self._spawn
-        )
-
-    def _send(self, x: "Exchange", call: Call, connection: "Upstream") -> None:
-        if x.ended:
-            connection.release()
-            return
-        call.attempts += 1
-        try:
-            head, canary = call.route.attempt.build(x, call, x.body)
-        except SidecarError as error:
-            connection.release()
-            self._refuse(x, call, error)
-            return
-        except Exception as exc:
-            connection.release()
-            self._report(exc, "attempt")
-            self._refuse(x, call, InternalError(_FAILED))
-            return
-        x.forward(connection, head, x.body, canary)
-
-    def _note_upgrade(self, x: "Exchange") -> None:
-        upgrade = x.head.get(H_UPGRADE)
-        # Any other protocol (Java's h2c) is not taken up: the request goes on without the field.
-        x.allow_upgrade = x.method == b"GET" and upgrade is not None and upgrade.lower() == b"websocket"
 
     # -- answers of our own
 
@@ -241,7 +158,7 @@ class Http1Lane:
         )
         x.answer(message, error.status)
 
-    def _report(self, exc: Exception, where: str) -> None:
+    def report(self, exc: Exception, where: str) -> None:
         """A failure of ours: the type and place, never the values at hand."""
         self._metrics.count("internal_error")
         trace = exc.__traceback__

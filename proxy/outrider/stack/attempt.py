@@ -16,19 +16,15 @@ from outrider.providers.registry import Binding, join_host_port
 from outrider.secrets.injection import Injector, strip_query, with_query_key
 from outrider.secrets.sigv4 import Signer
 from outrider.secrets.sources import AwsCredentials
-from outrider.stack.call import Call, Route
+from outrider.stack.call import Route
 from outrider_ext import http1
+from outrider_ext.layers import HeadWriter
 
 if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
 
-H_ACCEPT_ENCODING = http1.header_id(b"accept-encoding")
 H_PROTOCOL = http1.header_id(b"sec-websocket-protocol")
 H_CONTENT_TYPE = http1.header_id(b"content-type")
-_CONTENT_LENGTH = http1.mask_of(b"content-length")
-_TRANSFER_ENCODING = http1.mask_of(b"transfer-encoding")
-_ACCEPT_ENCODING = http1.mask_of(b"accept-encoding")
-_EXPECT = http1.mask_of(b"expect")
 _PROTOCOL = http1.mask_of(b"sec-websocket-protocol")
 _EXTENSIONS = http1.mask_of(b"sec-websocket-extensions")
 
@@ -40,7 +36,7 @@ REQUEST_DROP = http1.mask_of(
 _SIGV4_SLOTS = http1.mask_of(b"x-amz-date", b"x-amz-security-token", b"x-amz-content-sha256")
 
 
-class Attempt:
+class Attempt(HeadWriter):
     """For one route. injects: our credential is added. refusal: a sentence if the route may not be used at all.
 
     no_credential: the sentence for an app that shows the placeholder where ours is not added.
@@ -49,93 +45,75 @@ class Attempt:
     def __init__(
         self, route: Route, source: Any, *, plain: bool, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        self._route = route
         self._now = now
         binding, auth = route.binding, route.binding.provider.auth
-        self._source = source
-        self.injects, self.refusal, self.no_credential = _decide(route, source, plain=plain)
+        injects, self.refusal, self.no_credential = _decide(route, source, plain=plain)
         slots = binding.provider.slots
         names = [name.encode("ascii") for name in slots.headers]
-        known = [name for name in names if http1.header_id(name)]
-        self._drop = REQUEST_DROP
-        self._drop_names: frozenset[bytes] = frozenset()
-        self._query: frozenset[bytes] = frozenset()
-        self._subprotocols: tuple[bytes, ...] = ()
-        if self.injects:
-            self._drop |= http1.mask_of(*known) | (_SIGV4_SLOTS if auth.kind == "sigv4" else 0)
-            self._drop_names = frozenset(name for name in names if not http1.header_id(name))
-            self._query = frozenset(name.lower().encode("ascii") for name in slots.query)
-            self._subprotocols = tuple(prefix.encode("ascii") for prefix in slots.subprotocols)
+        drop = REQUEST_DROP
+        if injects:
+            drop |= http1.mask_of(*(name for name in names if http1.header_id(name)))
+            drop |= _SIGV4_SLOTS if auth.kind == "sigv4" else 0
+        self._query = frozenset(name.lower().encode("ascii") for name in slots.query)
+        self._subprotocols = tuple(prefix.encode("ascii") for prefix in slots.subprotocols) if injects else ()
         self._host = _host_line(route)
+        super().__init__(
+            injects=injects,
+            drop=drop,
+            drop_names=frozenset(name for name in names if not http1.header_id(name)),
+            query=self._query,
+            host=self._host,
+            prefix_bytes=route.prefix_bytes,
+            source=source,
+        )
+        self.needs_body = injects and auth.kind == "sigv4"  # the body's hash is part of the signature
+        self._provider, self._region = route.provider, binding.region
         self._injector = Injector(auth.name, auth.prefix) if auth.kind in ("bearer", "header") else None
         if auth.kind == "sigv4":  # a Bedrock API key is a bearer token; access keys sign
             self._injector = Injector("authorization", "Bearer ")
         self._signer: Signer | None = None  # keeps the day's key
         self._query_name = auth.name.encode("ascii") if auth.kind == "query" else None
 
-    @property
-    def needs_body(self) -> bool:
-        """Whether the body's hash is part of the credential."""
-        return self.injects and self._route.binding.provider.auth.kind == "sigv4"
+    # -- what is rare, for HeadWriter
 
-    def build(self, x: "Exchange", call: Call, body: bytes | None) -> tuple[bytes, bytes | None]:
-        """(head, canary). body: what will be sent if it is known. Raises: CredentialUnavailableError."""
-        head = x.head
-        drop = self._drop
-        extra = self._host
-        target = x.target[self._route.prefix_bytes :]
-        if body is not None:
-            drop |= _EXPECT
-            if body or head.chunked or head.content_length >= 0:
-                drop |= _CONTENT_LENGTH | _TRANSFER_ENCODING
-                extra += b"content-length: %d\r\n" % len(body)
-        if self._route.reads_answer and head.mask & _ACCEPT_ENCODING:
-            drop |= _ACCEPT_ENCODING
-            asked = head.get(H_ACCEPT_ENCODING) or b""
-            # A stream is re-framed by its events, so it has to come as it is; else gzip is all that we decode.
-            extra += (
-                b"accept-encoding: gzip\r\n"
-                if b"gzip" in asked and not call.stream
-                else b"accept-encoding: identity\r\n"
-            )
-        if x.allow_upgrade:
-            extra += b"connection: Upgrade\r\nupgrade: websocket\r\n"
-            drop |= _EXTENSIONS if self._subprotocols else 0
-            if self._subprotocols and head.mask & _PROTOCOL:
+    def upgrade_lines(self, x: "Exchange") -> tuple[int, bytes]:
+        """(fields to drop, lines to add) of a WebSocket's handshake."""
+        lines, drop = b"connection: Upgrade\r\nupgrade: websocket\r\n", 0
+        if self._subprotocols:
+            drop = _EXTENSIONS
+            if x.head.mask & _PROTOCOL:
                 drop |= _PROTOCOL
-                extra += self._clean_protocols(head.get(H_PROTOCOL) or b"")
-        if not self.injects:
-            head.drop_names = frozenset()
-            return head.build_request(target, drop, extra), None
-        head.drop_names = self._drop_names
-        if self._query:
-            target = strip_query(target, self._query) if b"?" in target else target
-        return self._with_credential(x, target, drop, extra, body)
+                lines += self._clean_protocols(x.head.get(H_PROTOCOL) or b"")
+        return drop, lines
 
-    def _with_credential(
-        self, x: "Exchange", target: bytes, drop: int, extra: bytes, body: bytes | None
+    def clean_target(self, target: bytes) -> bytes:
+        return strip_query(target, self._query)
+
+    def credential_line(self, credential: Any) -> tuple[bytes, bytes] | None:
+        """(line, secret) where they are the same for every request, else None."""
+        if isinstance(credential, AwsCredentials) or self._query_name is not None:
+            return None
+        return (self._injector.header_lines(credential) if self._injector is not None else b"", credential.expose())
+
+    def finish(
+        self, x: "Exchange", target: bytes, drop: int, extra: bytes, body: bytes | None, credential: Any
     ) -> tuple[bytes, bytes | None]:
-        credential = self._source.current()
         if isinstance(credential, AwsCredentials):
             return self._signed(x, target, drop, extra, body, credential)
-        if self._query_name is not None:
-            target = with_query_key(target, self._query_name, credential)
-        elif self._injector is not None:
-            extra += self._injector.header_lines(credential)
+        assert self._query_name is not None
+        target = with_query_key(target, self._query_name, credential)
         return x.head.build_request(target, drop, extra), credential.expose()
 
     def _signed(
         self, x: "Exchange", target: bytes, drop: int, extra: bytes, body: bytes | None, credentials: AwsCredentials
     ) -> tuple[bytes, bytes | None]:
-        route = self._route
-        region = route.binding.region
         if body is None:
             raise CredentialUnavailableError("the request's body is too large to be signed; raise caps.held_body_bytes")
-        if region is None:
-            raise CredentialUnavailableError(f"providers.{route.provider}.region is not set, and a signature needs it")
+        if self._region is None:
+            raise CredentialUnavailableError(f"providers.{self._provider}.region is not set, and a signature needs it")
         content_type = x.head.get(H_CONTENT_TYPE)
         if self._signer is None:
-            self._signer = Signer(region, "bedrock")
+            self._signer = Signer(self._region, "bedrock")
         lines = self._signer.sign(
             x.method,
             self._host[6:-2],

@@ -7,7 +7,7 @@ Hooks are bound once per route, so a layer that has nothing to say there costs n
 from collections.abc import Sequence
 from typing import Any
 
-from outrider.stack.call import Route
+from outrider.stack.call import Hook, PlainHook, Route
 from outrider.stack.identify import Identify
 from outrider.stack.meter import Meter
 from outrider.stack.record import Record
@@ -38,6 +38,6 @@ def bind(route: Route, layers: Sequence[Any]) -> None:
     route.reads_answer = bool(route.operation.usage)
 
 
-def _hooks(route: Route, layers: Sequence[Any], name: str) -> tuple[Any, ...]:
+def _hooks(route: Route, layers: Sequence[Any], name: str) -> tuple[Hook, ...]:
     bound = (getattr(layer, name)(route) for layer in layers if hasattr(layer, name))
-    return tuple(hook for hook in bound if hook is not None)
+    return tuple(hook if isinstance(hook, Hook) else PlainHook(hook) for hook in bound if hook is not None)

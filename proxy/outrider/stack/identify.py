@@ -13,8 +13,9 @@ from outrider.errors import ForbiddenError, PlaceholderRequiredError
 from outrider.providers.model import Provider
 from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sigv4 import presented_access_key
-from outrider.stack.call import Call, RequestHook, Route
+from outrider.stack.call import Call, LayerHook, Route
 from outrider_ext import http1
+from outrider_ext.layers import ShowPlaceholder
 
 if TYPE_CHECKING:
     from outrider.telemetry.metrics import Metrics
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _PROTOCOL = http1.header_id(b"sec-websocket-protocol")
 # Servers that heed one of these run another operation than the method and path say (Google's do).
 _OVERRIDES = (b"x-http-method-override", b"x-http-method", b"x-method-override")
+_OVERRIDES_MASK = http1.mask_of(*_OVERRIDES)
 
 
 class Presented:
@@ -30,20 +32,20 @@ class Presented:
 
     def __init__(self, provider: Provider, placeholder: Placeholder) -> None:
         names = [name.encode("ascii") for name in provider.slots.headers]
-        self._ids = tuple(http1.header_id(name) for name in names if http1.header_id(name))
+        self.slots = tuple(http1.header_id(name) for name in names if http1.header_id(name))
         self._mask = http1.mask_of(*(name for name in names if http1.header_id(name)))
         self._names = tuple(name for name in names if not http1.header_id(name))
         self._has_query = bool(provider.slots.query)
         self._subprotocols = tuple(prefix.encode("ascii") for prefix in provider.slots.subprotocols)
         self._placeholder = placeholder
-        self._bare = placeholder.value.encode("ascii")
-        self._bearer = b"Bearer " + self._bare
+        self.placeholder = placeholder.value.encode("ascii")
+        self._bearer = b"Bearer " + self.placeholder
 
     def has_placeholder(self, x: "Exchange") -> bool:
         """Exactly the placeholder, in any slot."""
         head = x.head
         if head.mask & self._mask:
-            for number in self._ids:
+            for number in self.slots:
                 value = head.get(number)
                 if value is not None and self._is_placeholder(value):
                     return True
@@ -51,12 +53,12 @@ class Presented:
             value = head.get_name(name)
             if value is not None and self._is_placeholder(value):
                 return True
-        if self._has_query and b"?" in x.target and self._bare in x.target.partition(b"?")[2]:
+        if self._has_query and b"?" in x.target and self.placeholder in x.target.partition(b"?")[2]:
             return True
         return self._in_subprotocol(x)
 
     def _is_placeholder(self, value: bytes) -> bool:
-        if compare_digest(value, self._bearer) or compare_digest(value, self._bare):
+        if compare_digest(value, self._bearer) or compare_digest(value, self.placeholder):
             return True
         if self._placeholder.is_in(value):
             return True
@@ -67,7 +69,7 @@ class Presented:
         if not self._subprotocols:
             return False
         value = x.head.get(_PROTOCOL)
-        return value is not None and any(prefix + self._bare in value for prefix in self._subprotocols)
+        return value is not None and any(prefix + self.placeholder in value for prefix in self._subprotocols)
 
     def leaks_placeholder(self, x: "Exchange") -> bool:
         """The placeholder anywhere in the head: a canary on its way out."""
@@ -82,7 +84,7 @@ class Identify:
         self._placeholder = placeholder
         self._metrics = metrics
 
-    def request(self, route: Route) -> RequestHook:
+    def request(self, route: Route) -> LayerHook:
         presented = Presented(route.binding.provider, self._placeholder)
         settings = route.binding.settings
         if route.attempt.injects:
@@ -93,7 +95,7 @@ class Identify:
             return _refuse(route.attempt.refusal)
         return self._pass_own_key(presented, route)
 
-    def _pass_own_key(self, presented: Presented, route: Route) -> RequestHook:
+    def _pass_own_key(self, presented: Presented, route: Route) -> LayerHook:
         name, metrics = route.provider, self._metrics
         sentence = route.attempt.no_credential
 
@@ -111,16 +113,15 @@ def _allow(x: "Exchange", call: Call) -> None:
 
 def _check_method(x: "Exchange") -> None:
     """The credential is added for the operation that was matched, so nothing may name another one."""
-    head = x.head
-    for name in _OVERRIDES:
-        if head.get_name(name) is not None:
-            raise ForbiddenError(f"{name.decode('ascii')} would change the operation; send the method itself")
+    if x.head.mask & _OVERRIDES_MASK:
+        name = next(name for name in _OVERRIDES if x.head.get_name(name) is not None)
+        raise ForbiddenError(f"{name.decode('ascii')} would change the operation; send the method itself")
 
 
-def _require(presented: Presented, route: Route) -> RequestHook:
+def _require(presented: Presented, route: Route) -> LayerHook:
     name = route.provider
 
-    def hook(x: "Exchange", call: Call) -> None:
+    def otherwise(x: "Exchange") -> None:
         _check_method(x)
         if not presented.has_placeholder(x):
             raise PlaceholderRequiredError(
@@ -128,10 +129,10 @@ def _require(presented: Presented, route: Route) -> RequestHook:
                 "start the app with `outrider exec`, or put the placeholder where its key would be"
             )
 
-    return hook
+    return ShowPlaceholder(presented.slots, presented.placeholder, otherwise)
 
 
-def _refuse(sentence: str) -> RequestHook:
+def _refuse(sentence: str) -> LayerHook:
     def hook(x: "Exchange", call: Call) -> None:
         raise ForbiddenError(sentence)
 

@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING
 
 from outrider.dialects.usage import READERS, Usage, UsageReader, estimate
 from outrider.errors import BadRequestError
-from outrider.stack.call import AnswerHook, Call, EndHook, RequestHook, Route
-from outrider_ext import http1
+from outrider.stack.call import Call, LayerHook, Route
 from outrider_ext.eventstream import EventStreamError, EventStreamReader
 from outrider_ext.jsonscan import DuplicateKeyError, FieldScan, JsonScanError
+from outrider_ext.layers import CountTokens, ReadFields, TapAnswer
 from outrider_ext.sse import event_data, event_spans
 
 if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
 
-H_CONTENT_TYPE = http1.header_id(b"content-type")
-H_CONTENT_ENCODING = http1.header_id(b"content-encoding")
-_CONTENT_ENCODING = http1.mask_of(b"content-encoding")
-_MODEL, _STREAM, _OPTIONS = range(3)
+_FIELDS = (b"model", b"stream", b"stream_options")
+_OPTIONS = 2
 _ASK = b'"stream_options":{"include_usage":true}'
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
@@ -32,34 +30,17 @@ class Meter:
 
     def __init__(self, *, inject: bool) -> None:
         self._inject = inject
-        self._scan = FieldScan((b"model", b"stream", b"stream_options"))
+        self._scan = FieldScan(_FIELDS)
         self._options = FieldScan((b"include_usage",))
 
     # -- the request's body
 
-    def body(self, route: Route) -> RequestHook | None:
-        if route.operation.model_in != "body" and not route.operation.stream:
-            return None
-        scan, inject = self._scan, self._inject and route.operation.stream_usage == "inject"
+    def body(self, route: Route) -> LayerHook | None:
         reads_model = route.operation.model_in == "body"
-
-        def hook(x: "Exchange", call: Call) -> None:
-            body = x.body
-            if not body or x.head.mask & _CONTENT_ENCODING:
-                return
-            try:
-                scan.scan(body)
-            except DuplicateKeyError as exc:
-                raise BadRequestError(str(exc)) from exc
-            except JsonScanError:
-                return  # not an object: the provider says so in its own words
-            if reads_model:
-                call.model = scan.text(_MODEL)
-            call.stream = scan.flag(_STREAM)
-            if inject and call.stream:
-                self._ask_for_usage(x, call, body)
-
-        return hook
+        if not reads_model and not route.operation.stream:
+            return None
+        inject = self._inject and route.operation.stream_usage == "inject"
+        return ReadFields(self._scan, reads_model, self._ask_for_usage if inject else None, _misread)
 
     def _ask_for_usage(self, x: "Exchange", call: Call, body: bytes) -> None:
         scan, options = self._scan, self._options
@@ -84,50 +65,34 @@ class Meter:
                 x.body = body[:at] + b"true" + body[until:]
         call.strip_usage = True
 
-    # -- the answer's head
+    # -- the answer
 
-    def answer(self, route: Route) -> AnswerHook | None:
+    def answer(self, route: Route) -> LayerHook | None:
+        return TapAnswer(READERS.get(route.operation.usage), _without_extra_chunk, _gzip_decoder)
+
+    def end(self, route: Route) -> LayerHook | None:
         reader = READERS.get(route.operation.usage)
-
-        def hook(x: "Exchange", call: Call) -> None:
-            head = x.answer_head
-            kind = head.get(H_CONTENT_TYPE)
-            encoding = head.get(H_CONTENT_ENCODING)
-            is_events = kind is not None and kind[:17].lower() == b"text/event-stream"
-            if encoding is not None and encoding.lower() == b"identity":
-                encoding = None
-            x.sse = is_events and encoding is None
-            if reader is None or x.status != 200:
-                return
-            call.reader = reader
-            call.answer_kind = kind or b""
-            if x.sse:
-                x.tap_needle = reader.needle
-                if call.strip_usage:
-                    x.rewrite = _without_extra_chunk
-                return
-            if encoding is not None:
-                if encoding.lower() not in (b"gzip", b"x-gzip"):
-                    return
-                x.decoder = zlib.decompressobj(_GZIP_WINDOW)
-            x.tap_body = True
-
-        return hook
-
-    # -- the end
-
-    def end(self, route: Route) -> EndHook | None:
-        if not route.operation.usage:
+        if reader is None:
             return None
         framing = route.operation.stream
 
-        def hook(x: "Exchange", call: Call) -> None:
-            if x.status == 200 and x.answer_started and call.reader is not None:
-                call.usage = _read(x, call, call.reader, framing)
-                if call.usage is None and x.answer_bytes:
-                    call.usage = estimate(x.request_bytes, x.answer_bytes if not x.sse else _text_bytes(x))
+        def read(x: "Exchange", call: Call) -> Usage | None:
+            found = _read(x, call, reader, framing)
+            if found is None and x.answer_bytes:
+                return estimate(x.request_bytes, x.answer_bytes if not x.sse else _text_bytes(x))
+            return found
 
-        return hook
+        return CountTokens(reader.usual, read)
+
+
+def _misread(error: Exception) -> None:
+    """What is not a JSON object the provider refuses in its own words."""
+    if isinstance(error, DuplicateKeyError):
+        raise BadRequestError(str(error)) from error
+
+
+def _gzip_decoder() -> object:
+    return zlib.decompressobj(_GZIP_WINDOW)
 
 
 def _read(x: "Exchange", call: Call, reader: UsageReader, framing: str) -> Usage | None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from outrider.stack.call import Call, EndHook, Route
+from outrider.stack.call import Call, LayerHook, Route
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import MAX_MODEL_CHARS, Metrics
-from outrider_ext.relay import ANSWERED
+from outrider_ext.layers import RecordExchange
 
 if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
@@ -31,40 +31,31 @@ class Record:
         self._known: dict[tuple[object, ...], Series] = {}  # of all routes, so that many routes take no more room
         self._constant: dict[tuple[object, ...], bytes] = {}
 
-    def end(self, route: Route) -> EndHook:
-        metrics, log, known = self._metrics, self._log, self._known
-        writer = _LineWriter(route, self._constant)
+    def end(self, route: Route) -> LayerHook:
+        metrics, provider = self._metrics, route.provider
+        return RecordExchange(
+            self._log.lines,
+            lambda model, status, decision: self._series(route, model, status, decision),
+            lambda x, call: self._opening(route, x, call),
+            _unusual,
+            lambda: metrics.count("usage_estimated", provider),
+        )
 
-        def hook(x: "Exchange", call: Call) -> None:
-            model, decision = call.model, "allow"
-            if call.error is not None:
-                decision = call.error.code
-            elif x.outcome == ANSWERED:  # by the relay itself: the request's framing broke on the way
-                decision = "bad_request"
-            key = (route, model, x.status, decision)
-            series = known.get(key)
-            if series is None:
-                series = _series(metrics, route, model, x.status, decision)
-                _remember(known, key, series, model)
-            sent_ns, ended_ns = x.sent_ns, x.ended_ns
-            first_ns = x.first_event_ns - sent_ns if x.sse and x.first_event_ns else -1
-            series.exchange(x.inside_ns, ended_ns - sent_ns if sent_ns else -1, first_ns)
-            usage = call.usage
-            if usage is not None:
-                series.count_tokens(
-                    usage.input_tokens,
-                    usage.output_tokens,
-                    usage.cache_read_tokens,
-                    usage.cache_write_tokens,
-                    usage.reasoning_tokens,
-                )
-                if usage.estimated:
-                    series.estimated += 1
-                    metrics.count("usage_estimated", route.provider)
-            if log.enabled and log.level <= 20:
-                log.line(writer.line(x, call))
+    def _series(self, route: Route, model: str | None, status: int, decision: str) -> "Series":
+        key = (route, model, status, decision)
+        found = self._known.get(key)
+        if found is None:
+            found = _series(self._metrics, route, model, status, decision)
+            _remember(self._known, key, found, model)
+        return found
 
-        return hook
+    def _opening(self, route: Route, x: "Exchange", call: Call) -> bytes:
+        key = (route, x.client.origin.kind, x.method, call.model, call.stream)
+        found = self._constant.get(key)
+        if found is None:
+            found = _render(route, x, call)
+            _remember(self._constant, key, found, call.model)
+        return found
 
 
 def _series(metrics: Metrics, route: Route, model: str | None, status: int, decision: str) -> "Series":
@@ -81,36 +72,20 @@ def _remember(table: dict[Any, Any], key: object, value: object, model: str | No
     table[key] = value
 
 
-class _LineWriter:
-    """The log line of one route's exchanges; the fields are documented in docs/telemetry.md."""
-
-    def __init__(self, route: Route, constant: dict[tuple[object, ...], bytes]) -> None:
-        self._route = route
-        self._constant = constant
-
-    def line(self, x: "Exchange", call: Call) -> bytes:
-        key = (self._route, x.client.origin.kind, x.method, call.model, call.stream)
-        constant = self._constant.get(key)
-        if constant is None:
-            constant = self._render(x, call)
-            _remember(self._constant, key, constant, call.model)
-        rest = b"" if call.error is None and x.detail is None and call.attempts <= 1 else _unusual(x, call)
-        return x.log_line(b'"id":"' + call.request_id + constant, rest, call.usage)
-
-    def _render(self, x: "Exchange", call: Call) -> bytes:
-        route = self._route
-        fields = {
-            "level": "info",
-            "event": "exchange",
-            "via": x.client.origin.kind,
-            "provider": route.provider,
-            "operation": route.operation.name,
-            "model": call.model[:_SHOWN_CHARS] if call.model else None,
-            "method": x.method.decode("latin-1"),
-            "path": x.target.partition(b"?")[0][:_SHOWN_CHARS].decode("latin-1"),
-            "stream": call.stream,
-        }
-        return b'",' + orjson.dumps(fields)[1:-1]
+def _render(route: Route, x: "Exchange", call: Call) -> bytes:
+    """The JSON members of a line that are the same for many exchanges; docs/telemetry.md has them all."""
+    fields = {
+        "level": "info",
+        "event": "exchange",
+        "via": x.client.origin.kind,
+        "provider": route.provider,
+        "operation": route.operation.name,
+        "model": call.model[:_SHOWN_CHARS] if call.model else None,
+        "method": x.method.decode("latin-1"),
+        "path": x.target.partition(b"?")[0][:_SHOWN_CHARS].decode("latin-1"),
+        "stream": call.stream,
+    }
+    return orjson.dumps(fields)[1:-1]
 
 
 def _unusual(x: "Exchange", call: Call) -> bytes:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from outrider.errors import RateLimitedError
-from outrider.stack.call import Call, RequestHook, Route
+from outrider.stack.call import LayerHook, Route
 from outrider_ext.gcra import Bucket
+from outrider_ext.layers import LimitRequests, LimitRow
 
 if TYPE_CHECKING:
     from outrider.telemetry.metrics import Metrics
-    from outrider_ext.relay import Exchange
 
 
 class Buckets:
@@ -37,42 +37,40 @@ class Buckets:
 
 
 class RequestLimits:
-    """The filter. clock_ns is monotonic."""
+    """The filter. clock_ns is monotonic; without one, a request's time is when its head was complete."""
 
     def __init__(
-        self, limits: Sequence[Any], buckets: Buckets, metrics: "Metrics", clock_ns: Callable[[], int]
+        self,
+        limits: Sequence[Any],
+        buckets: Buckets,
+        metrics: "Metrics",
+        clock_ns: Callable[[], int] | None = None,
     ) -> None:
         self._limits = limits
         self._buckets = buckets
-        self._metrics = metrics
+        self._decisions = metrics.limits
         self._clock_ns = clock_ns
 
-    def request(self, route: Route) -> RequestHook | None:
-        applying = [limit for limit in self._limits if limit.providers is None or route.provider in limit.providers]
-        if not applying:
-            return None
+    def request(self, route: Route) -> LayerHook | None:
+        name = route.provider
         rows = [
-            (limit.name, self._buckets.of(limit, route.provider if "provider" in limit.key else ""))
-            for limit in applying
+            self._row(limit, name if "provider" in limit.key else "")
+            for limit in self._limits
+            if limit.providers is None or name in limit.providers
         ]
-        clock_ns, decisions, name = self._clock_ns, self._metrics.limits, route.provider
-        allowed = [(limit.name, "allow") for limit in applying]
+        if not rows:
+            return None
 
-        def hook(x: "Exchange", call: Call) -> None:
-            now = clock_ns()
-            for index, (limit, bucket) in enumerate(rows):
-                wait_ns = bucket.take(now, 1)
-                if wait_ns:
-                    for _, charged in rows[:index]:
-                        charged.give_back(now, 1)
-                    decisions.add((limit, "reject"))
-                    call.decision = limit
-                    retry_ms = max(1, -(-wait_ns // 1_000_000))
-                    raise RateLimitedError(
-                        f"limit {limit} of the sidecar is reached for {name}; try again in {retry_ms / 1000:.3g} s",
-                        retry_ms,
-                    )
-            for labels in allowed:
-                decisions.add(labels)
+        def refuse(limit: str, wait_ns: int) -> None:
+            retry_ms = max(1, -(-wait_ns // 1_000_000))
+            raise RateLimitedError(
+                f"limit {limit} of the sidecar is reached for {name}; try again in {retry_ms / 1000:.3g} s", retry_ms
+            )
 
-        return hook
+        return LimitRequests(rows, refuse, self._clock_ns)
+
+    def _row(self, limit: Any, key: str) -> LimitRow:
+        tally = self._decisions.tally
+        return LimitRow(
+            limit.name, self._buckets.of(limit, key), tally((limit.name, "allow")), tally((limit.name, "reject"))
+        )

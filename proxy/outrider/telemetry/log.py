@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import orjson
 
 from outrider.errors import StartError
+from outrider_ext.lines import LineBuffer
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FLUSH_S = 0.1
@@ -31,22 +32,21 @@ class _Loop(Protocol):
 
 
 class JsonLog:
-    """line(text) and event(level, name, **fields); both are cheap and never raise.
+    """`lines` for the line of an exchange, event(level, name, **fields) for all else; both are cheap.
 
     target: "stderr", "stdout", "off" or a path. Raises: StartError when the file cannot be opened.
     """
 
     def __init__(self, target: str | Path, level: str = "info", *, loop: _Loop | None = None) -> None:
-        self.level = LEVELS[level]
+        self.lines = LineBuffer(self._wake, _FLUSH_BYTES)
         self._loop = loop
-        self._lines: list[bytes] = []
-        self._bytes = 0
         self._scheduled = False
         self._waiting = 0
         self._lock = threading.Lock()
         self.dropped = 0
         self._fd, self._owns_fd = _open(target)
         self.enabled = self._fd is not None
+        self.set_level(level)
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         if self.enabled:
@@ -55,25 +55,24 @@ class JsonLog:
 
     def set_level(self, level: str) -> None:
         self.level = LEVELS[level]
+        self.lines.wants_info = self.enabled and self.level <= LEVELS["info"]
 
     def bind(self, loop: _Loop) -> None:
         self._loop = loop
-
-    def line(self, text: bytes) -> None:
-        """One line, already JSON and ended by LF: the hot path's way in."""
-        self._lines.append(text)
-        self._bytes += len(text)
-        if self._bytes > _FLUSH_BYTES or self._loop is None:
-            self.flush()
-        elif not self._scheduled:
-            self._scheduled = True
-            self._loop.call_later(FLUSH_S, self._flush_timer)
 
     def event(self, level: str, event: str, **fields: object) -> None:
         """One line about something else, with a sentence in `message` where a person should act."""
         if self.enabled and self.level <= LEVELS[level]:
             record = {"time": datetime.now(UTC), "level": level, "event": event, **fields}
-            self.line(orjson.dumps(record, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z))
+            self.lines.add(orjson.dumps(record, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z))
+
+    def _wake(self, is_full: bool) -> None:
+        """Lines wait: hand them on when they are many, else in a moment."""
+        if is_full or self._loop is None:
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_later(FLUSH_S, self._flush_timer)
 
     def _flush_timer(self) -> None:
         self._scheduled = False
@@ -81,13 +80,12 @@ class JsonLog:
 
     def flush(self) -> None:
         """Hand what was gathered to the writer."""
-        if not self._lines:
+        count, block = self.lines.count, self.lines.take()
+        if not block:
             return
-        lines, self._lines, self._bytes = self._lines, [], 0
-        block = b"".join(lines)
         with self._lock:
             if self._waiting + len(block) > MAX_WAITING_BYTES:
-                self.dropped += len(lines)
+                self.dropped += count
                 return
             self._waiting += len(block)
         self._queue.put(block)
@@ -102,6 +100,7 @@ class JsonLog:
         if self._owns_fd and self._fd is not None:
             os.close(self._fd)
         self._fd, self.enabled = None, False
+        self.lines.wants_info = False
 
     def _write_all(self) -> None:
         said = 0

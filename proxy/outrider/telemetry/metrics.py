@@ -8,7 +8,7 @@ Does not know: HTTP, exchanges.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from outrider_ext.series import Cells, Series
+from outrider_ext.series import Cells, Series, Tally
 
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _OVERHEAD_S = (1e-5, 2e-5, 3e-5, 5e-5, 7.5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.25)
@@ -23,25 +23,32 @@ type Labels = tuple[str, ...]
 
 
 class Counter:
-    """add(labels, n): labels in the order of `label_names`."""
+    """add(labels, n): labels in the order of `label_names`. Who counts often holds on to tally(labels)."""
 
-    __slots__ = ("help", "label_names", "name", "values")
+    __slots__ = ("_tallies", "help", "label_names", "name")
 
     def __init__(self, name: str, help_text: str, label_names: Sequence[str]) -> None:
         self.name = name
         self.help = help_text
         self.label_names = tuple(label_names)
-        self.values: dict[Labels, int] = {}
+        self._tallies: dict[Labels, Tally] = {}
+
+    def tally(self, labels: Labels) -> Tally:
+        found = self._tallies.get(labels)
+        if found is None:
+            found = self._tallies[labels] = Tally()
+        return found
 
     def add(self, labels: Labels, n: int = 1) -> None:
-        values = self.values
-        if labels in values:
-            values[labels] += n
-        else:
-            values[labels] = n
+        self.tally(labels).n += n
 
     def value(self, *labels: str) -> int:
         return self.values.get(labels, 0)
+
+    @property
+    def values(self) -> dict[Labels, int]:
+        """What was counted at all, by labels."""
+        return {labels: tally.n for labels, tally in self._tallies.items() if tally.n}
 
 
 class Histogram:

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 from outrider.errors import OverloadedError, SidecarError, UpstreamConnectError, UpstreamTimeoutError
 from outrider.upstream.dial import Dialer
-from outrider_ext.relay import Hub, Upstream
+from outrider_ext.relay import Hub, Idle, Upstream
 
 MAX_WAITING = 4096
-MAX_OPEN = 4096  # connections to all providers and hosts together, beyond which a free one is closed and not kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,8 @@ class Destination:
     context: ssl.SSLContext | None
 
 
-class Pool:
-    """take() -> an idle connection or None; open(done, fail) -> something with cancel().
+class Pool(Idle):
+    """take() -> an idle connection or None (Idle, compiled); open(done, fail) -> something with cancel().
 
     done(connection) or fail(error: SidecarError) is called once, never both, never after cancel().
     """
@@ -46,13 +45,11 @@ class Pool:
     def __init__(
         self, hub: Hub, dialer: Dialer, destination: Destination, *, max_idle: int, max_connections: int, tls_s: float
     ) -> None:
+        super().__init__(hub, max_idle)
         self.destination = destination
-        self._hub = hub
         self._dialer = dialer
-        self._max_idle = max_idle
         self._max_connections = max_connections
         self._tls_s = tls_s
-        self._idle: list[Upstream] = []
         self._waiting: deque[_Ticket] = deque()
         self.opened = 0  # connections made, ever
         self.count = 0  # open or being opened
@@ -60,15 +57,7 @@ class Pool:
 
     @property
     def idle_count(self) -> int:
-        return len(self._idle)
-
-    def take(self) -> Upstream | None:
-        idle = self._idle
-        while idle:
-            connection = idle.pop()
-            if not connection.closed:
-                return connection
-        return None
+        return len(self.idle)
 
     def open(
         self,
@@ -84,6 +73,7 @@ class Pool:
         else:
             ticket.spawn = spawn
             self._waiting.append(ticket)
+            self.handing_on = True
         return ticket
 
     def _start(self, ticket: "_Ticket", spawn: Callable[..., "asyncio.Task[None]"]) -> None:
@@ -116,10 +106,10 @@ class Pool:
         # collected, whoever has it by then: so it is made to let go.
         try:
             if to.context is None:
-                _, protocol = await loop.create_connection(lambda: Upstream(self._hub, self), sock=sock)
+                _, protocol = await loop.create_connection(lambda: Upstream(self.hub, self), sock=sock)
             else:
                 _, protocol = await loop.create_connection(
-                    lambda: Upstream(self._hub, self), sock=sock, ssl=to.context, server_hostname=to.host,
+                    lambda: Upstream(self.hub, self), sock=sock, ssl=to.context, server_hostname=to.host,
                     ssl_handshake_timeout=self._tls_s, ssl_shutdown_timeout=2.0,
                 )  # fmt: skip
         except ssl.SSLCertVerificationError as exc:
@@ -145,10 +135,11 @@ class Pool:
         while self._waiting and not connection.closed:
             if self._waiting.popleft().settle(connection, None):
                 return
-        if self._closed or len(self._idle) >= self._max_idle or len(self._hub.upstreams) > MAX_OPEN:
+        self.handing_on = self._closed or bool(self._waiting)
+        if self._closed or len(self.idle) >= self.max_idle or len(self.hub.upstreams) > self.hub.max_open:
             connection.close()
         elif not connection.closed:
-            self._idle.append(connection)
+            self.idle.append(connection)
 
     def leave(self, ticket: "_Ticket") -> None:
         """Who waited gave up: its place in the queue is somebody else's."""
@@ -158,7 +149,7 @@ class Pool:
     def discard(self, connection: Upstream) -> None:
         """A connection is gone; its place goes to who waits."""
         with contextlib.suppress(ValueError):
-            self._idle.remove(connection)
+            self.idle.remove(connection)
         self._free_place()
 
     def _free_place(self) -> None:
@@ -170,8 +161,8 @@ class Pool:
 
     def close(self) -> None:
         """Close what is idle; what is in use closes when it is given back and nobody waits for it."""
-        self._closed = True
-        for connection in list(self._idle):
+        self._closed = self.handing_on = True
+        for connection in list(self.idle):
             connection.close()
 
 

@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 
 from outrider.errors import StartError
+from outrider_ext.tlsobject import DirectObject
 
 _DISTRO_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
@@ -16,6 +17,7 @@ def client_context(*extra: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    context.sslobject_class = DirectObject
     if not context.cert_store_stats()["x509_ca"]:
         _load_fallback_roots(context)
     for path in extra:

@@ -1,0 +1,79 @@
+from outrider_ext.relay cimport Downstream, Exchange, Idle, Owner, Upstream
+
+
+cdef class Route:
+    # -- what was asked for --
+    cdef readonly object binding
+    cdef readonly object operation
+    cdef readonly bint known
+    cdef readonly str model
+    cdef readonly str destination_host
+    cdef readonly int destination_port
+    cdef readonly Py_ssize_t prefix_bytes
+    cdef readonly str error_dialect
+    # -- how it gets there --
+    cdef public object pool
+    cdef public Sender attempt
+    # -- what the layers want of it --
+    cdef public bint wants_body
+    cdef public bint reads_answer
+    cdef public tuple request_hooks
+    cdef public tuple body_hooks
+    cdef public tuple answer_hooks
+    cdef public tuple end_hooks
+
+
+cdef class Call:
+    cdef readonly Route route
+    cdef readonly bytes request_id
+    cdef public str model
+    cdef public bint stream
+    cdef public bint strip_usage
+    cdef public object reader
+    cdef public bytes answer_kind
+    cdef public object usage
+    cdef public str decision
+    cdef public object error
+    cdef public int attempts
+    cdef public bint fresh
+    cdef public bint body_asked
+
+
+cdef class Hook:
+    cdef run(self, Exchange x, Call call)
+
+
+cdef class PlainHook(Hook):
+    cdef object _function
+
+
+cdef class Sender:
+    cdef public bint needs_body
+    cdef readonly bytes canary
+
+    cdef bytes head_for(self, Exchange x, Call call, bytes body)
+
+
+cdef class Remembered:
+    cdef object _router
+    cdef bytes _method
+    cdef bytes _target
+    cdef bytes _host
+    cdef Route _route
+
+    cdef Route find(self, Exchange x, object router)
+    cdef keep(self, Exchange x, object router, Route route)
+
+
+cdef class Lane(Owner):
+    cdef public object router
+    cdef public Py_ssize_t held_body_bytes
+    cdef object _desk
+    cdef bytes _id_prefix
+    cdef unsigned long long _count
+
+    cdef bytes _next_id(self)
+    cdef _run(self, Exchange x, Call call, Py_ssize_t stage)
+    cdef bint _run_hooks(self, Exchange x, Call call, Py_ssize_t stage) except -1
+    cdef _dispatch(self, Exchange x, Call call)
+    cdef _send(self, Exchange x, Call call, Upstream connection)

@@ -1,0 +1,83 @@
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from outrider_ext.relay import Exchange, Owner, Upstream
+
+class Route:
+    pool: Any
+    attempt: Any
+    wants_body: bool
+    reads_answer: bool
+    request_hooks: tuple[Hook, ...]
+    body_hooks: tuple[Hook, ...]
+    answer_hooks: tuple[Hook, ...]
+    end_hooks: tuple[Hook, ...]
+    def __init__(
+        self,
+        *,
+        binding: Any,
+        operation: Any,
+        known: bool,
+        model: str | None,
+        destination_host: str,
+        destination_port: int,
+        prefix_bytes: int,
+        error_dialect: str,
+        pool: Any,
+    ) -> None: ...
+    @property
+    def binding(self) -> Any: ...
+    @property
+    def operation(self) -> Any: ...
+    @property
+    def known(self) -> bool: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def destination_host(self) -> str: ...
+    @property
+    def destination_port(self) -> int: ...
+    @property
+    def prefix_bytes(self) -> int: ...
+    @property
+    def error_dialect(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+
+class Call:
+    model: str | None
+    stream: bool
+    strip_usage: bool
+    reader: Any
+    answer_kind: bytes
+    usage: Any
+    decision: str
+    error: Any
+    attempts: int
+    fresh: bool
+    body_asked: bool
+    def __init__(self, route: Route, request_id: bytes) -> None: ...
+    @property
+    def route(self) -> Route: ...
+    @property
+    def request_id(self) -> bytes: ...
+
+class Hook:
+    def __call__(self, x: Exchange, call: Call) -> Awaitable[None] | None: ...
+
+class PlainHook(Hook):
+    def __init__(self, function: Callable[[Exchange, Call], Awaitable[None] | None]) -> None: ...
+
+class Sender:
+    needs_body: bool
+    @property
+    def canary(self) -> bytes | None: ...
+    def build(self, x: Exchange, call: Call, body: bytes | None) -> tuple[bytes, bytes | None]: ...
+
+class Lane(Owner):
+    router: Any
+    held_body_bytes: int
+    def __init__(self, desk: Any, router: Any, id_prefix: bytes, held_body_bytes: int) -> None: ...
+    def resume(self, x: Exchange, call: Call, stage: int) -> None: ...
+    def dispatch(self, x: Exchange, call: Call) -> None: ...
+    def send(self, x: Exchange, call: Call, connection: Upstream) -> None: ...

@@ -1,0 +1,89 @@
+from outrider_ext.chatusage cimport ChatUsage
+from outrider_ext.gcra cimport Bucket
+from outrider_ext.jsonscan cimport FieldScan
+from outrider_ext.lane cimport Call, Hook, Sender
+from outrider_ext.lines cimport LineBuffer
+from outrider_ext.relay cimport Exchange
+from outrider_ext.series cimport Series, Tally
+from outrider_ext.tokens cimport Usage
+
+
+cdef class ShowPlaceholder(Hook):
+    cdef tuple _slots
+    cdef unsigned long long _mask
+    cdef bytes _bare
+    cdef bytes _bearer
+    cdef object _otherwise
+
+
+cdef class LimitRow:
+    cdef readonly str name
+    cdef readonly Bucket bucket
+    cdef Tally _allowed
+    cdef Tally _rejected
+
+
+cdef class LimitRequests(Hook):
+    cdef tuple _rows
+    cdef object _clock_ns
+    cdef object _refuse
+
+    cdef _reject(self, Call call, Py_ssize_t index, long long now, long long wait_ns)
+
+
+cdef class ReadFields(Hook):
+    cdef FieldScan _scan
+    cdef bint _reads_model
+    cdef object _ask
+    cdef object _misread
+
+
+cdef class TapAnswer(Hook):
+    cdef object _reader
+    cdef bytes _needle
+    cdef object _strip
+    cdef object _decoder
+
+
+cdef class CountTokens(Hook):
+    cdef ChatUsage _usual
+    cdef object _read
+
+
+cdef class RecordExchange(Hook):
+    cdef object _series_of
+    cdef object _opening_of
+    cdef object _rest_of
+    cdef object _on_estimate
+    cdef LineBuffer _lines
+    # of the last exchange: mostly the next one has the same
+    cdef Series _series
+    cdef str _model
+    cdef int _status
+    cdef str _decision
+    cdef bytes _opening
+    cdef str _via
+    cdef bytes _method
+    cdef str _line_model
+    cdef bint _line_stream
+
+    cdef Series _find_series(self, str model, int status, str decision)
+    cdef bytes _find_opening(self, Exchange x, Call call)
+    cdef _write(self, Exchange x, Call call)
+
+
+cdef class HeadWriter(Sender):
+    cdef readonly bint injects
+    cdef unsigned long long _drop
+    cdef frozenset _drop_names
+    cdef frozenset _query
+    cdef bytes _host
+    cdef Py_ssize_t _prefix_bytes
+    cdef object _source
+    # what follows from the credential in hand
+    cdef object _credential
+    cdef bytes _secret
+    cdef bytes _fixed
+    cdef bint _is_fixed
+
+    cdef _take_credential(self)

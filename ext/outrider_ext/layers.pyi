@@ -1,0 +1,69 @@
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from outrider_ext.chatusage import ChatUsage
+from outrider_ext.gcra import Bucket
+from outrider_ext.jsonscan import FieldScan
+from outrider_ext.lane import Call, Hook, Sender
+from outrider_ext.lines import LineBuffer
+from outrider_ext.relay import Exchange
+from outrider_ext.series import Series, Tally
+from outrider_ext.tokens import Usage
+
+class ShowPlaceholder(Hook):
+    def __init__(self, slots: tuple[int, ...], placeholder: bytes, otherwise: Callable[[Exchange], None]) -> None: ...
+
+class LimitRow:
+    @property
+    def name(self) -> str: ...
+    @property
+    def bucket(self) -> Bucket: ...
+    def __init__(self, name: str, bucket: Bucket, allowed: Tally, rejected: Tally) -> None: ...
+
+class LimitRequests(Hook):
+    def __init__(
+        self,
+        rows: Iterable[LimitRow],
+        refuse: Callable[[str, int], None],
+        clock_ns: Callable[[], int] | None = None,
+    ) -> None: ...
+
+class ReadFields(Hook):
+    def __init__(
+        self,
+        scan: FieldScan,
+        reads_model: bool,
+        ask: Callable[[Exchange, Call, bytes], None] | None,
+        misread: Callable[[Exception], None],
+    ) -> None: ...
+
+class TapAnswer(Hook):
+    def __init__(self, reader: Any, strip: Callable[[Exchange, bytes], bytes], decoder: Callable[[], Any]) -> None: ...
+
+class CountTokens(Hook):
+    def __init__(self, usual: ChatUsage | None, read: Callable[[Exchange, Call], Usage | None]) -> None: ...
+
+class RecordExchange(Hook):
+    def __init__(
+        self,
+        lines: LineBuffer,
+        series_of: Callable[[str | None, int, str], Series],
+        opening_of: Callable[[Exchange, Call], bytes],
+        rest_of: Callable[[Exchange, Call], bytes],
+        on_estimate: Callable[[], None],
+    ) -> None: ...
+
+class HeadWriter(Sender):
+    @property
+    def injects(self) -> bool: ...
+    def __init__(
+        self,
+        *,
+        injects: bool,
+        drop: int,
+        drop_names: frozenset[bytes],
+        query: frozenset[bytes],
+        host: bytes,
+        prefix_bytes: int,
+        source: Any,
+    ) -> None: ...

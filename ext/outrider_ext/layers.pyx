@@ -1,0 +1,406 @@
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The layers that every exchange passes, for the case that is usual; what is not usual is asked of the layer itself.
+
+Rules
+- A hook here is configured once per route by its layer (proxy/outrider/stack), which keeps the meaning: the tables, the
+  sentences, the decisions that are rare. Here stands only what happens on every exchange.
+- A guess is never made: what does not have the usual shape goes to the layer's own function.
+- The last answer to a question about labels is kept beside the question, and the question is asked anew when it differs.
+
+Does not know: configuration, providers' names, what a sentence says.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memcmp, memcpy
+
+from outrider_ext.chatusage cimport ChatUsage
+from outrider_ext.gcra cimport Bucket
+from outrider_ext.http1 cimport Head
+from outrider_ext.jsonscan cimport FieldScan
+from outrider_ext.lane cimport Call, Hook, Sender
+from outrider_ext.lines cimport (
+    NUMBER_BYTES, STAMP_BYTES, LineBuffer, put_bytes, put_number, put_stamp, put_text,
+)
+from outrider_ext.relay cimport ANSWERED_OUTCOME, Exchange, outcome_name
+from outrider_ext.series cimport Series, Tally
+from outrider_ext.tokens cimport Usage
+
+import cython
+
+from outrider_ext.http1 import header_id, mask_of
+from outrider_ext.jsonscan import JsonScanError
+
+ctypedef unsigned long long u64
+
+cdef int H_CONTENT_TYPE = header_id(b"content-type")
+cdef int H_CONTENT_ENCODING = header_id(b"content-encoding")
+cdef int H_ACCEPT_ENCODING = header_id(b"accept-encoding")
+cdef u64 CONTENT_ENCODING = mask_of(b"content-encoding")
+cdef u64 LENGTHS = mask_of(b"content-length", b"transfer-encoding")
+cdef u64 ACCEPT_ENCODING = mask_of(b"accept-encoding")
+cdef u64 EXPECT = mask_of(b"expect")
+# Servers that heed one of these run another operation than the method and path say (Google's do).
+cdef u64 OVERRIDES = mask_of(b"x-http-method-override", b"x-http-method", b"x-method-override")
+
+cdef enum:
+    MODEL = 0                           # fields of the request that ReadFields looks for
+    STREAM = 1
+    REMEMBERED_MODEL_CHARS = 120        # the app chooses the name: a longer one is not kept beside each route
+    LINE_TEXT_BYTES = 400               # names, braces and punctuation of a log line
+    LINE_NUMBERS = 16                   # numbers in it, at most
+
+
+cdef inline bint same_secret(bytes a, bytes b) noexcept:
+    """In time that depends on the lengths alone."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(a), i
+    cdef const unsigned char* left = <const unsigned char*>PyBytes_AS_STRING(a)
+    cdef const unsigned char* right = <const unsigned char*>PyBytes_AS_STRING(b)
+    cdef unsigned char differs = 0
+    if size != PyBytes_GET_SIZE(b):
+        return False
+    for i in range(size):
+        differs |= left[i] ^ right[i]
+    return differs == 0
+
+
+cdef inline bint is_long(str model):
+    return model is not None and len(model) > REMEMBERED_MODEL_CHARS
+
+
+cdef inline bint starts_with(bytes value, const char* text, Py_ssize_t size) noexcept:
+    return PyBytes_GET_SIZE(value) >= size and memcmp(PyBytes_AS_STRING(value), text, size) == 0
+
+
+@cython.final
+cdef class ShowPlaceholder(Hook):
+    """The request has to carry the placeholder in one of the provider's auth slots.
+
+    slots: header ids. otherwise(x): for any other spelling or slot; raises where there is none. It also decides about
+    fields that would change the operation.
+    """
+
+    def __init__(self, slots, bytes placeholder, otherwise):
+        self._slots = slots
+        self._mask = sum(1 << slot for slot in slots)
+        self._bare = placeholder
+        self._bearer = b"Bearer " + placeholder
+        self._otherwise = otherwise
+
+    cdef run(self, Exchange x, Call call):
+        cdef Head head = x.head
+        cdef bytes value
+        cdef int slot
+        if head.mask & self._mask and not head.mask & OVERRIDES:
+            for slot in self._slots:
+                value = head.get(slot)
+                if value is not None and (same_secret(value, self._bearer) or same_secret(value, self._bare)):
+                    return None
+        self._otherwise(x)
+        return None
+
+
+@cython.final
+cdef class LimitRow:
+    """One limit for one key: its bucket, and where its decisions are counted."""
+
+    def __init__(self, str name, Bucket bucket, Tally allowed, Tally rejected):
+        self.name = name
+        self.bucket = bucket
+        self._allowed = allowed
+        self._rejected = rejected
+
+
+@cython.final
+cdef class LimitRequests(Hook):
+    """All rows must admit, or none is charged.
+
+    clock_ns() -> monotonic ns, None for the time at which the request's head was complete. refuse(name, wait_ns) raises.
+    """
+
+    def __init__(self, rows, refuse, clock_ns=None):
+        self._rows = tuple(rows)
+        self._refuse = refuse
+        self._clock_ns = clock_ns
+
+    cdef run(self, Exchange x, Call call):
+        cdef long long now = x.started_ns if self._clock_ns is None else self._clock_ns()
+        cdef long long wait_ns
+        cdef Py_ssize_t i
+        cdef LimitRow row
+        for i in range(len(self._rows)):
+            row = self._rows[i]
+            wait_ns = row.bucket.take(now, 1)
+            if wait_ns:
+                self._reject(call, i, now, wait_ns)
+        for row in self._rows:
+            row._allowed.n += 1
+        return None
+
+    cdef _reject(self, Call call, Py_ssize_t index, long long now, long long wait_ns):
+        cdef LimitRow row
+        for row in self._rows[:index]:
+            row.bucket.give_back(now, 1)
+        row = self._rows[index]
+        row._rejected.n += 1
+        call.decision = row.name
+        self._refuse(row.name, wait_ns)
+
+
+@cython.final
+cdef class ReadFields(Hook):
+    """Finds `model` and `stream` in the request's body.
+
+    scan: a FieldScan whose first two names these are. ask(x, call, body): for a stream, None where nothing is to be
+    asked for. misread(error): the body is no JSON object, or names a field twice; may raise.
+    """
+
+    def __init__(self, FieldScan scan, bint reads_model, ask, misread):
+        self._scan = scan
+        self._reads_model = reads_model
+        self._ask = ask
+        self._misread = misread
+
+    cdef run(self, Exchange x, Call call):
+        cdef bytes body = x.body
+        if PyBytes_GET_SIZE(body) == 0 or x.head.mask & CONTENT_ENCODING:
+            return None
+        try:
+            self._scan.scan(body)
+        except JsonScanError as error:
+            self._misread(error)
+            return None
+        if self._reads_model:
+            call.model = self._scan.text(MODEL)
+        call.stream = self._scan.flag(STREAM)
+        if call.stream and self._ask is not None:
+            self._ask(x, call, body)
+        return None
+
+
+@cython.final
+cdef class TapAnswer(Hook):
+    """Says what of the answer is to be kept for reading: events with the needle, or a copy of the body.
+
+    reader: what will read it, None where nobody does. strip(x, run): takes out what the app did not ask for.
+    decoder() -> a decompressor for gzip.
+    """
+
+    def __init__(self, reader, strip, decoder):
+        self._reader = reader
+        self._needle = None if reader is None else reader.needle
+        self._strip = strip
+        self._decoder = decoder
+
+    cdef run(self, Exchange x, Call call):
+        cdef Head head = x.answer_head
+        cdef bytes kind = head.get(H_CONTENT_TYPE)
+        cdef bytes coding = head.get(H_CONTENT_ENCODING) if head.mask & CONTENT_ENCODING else None
+        if coding is not None:
+            coding = coding.lower()
+            if coding == b"identity":
+                coding = None
+        # JSON is what most answers are; everything else may be spelled in any case.
+        x.sse = coding is None and kind is not None and not starts_with(kind, b"application/json", 16) and (
+            kind[:17].lower() == b"text/event-stream")
+        if self._reader is None or x.status != 200:
+            return None
+        call.reader = self._reader
+        call.answer_kind = b"" if kind is None else kind
+        if x.sse:
+            x.tap_needle = self._needle
+            if call.strip_usage:
+                x.rewrite = self._strip
+        elif coding is None:
+            x.tap_body = True
+        elif coding == b"gzip" or coding == b"x-gzip":
+            x.decoder = self._decoder()
+            x.tap_body = True
+        return None
+
+
+@cython.final
+cdef class CountTokens(Hook):
+    """Reads the usage from what was kept of a good answer.
+
+    usual: reads a whole JSON answer from its bytes, None where the dialect has another shape. read(x, call) -> Usage or
+    None, for everything else.
+    """
+
+    def __init__(self, ChatUsage usual, read):
+        self._usual = usual
+        self._read = read
+
+    cdef run(self, Exchange x, Call call):
+        if x.status != 200 or not x.answer_started or call.reader is None:
+            return None
+        usage = None
+        if self._usual is not None and not x.sse and starts_with(call.answer_kind, b"application/json", 16):
+            usage = self._usual.read(x.take_tapped()[0])
+        call.usage = usage if usage is not None else self._read(x, call)
+        return None
+
+
+@cython.final
+cdef class RecordExchange(Hook):
+    """Counts the exchange and writes its line.
+
+    series_of(model, status, decision) -> Series. opening_of(x, call) -> the JSON members that are the same for many
+    exchanges. rest_of(x, call) -> what only refusals, failures and retries have to say. on_estimate(): usage was guessed.
+    """
+
+    def __init__(self, LineBuffer lines, series_of, opening_of, rest_of, on_estimate):
+        self._lines = lines
+        self._series_of = series_of
+        self._opening_of = opening_of
+        self._rest_of = rest_of
+        self._on_estimate = on_estimate
+
+    cdef run(self, Exchange x, Call call):
+        cdef str decision = "allow"
+        cdef Series series
+        cdef Usage usage = call.usage
+        cdef long long sent = x.sent_ns
+        if call.error is not None:
+            decision = call.error.code
+        elif x.outcome == ANSWERED_OUTCOME:     # by the relay itself: the request's framing broke on the way
+            decision = "bad_request"
+        series = self._find_series(call.model, x.status, decision)
+        series.exchange(
+            x.inside_ns, x.ended_ns - sent if sent else -1,
+            x.first_event_ns - sent if x.sse and x.first_event_ns else -1)
+        if usage is not None:
+            series.count_tokens(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens,
+                                usage.cache_write_tokens, usage.reasoning_tokens)
+            if usage.estimated:
+                series.estimated += 1
+                self._on_estimate()
+        if self._lines.wants_info:
+            self._write(x, call)
+        return None
+
+    cdef Series _find_series(self, str model, int status, str decision):
+        cdef Series found
+        if self._series is None or status != self._status or decision != self._decision or model != self._model:
+            found = self._series_of(model, status, decision)
+            if is_long(model):
+                return found
+            self._series = found
+            self._model, self._status, self._decision = model, status, decision
+        return self._series
+
+    cdef bytes _find_opening(self, Exchange x, Call call):
+        cdef str via = x.client.origin.kind
+        cdef bytes found
+        if (self._opening is None or via != self._via or x.method != self._method or call.model != self._line_model
+                or call.stream != self._line_stream):
+            found = self._opening_of(x, call)
+            if is_long(call.model):
+                return found
+            self._opening, self._via, self._method = found, via, x.method
+            self._line_model, self._line_stream = call.model, call.stream
+        return self._opening
+
+    cdef _write(self, Exchange x, Call call):
+        cdef bytes opening = self._find_opening(x, call)
+        cdef bytes rest = b""
+        cdef Usage usage = call.usage
+        cdef char* out
+        if call.error is not None or x.detail is not None or call.attempts > 1:
+            rest = self._rest_of(x, call)
+        out = self._lines.reserve(
+            LINE_TEXT_BYTES + LINE_NUMBERS * NUMBER_BYTES + STAMP_BYTES + PyBytes_GET_SIZE(call.request_id)
+            + PyBytes_GET_SIZE(opening) + PyBytes_GET_SIZE(rest))
+        out = put_stamp(put_text(out, b'{"time":"'))
+        out = put_bytes(put_text(out, b'","id":"'), call.request_id)
+        out = put_bytes(put_text(out, b'",'), opening)
+        out = put_number(put_text(out, b',"status":'), x.status)
+        out = put_text(put_text(out, b',"outcome":"'), outcome_name(x.outcome))
+        out = put_number(put_text(out, b'","request_bytes":'), x.request_bytes)
+        out = put_number(put_text(out, b',"answer_bytes":'), x.answer_bytes)
+        out = put_number(put_text(out, b',"us":'), (x.ended_ns - x.started_ns) // 1000)
+        out = put_number(put_text(out, b',"overhead_us":'), x.inside_ns // 1000)
+        if x.sse:
+            out = put_number(put_text(out, b',"events":'), <long long>x.events)
+            out = put_number(put_text(out, b',"first_event_us":'),
+                             (x.first_event_ns - x.sent_ns) // 1000 if x.first_event_ns else -1)
+        if usage is not None:
+            out = put_number(put_text(out, b',"tokens":{"input":'), usage.input_tokens)
+            out = put_number(put_text(out, b',"output":'), usage.output_tokens)
+            out = put_number(put_text(out, b',"cache_read":'), usage.cache_read_tokens)
+            out = put_number(put_text(out, b',"cache_write":'), usage.cache_write_tokens)
+            out = put_number(put_text(out, b',"reasoning":'), usage.reasoning_tokens)
+            out = put_text(out, b',"estimated":true}' if usage.estimated else b',"estimated":false}')
+        self._lines.commit(put_text(put_bytes(out, rest), b"}\n"))
+
+
+cdef class HeadWriter(Sender):
+    """The head that goes out: the client's fields without what is dropped, our Host, lengths, and the credential last.
+
+    A subclass gives what is rare:
+      upgrade_lines(x) -> (mask to drop, lines to add)         a WebSocket's handshake
+      clean_target(target) -> target                           without the query parameters that carry keys
+      credential_line(credential) -> (line, secret) or None    None: it depends on the request, so `finish` is asked
+      finish(x, target, drop, extra, body, credential) -> (head, secret)
+    """
+
+    def __init__(self, *, bint injects, u64 drop, frozenset drop_names, frozenset query, bytes host,
+                 Py_ssize_t prefix_bytes, source):
+        self.injects = injects
+        self._drop = drop
+        self._drop_names = drop_names
+        self._query = query
+        self._host = host
+        self._prefix_bytes = prefix_bytes
+        self._source = source
+        self._fixed = host
+        self._is_fixed = True
+
+    cdef _take_credential(self):
+        """The source hands out the same object until it changes: what follows from it is worked out once."""
+        credential = self._source.current()
+        if credential is self._credential:
+            return
+        line = self.credential_line(credential)
+        self._is_fixed = line is not None
+        self._fixed, self._secret = (self._host + line[0], line[1]) if self._is_fixed else (self._host, None)
+        self._credential = credential
+
+    cdef bytes head_for(self, Exchange x, Call call, bytes body):
+        cdef Head head = x.head
+        cdef u64 drop = self._drop
+        cdef bytes target = x.target
+        cdef char added[128]
+        cdef char* out = added
+        self.canary = None
+        if self._prefix_bytes:
+            target = target[self._prefix_bytes:]
+        if body is not None:
+            drop |= EXPECT
+            if PyBytes_GET_SIZE(body) or head.chunked or head.content_length >= 0:
+                drop |= LENGTHS
+                out = put_number(put_text(out, b"content-length: "), PyBytes_GET_SIZE(body))
+                out = put_text(out, b"\r\n")
+        if call.route.reads_answer and head.mask & ACCEPT_ENCODING:
+            drop |= ACCEPT_ENCODING
+            # A stream is re-framed by its events, so it has to come as it is; else gzip is all that we decode.
+            if not call.stream and b"gzip" in <bytes>head.get(H_ACCEPT_ENCODING):
+                out = put_text(out, b"accept-encoding: gzip\r\n")
+            else:
+                out = put_text(out, b"accept-encoding: identity\r\n")
+        lines = PyBytes_FromStringAndSize(added, out - added)
+        if x.allow_upgrade:
+            more, upgrade_lines = self.upgrade_lines(x)
+            drop |= <u64>more
+            lines += upgrade_lines
+        if not self.injects:
+            head.drop_names = frozenset()
+            return head.build_request(target, drop, self._host + lines)
+        head.drop_names = self._drop_names
+        if self._query and b"?" in target:
+            target = self.clean_target(target)
+        self._take_credential()
+        if self._is_fixed:
+            self.canary = self._secret
+            return head.build_request(target, drop, self._fixed + lines)
+        built, self.canary = self.finish(x, target, drop, self._host + lines, body, self._credential)
+        return built
