@@ -159,8 +159,10 @@ def run(
 
 
 @contextlib.contextmanager
-def held(target: Target, *, connections: int, auth: str, core: int, mode: str, **numbers: float) -> Iterator[None]:
+def held(
+    target: Target, *, connections: int, auth: str, core: int, mode: str, check: str = "bytes", **numbers: float
+) -> Iterator[None]:
     """Calls that stay open while the block runs: streams after their first event, others before their answer."""
-    command = words(target, auth, core, mode, "bytes", connections=connections, hold=1, **numbers)
+    command = words(target, auth, core, mode, check, connections=connections, hold=1, **numbers)
     with Client(command, 20 + connections * 0.02):
         yield

@@ -7,15 +7,19 @@ that are filled in at start. Access logs are off for all but Outrider, whose log
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from bench.certs import Certificates
 from bench.load import Target
 from bench.process import Daemon
+from bench.variants import fill as fill_text
 
 HERE = Path(__file__).resolve().parent
 PROVIDER_KEY = "sk-bench-provider-key"  # what the upstream demands: the proxy puts it there
 CLIENT_KEY = "sk-bench-client-key"  # what the client sends, except when it speaks to the upstream itself
+# Of gateways that write the JSON anew: with it the upstream compares the prompt's words instead of its bytes; such an
+# entry returns Started(check="content"), and the client compares the answer's words.
+REWRITER_KEY = "sk-bench-rewriter-key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class Site:
     tls: bool  # the scenario speaks TLS on both sides
     stream: bool
     core: int  # for the proxy
+    upstream_tls: bool = False  # the provider's side speaks TLS and the client's does not; http_port is then closed
+    large: bool = False  # prompts or answers of 100 kB and more
 
 
 @dataclass(slots=True)
@@ -36,6 +42,9 @@ class Started:
     target: Target
     daemon: Daemon | None  # None: no proxy at all
     key: str = CLIENT_KEY
+    check: Literal["bytes", "content"] = "bytes"
+    keys: int = 0  # how many different keys the client sends; 0: as the scenario says
+    slow: Target | None = None  # where calls to a second, slow provider go; None: where all go
 
 
 class Peer(Protocol):
@@ -54,10 +63,7 @@ class Peer(Protocol):
 
 def fill(template: str, values: dict[str, object]) -> str:
     """The committed configuration with every @NAME@ replaced."""
-    text = (HERE / template).read_text(encoding="utf-8")
-    for name, value in values.items():
-        text = text.replace(f"@{name}@", str(value))
-    return text
+    return fill_text((HERE / template).read_text(encoding="utf-8"), values)
 
 
 def all_peers() -> dict[str, Peer]:
