@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bench.load import Percentiles, Sample
-from bench.scenarios import DEFAULT, Scenario, Target
+from bench.scenarios import Scenario, Target
+from bench.variants import DEFAULT
 
 BUSY = 0.9  # of one core: below it the proxy was waiting for client and upstream
 NO_MORE_THAN = 0.01  # of connections may differ from what the scenario says of them

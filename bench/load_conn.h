@@ -139,6 +139,10 @@ static void answer_done(struct conn *c)
     uint64_t now = now_ns();
     if (!is_whole(c))
         return;
+    if (hold && delay_us != 0) {
+        fail(c, "a call was answered that the upstream keeps open");
+        return;
+    }
     if (measuring) {
         requests += !c->refused;
         refused_count += c->refused;

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench import certs, load
 from bench.build import BenchError, program
 from bench.figures import Row, add_loaded, add_scheduled, add_single, is_right, subtract_direct
-from bench.peers import PROVIDER_KEY, REWRITER_KEY, Peer, Site, Started
+from bench.peers import PROVIDER_KEY, Peer, Site, Started
 from bench.peers.outrider import Outrider
 from bench.process import Daemon, cores, free_ports
 from bench.scenarios import Scenario
@@ -24,7 +24,7 @@ class Settings:
     repeat: int = 3
     loaded_s: float = 1.0
     single_s: float = 0.4
-    scheduled_s: float = 0.5
+    scheduled_s: float = 1.0
     config: str = "default"
     brief: bool = False
 
@@ -35,7 +35,6 @@ def start_upstream(folder: Path, core: int) -> tuple[Daemon, certs.Certificates,
     http_port, tls_port = free_ports(2)
     words: list[str | Path] = [program("upstream"), "--http", str(http_port), "--tls", str(tls_port)]
     words += ["--cert", certificates.chain, "--key", certificates.key, "--auth", f"Bearer {PROVIDER_KEY}"]
-    words += ["--rewriter-auth", f"Bearer {REWRITER_KEY}"]
     daemon = Daemon("upstream", words, port=tls_port, core=core, log=folder / "upstream.log")
     return daemon, certificates, http_port, tls_port
 
@@ -94,7 +93,6 @@ def _stall(ground: Ground, started: Started, stack: contextlib.ExitStack) -> Non
         connections=ground.scenario.stalled // 2,
         auth=f"Bearer {started.key}",
         core=ground.client_core,
-        check=started.check,
     )
     stack.enter_context(held(mode="keep", delay_us=NEVER_US))
     stack.enter_context(held(mode="stream", pace_us=NEVER_US))
@@ -109,15 +107,21 @@ def _runs(ground: Ground, row: Row, started: Started, settings: Settings) -> Non
         mode=scenario.mode,
         auth=f"Bearer {started.key}",
         core=ground.client_core,
-        check=started.check,
         upstream=ground.upstream,
         keys=(started.keys or scenario.keys) if started.key != PROVIDER_KEY else 0,
-        **scenario.calls,
+        prompt_bytes=scenario.prompt_bytes,
+        answer_bytes=scenario.answer_bytes,
+        refusals=scenario.refusals,
     )
     if scenario.connections:
         seconds = scenario.seconds or settings.loaded_s
-        more = {"hold": int(scenario.hold), "pace_us": scenario.pace_us, "requests": scenario.requests}
-        sample = client(connections=scenario.connections, seconds=seconds, **more)
+        sample = client(
+            connections=scenario.connections,
+            seconds=seconds,
+            hold=scenario.hold,
+            pace_us=scenario.pace_us,
+            requests=scenario.requests,
+        )
         add_loaded(row, scenario, sample, has_process)
     if scenario.single and not row.error:
         sample = client(connections=1, seconds=settings.single_s, pace_us=scenario.single_pace_us)
@@ -158,7 +162,6 @@ def measure_start(ground: Ground, row: Row, peer: Peer, turn: int) -> None:
                 requests=1,
                 auth=auth,
                 core=ground.client_core,
-                check=started.check,
             )
             is_right(row, ground.scenario, sample)
     except BenchError as exc:

@@ -54,15 +54,6 @@ class Scenario:
     only: tuple[str, ...] = ()  # proxies; all
     variants: tuple[Variant, ...] = (DEFAULT,)
 
-    @property
-    def calls(self) -> dict[str, int]:
-        """What the client is told about each call, in all runs."""
-        return {
-            "prompt_bytes": self.prompt_bytes,
-            "answer_bytes": self.answer_bytes,
-            "refusals": int(self.refusals),
-        }
-
 
 # Of every process, whatever it carries.
 COMMON = (
@@ -86,7 +77,7 @@ OWN = ("direct", "nginx", "outrider")  # where Outrider is compared with itself
 MANY_PROVIDERS = tuple(Variant(f"{count} providers", providers=count) for count in (100, 1000))
 MANY_LIMITS = tuple(Variant(f"{count} limits", limits=count) for count in (10, 100))
 NO_LOG = ("telemetry.log", "off")
-NO_LIMIT = ("limits", [])
+NO_LIMIT: tuple[str, list[Any]] = ("limits", [])
 NO_USAGE = ("usage.inject_stream_usage", False)
 NO_ADMIN = ("listen.admin", None)
 ONE_LIMIT = [{"name": "all", "key": ["provider"], "requests": "100/s", "burst": 1}]

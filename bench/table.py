@@ -62,7 +62,7 @@ def _part(scenario: Scenario, rows: Mapping[str, Row], figures: Sequence[str], c
         cells[0].append(heading(scenario, figure))
         for line, row in zip(cells[1:], good, strict=True):
             line.append(_cell(rows, row, figure))
-        if (of := RATIOS.get(figure)) in rows:
+        if (of := RATIOS.get(figure, "")) in rows:
             cells[0].append(f"× {of}")
             for line, row in zip(cells[1:], good, strict=True):
                 value = None if row.peer == "direct" else ratio(rows, row, figure, of)  # its own times are not added

@@ -7,7 +7,7 @@ that are filled in at start. Access logs are off for all but Outrider, whose log
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from bench.certs import Certificates
 from bench.load import Target
@@ -17,9 +17,6 @@ from bench.variants import fill as fill_text
 HERE = Path(__file__).resolve().parent
 PROVIDER_KEY = "sk-bench-provider-key"  # what the upstream demands: the proxy puts it there
 CLIENT_KEY = "sk-bench-client-key"  # what the client sends, except when it speaks to the upstream itself
-# Of gateways that write the JSON anew: with it the upstream compares the prompt's words instead of its bytes; such an
-# entry returns Started(check="content"), and the client compares the answer's words.
-REWRITER_KEY = "sk-bench-rewriter-key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,6 @@ class Started:
     target: Target
     daemon: Daemon | None  # None: no proxy at all
     key: str = CLIENT_KEY
-    check: Literal["bytes", "content"] = "bytes"
     keys: int = 0  # how many different keys the client sends; 0: as the scenario says
     slow: Target | None = None  # where calls to a second, slow provider go; None: where all go
 
