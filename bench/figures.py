@@ -155,7 +155,7 @@ def add_single(row: Row, scenario: Scenario, sample: Sample) -> None:
 
 
 def add_scheduled(row: Row, scenario: Scenario, sample: Sample, has_process: bool) -> None:
-    """Figures of the open loop; CPU is that of the closed loop where there was one."""
+    """Figures of the open loop; it is too short for CPU, whose clock ticks every 10 ms."""
     if not is_right(row, scenario, sample):
         return
     add_times(row, SCHEDULED, sample.latency)
@@ -164,8 +164,6 @@ def add_scheduled(row: Row, scenario: Scenario, sample: Sample, has_process: boo
         row.notes.add(
             f"could not keep up: {sample.unfinished:,} of {sample.scheduled:,} calls had no answer at the end"
         )
-    if has_process and not scenario.connections:
-        row.add("cpu_us", sample.cpu_s / max(1, sample.requests) * 1e6)
     if scenario.measures_memory and has_process:
         add_memory(row, sample, scenario.rate_connections)
 
