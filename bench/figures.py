@@ -203,10 +203,6 @@ def ratio(rows: Mapping[str, Row], row: Row, figure: str, of: str) -> float | No
     return own / base
 
 
-def ratio_to_nginx(rows: Mapping[str, Row], row: Row, figure: str) -> float | None:
-    return ratio(rows, row, figure, "nginx")
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     target: Target

@@ -36,10 +36,6 @@ def revision() -> str:
     return done.stdout.strip() + ("+" if dirty else "")
 
 
-def _remarks(row: Row) -> dict[str, Any]:
-    return {"notes": sorted(row.notes)} if row.notes else {}
-
-
 def record(
     results: dict[str, dict[str, Row]],
     versions: dict[str, str],
@@ -51,11 +47,11 @@ def record(
     scenarios: dict[str, Any] = {}
     for name, rows in results.items():
         cells = {
-            peer: {"error": row.error} if row.error else row.values | {"busy": row.busy} | _remarks(row)
-            for peer, row in rows.items()
+            peer: {"error": row.error} if row.error else row.values | {"busy": row.busy} for peer, row in rows.items()
         }
         verdicts = {v.key: {"met": v.is_met, "words": v.words} for v in judge(BY_NAME[name], rows)}
-        scenarios[name] = {"rows": cells, "targets": verdicts}
+        notes = {peer: sorted(row.notes) for peer, row in rows.items() if row.notes}
+        scenarios[name] = {"rows": cells, "targets": verdicts, "notes": notes}
     return {
         "at": at.isoformat(timespec="seconds"),
         "revision": revision(),

@@ -16,17 +16,22 @@ from bench.process import Daemon, cores, free_ports
 from bench.scenarios import Scenario
 
 NEVER_US = 600_000_000  # a stalled call's next byte
-REPEATED = ("direct", "nginx", "haproxy", "outrider")  # in the short table; the others, if present, run once there
+# Of the short table, which must stay short: the others that are here are guests of its wide scenarios, and give one
+# loaded run each. They cost many times as much, so that one is enough to say how many.
+REGULARS = ("direct", "nginx", "haproxy", "outrider")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     repeat: int = 3
     loaded_s: float = 1.0
-    single_s: float = 0.4
+    single_s: float = 0.3
     scheduled_s: float = 1.0
     config: str = "default"
-    brief: bool = False
+    brief: bool = False  # the short table
+
+    def is_guest(self, name: str) -> bool:
+        return self.brief and name.partition(" ")[0] not in REGULARS
 
 
 def start_upstream(folder: Path, core: int) -> tuple[Daemon, certs.Certificates, int, int]:
@@ -39,14 +44,14 @@ def start_upstream(folder: Path, core: int) -> tuple[Daemon, certs.Certificates,
     return daemon, certificates, http_port, tls_port
 
 
-def rows_for(scenario: Scenario, peers: Sequence[Peer], config: str) -> list[Peer]:
+def rows_for(scenario: Scenario, peers: Sequence[Peer], settings: Settings) -> list[Peer]:
     """The proxies that take part, Outrider once for each variant of its configuration."""
     taking_part: list[Peer] = []
     for peer in peers:
-        if scenario.only and peer.name not in scenario.only:
+        if (scenario.only and peer.name not in scenario.only) or (settings.is_guest(peer.name) and not scenario.wide):
             continue
         if isinstance(peer, Outrider):
-            variants = {one.row: one for one in (variant.on(config) for variant in scenario.variants)}
+            variants = {one.row: one for one in (variant.on(settings.config) for variant in scenario.variants)}
             taking_part += [Outrider(variant) for variant in variants.values()]
         else:
             taking_part.append(peer)
@@ -123,6 +128,8 @@ def _runs(ground: Ground, row: Row, started: Started, settings: Settings) -> Non
             requests=scenario.requests,
         )
         add_loaded(row, scenario, sample, has_process)
+    if settings.is_guest(row.peer):
+        return
     if scenario.single and not row.error:
         sample = client(connections=1, seconds=settings.single_s, pace_us=scenario.single_pace_us)
         add_single(row, scenario, sample)
@@ -189,16 +196,14 @@ def start_all(
 
 
 def repeats(scenario: Scenario, settings: Settings, row: Row) -> int:
-    if scenario.once or (settings.brief and row.peer.split()[0] not in REPEATED):
-        return 1
-    return settings.repeat
+    return 1 if scenario.once or settings.is_guest(row.peer) else settings.repeat
 
 
 def run_scenario(
     scenario: Scenario, peers: list[Peer], settings: Settings, say: Callable[[str], None]
 ) -> dict[str, Row]:
     """Rows by proxy, in the order given; latencies are already what each proxy added to direct."""
-    taking_part = rows_for(scenario, peers, settings.config)
+    taking_part = rows_for(scenario, peers, settings)
     rows = {peer.name: Row(peer.name, error=(why := peer.absent()), is_absent=bool(why)) for peer in taking_part}
     present = [peer for peer in taking_part if not rows[peer.name].is_absent]
     proxy_core, client_core = cores()

@@ -36,6 +36,7 @@ class Scenario:
     single_pace_us: int = 0  # between events of the run with one connection
     timed: str = ""  # what the latencies are of, where not of the whole answer
     core: bool = False
+    wide: bool = False  # in the short table too every proxy takes part that is here
     single: bool = True  # a run with one connection, for the added latency
     rate: int = 0  # of the open loop, per second; 0: no such run
     rate_connections: int = 64
@@ -98,6 +99,7 @@ SCENARIOS = (
         "base_url",
         "base_url: JSON over HTTP on both sides, kept connections",
         core=True,
+        wide=True,
         rate=1000,
         targets=(
             Target("cpu_us", 1.2, of="nginx"),
@@ -116,6 +118,7 @@ SCENARIOS = (
         connections=32,
         unit="request",
         core=True,
+        wide=True,
         rate=1000,
         targets=(
             Target("cpu_us", 1.6, of="nginx"),

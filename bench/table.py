@@ -42,7 +42,7 @@ def _cell(rows: Mapping[str, Row], row: Row, figure: str) -> str:
     return text if is_compared(rows, row, figure) else f"{text} *"
 
 
-def _lines(cells: Sequence[Sequence[str]]) -> list[str]:
+def columns(cells: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = []
     for first, *others in cells:
@@ -67,7 +67,7 @@ def _part(scenario: Scenario, rows: Mapping[str, Row], figures: Sequence[str], c
             for line, row in zip(cells[1:], good, strict=True):
                 value = None if row.peer == "direct" else ratio(rows, row, figure, of)  # its own times are not added
                 line.append("-" if value is None else f"{value:.2f}")
-    lines = _lines(cells)
+    lines = columns(cells)
     return [paint(lines[0], DIM, colours), *lines[1:]]
 
 

@@ -182,10 +182,10 @@ def test_where_direct_itself_saturates_nothing_is_compared() -> None:
     scenario = BY_NAME["head_of_line"]
     rows = scheduled_rows(client_cpu_s=0.4)
     assert figures.judge(scenario, rows)[0].is_met is True
-    assert figures.ratio_to_nginx(rows, rows["outrider"], "open_p50_us") == 1.0
+    assert figures.ratio(rows, rows["outrider"], "open_p50_us", "nginx") == 1.0
     rows = scheduled_rows(client_cpu_s=1.9)
     assert figures.judge(scenario, rows)[0].is_met is None
-    assert figures.ratio_to_nginx(rows, rows["outrider"], "open_p50_us") is None
+    assert figures.ratio(rows, rows["outrider"], "open_p50_us", "nginx") is None
     text = table.render(scenario, rows)
     assert "200 *" in text
     assert "* direct itself saturates here" in text

@@ -134,7 +134,20 @@ def test_the_list_has_a_line_for_each_scenario_and_proxy(capsys: pytest.CaptureF
     assert len(lines) == 2 + len(SCENARIOS) + len(all_peers())
 
 
-def test_what_the_short_table_repeats_is_not_repeated_for_the_slow_ones() -> None:
+def test_other_proxies_are_guests_of_the_short_tables_wide_scenarios() -> None:
+    class Guest(Absent):
+        name = "litellm"
+
+    settings = run.Settings(brief=True)
+    assert [peer.name for peer in run.rows_for(BY_NAME["base_url"], [Direct(), Guest()], settings)] == [
+        "direct",
+        "litellm",
+    ]
+    assert [peer.name for peer in run.rows_for(BY_NAME["stream"], [Direct(), Guest()], settings)] == ["direct"]
+    assert len(run.rows_for(BY_NAME["stream"], [Direct(), Guest()], run.Settings())) == 2
+
+
+def test_what_the_short_table_repeats_is_not_repeated_for_its_guests() -> None:
     settings = run.Settings(repeat=3, brief=True)
     rows = rows_of({"nginx": [1.0], "outrider all-on": [1.0], "litellm": [1.0]})
     assert [run.repeats(BY_NAME["base_url"], settings, row) for row in rows.values()] == [3, 3, 1]
@@ -143,6 +156,7 @@ def test_what_the_short_table_repeats_is_not_repeated_for_the_slow_ones() -> Non
 
 def test_a_run_leaves_one_line_of_history(tmp_path: Path) -> None:
     rows = rows_of({"nginx": [20.0], "outrider": [22.0]})
+    rows["outrider"].notes.add("could not keep up")
     at = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
     entry = history.record({"base_url": rows}, {"nginx": "1.22.1"}, {"repeat": 1}, at)
     path = tmp_path / "results" / "history.jsonl"
@@ -157,6 +171,7 @@ def test_a_run_leaves_one_line_of_history(tmp_path: Path) -> None:
     targets = read["scenarios"]["base_url"]["targets"]
     assert targets["cpu_us"]["met"] is True
     assert targets["cpu_us of envoy"]["met"] is None
+    assert read["scenarios"]["base_url"]["notes"] == {"outrider": ["could not keep up"]}
 
 
 def test_the_cpu_of_a_process_tree_holds_that_of_its_children(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from bench.peers import all_peers
-from bench.run import rows_for
+from bench.run import Settings, rows_for
 from bench.scenarios import BY_NAME, SCENARIOS
 from bench.variants import ALL_ON, DEFAULT, Variant, configuration
 
@@ -66,15 +66,21 @@ def test_all_on_is_more_than_default(tmp_path: Path) -> None:
 
 def test_a_row_names_the_base_it_was_asked_to_run_on() -> None:
     outrider = all_peers()["outrider"]
-    assert [peer.name for peer in rows_for(BY_NAME["base_url"], [outrider], "default")] == ["outrider"]
-    assert [peer.name for peer in rows_for(BY_NAME["base_url"], [outrider], "all-on")] == ["outrider all-on"]
-    assert [peer.name for peer in rows_for(BY_NAME["start"], [outrider], "all-on")] == ["outrider all-on"]
-    assert "outrider all-on no log" in [peer.name for peer in rows_for(BY_NAME["layers"], [outrider], "all-on")]
+    assert [peer.name for peer in rows_for(BY_NAME["base_url"], [outrider], Settings())] == ["outrider"]
+    assert [peer.name for peer in rows_for(BY_NAME["base_url"], [outrider], Settings(config="all-on"))] == [
+        "outrider all-on"
+    ]
+    assert [peer.name for peer in rows_for(BY_NAME["start"], [outrider], Settings(config="all-on"))] == [
+        "outrider all-on"
+    ]
+    assert "outrider all-on no log" in [
+        peer.name for peer in rows_for(BY_NAME["layers"], [outrider], Settings(config="all-on"))
+    ]
 
 
 def test_a_scenario_of_outrider_alone_has_no_other_row() -> None:
     peers = list(all_peers().values())
-    assert [peer.name for peer in rows_for(BY_NAME["refused"], peers, "default")] == ["outrider"]
+    assert [peer.name for peer in rows_for(BY_NAME["refused"], peers, Settings())] == ["outrider"]
 
 
 def test_the_page_of_the_bench_has_a_row_for_every_scenario() -> None:
