@@ -265,6 +265,7 @@ static void prepare_tls(void)
 {
     if (ca_file == NULL)
         return;
+    tls_name = strndup(host, strcspn(host, ":"));
     tls_context = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_verify(tls_context, SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);

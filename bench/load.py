@@ -22,7 +22,7 @@ class Target:
 
     port: int
     path: str = "/v1/chat/completions"
-    host: str = HOST
+    host: str = HOST  # with a port where it is not the scheme's own
     ca: Path | None = None  # speak TLS, trust this
     connect: str | None = None  # send a CONNECT for this authority first
     check: Literal["bytes", "content"] = "bytes"  # content: the gateway writes bodies anew, their words are compared
