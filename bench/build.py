@@ -16,7 +16,7 @@ class BenchError(Exception):
 def program(name: str) -> Path:
     """Path of the compiled `name` (load, upstream). Raises: BenchError."""
     source, target = HERE / f"{name}.c", BUILD / name
-    newest = max(path.stat().st_mtime for path in (source, HERE / "payload.h"))
+    newest = max(path.stat().st_mtime for path in (source, *HERE.glob("*.h")))
     if target.exists() and target.stat().st_mtime >= newest:
         return target
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")

@@ -3,9 +3,12 @@
  *   upstream --http PORT [--tls PORT --cert FILE --key FILE] --auth VALUE
  *
  * POST .../chat/completions gets 1.4 kB of JSON, or 200 server-sent events (one chunk and one write each) where the
- * body says "stream":true. The header x-bench-pace-us: N waits N microseconds between events; without it the
- * streams take turns, an event each, as they would from a provider: one stream's events do not come in one lump.
- * It refuses what a provider refuses: another path 404, another authorization 401, no content-length 411.
+ * body has the length of payload.h's stream request. The header x-bench-pace-us: N waits N microseconds between
+ * events; without it the streams take turns, an event each, as they would from a provider: one stream's events do not
+ * come in one lump. x-bench-answer-bytes: N asks for an answer of N bytes, x-bench-delay-us: N for a slow one.
+ * It refuses what a provider refuses: another path 404, another authorization 401, no content-length 411, and 400
+ * where one byte of the prompt was changed. Below /rewritten/, for gateways that write the body anew, it is 400 where
+ * the prompt's text is not whole; there a stream is what says "stream": true, and its pace is the body's "seed".
  * It does not know: pipelining beyond its buffer, chunked requests, HTTP/1.0, more than one core.
  */
 #define _GNU_SOURCE
@@ -20,6 +23,7 @@
 #include <stdint.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,6 +32,7 @@
 #define IN_CAP 65536
 #define MAX_CONNECTIONS 65536
 #define FRAMES (EVENTS + 1) /* the last one ends the chunked body */
+#define SIZES 8             /* different prompt and answer sizes in the life of one process */
 
 struct conn {
     int fd; /* -1: a listener's entry never gets here */
@@ -36,9 +41,15 @@ struct conn {
     bool has_turn; /* an unpaced stream may write one event */
     long queue_at; /* index among the unpaced streams that wait for their turn, -1: not there */
     size_t have;
-    struct text out; /* what is left to write: always static memory */
+    bool in_body, is_rewritten, wants_stream, delayed;
+    const char *prompt;         /* what the rest of the body must be, NULL: it is refused already */
+    size_t body_left;
+    int refused_status;         /* 0: answered as asked */
+    const char *refused_reason; /* always static memory */
+    size_t answer_bytes;        /* 0: the everyday answer */
+    struct text out;            /* what is left to write: always static memory */
     int next_frame;
-    uint32_t pace_us;
+    uint32_t pace_us, delay_us;
     uint64_t due_us;
     long heap_at; /* index in the heap of paced connections, -1: not in it */
     char in[IN_CAP];
@@ -54,6 +65,8 @@ static int listener_count, epoll_fd;
 static SSL_CTX *tls_context;
 static const char *expected_auth = "";
 static struct text plain_answer, stream_head, frames[FRAMES];
+static struct text prompts[SIZES], answers[SIZES]; /* of other sizes, built when first asked for */
+static size_t answer_sizes[SIZES];
 static struct conn *heap[MAX_CONNECTIONS];
 static long heap_len;
 static struct conn *queue[MAX_CONNECTIONS];
@@ -211,48 +224,192 @@ static struct text refusal(int status, const char *reason)
     return (struct text){at, (size_t)n};
 }
 
-static struct text choose_answer(struct conn *c, const char *head, const char *body, size_t body_len)
+#define COMMON_HEADERS "date: Sat, 01 Nov 2025 12:00:00 GMT\r\nopenai-organization: bench\r\n" \
+                       "openai-processing-ms: 12\r\nx-request-id: req_0123456789abcdef\r\n" \
+                       "x-ratelimit-limit-requests: 10000\r\nx-ratelimit-remaining-requests: 9999\r\n"
+
+static struct text http_answer(struct text body)
 {
-    const char *line_end = strstr(head, "\r\n");
-    const char *path_end = memmem(head, (size_t)(line_end - head), "chat/completions HTTP/1.1", 25);
-    const char *auth = header(head, "authorization:");
-    if (strncmp(head, "POST ", 5) != 0 || path_end == NULL)
-        return refusal(404, "Not Found");
-    if (*expected_auth && (auth == NULL || strncmp(auth, expected_auth, strlen(expected_auth)) != 0 ||
-                           auth[strlen(expected_auth)] != '\r'))
-        return refusal(401, "Unauthorized");
-    bool streamed = memmem(body, body_len, "\"stream\":true", 13) != NULL;
-    struct text sent = streamed ? request_stream : request_plain;
-    if (body_len != sent.len || memcmp(body, sent.at, body_len) != 0)
-        return refusal(400, "Body Was Changed");
-    if (!streamed)
-        return plain_answer;
-    const char *pace = header(head, "x-bench-pace-us:");
-    c->streaming = true;
-    c->next_frame = 0;
-    c->pace_us = pace ? (uint32_t)strtoul(pace, NULL, 10) : 0;
-    c->due_us = now_us(); /* the first event does not wait */
-    return stream_head;
+    char *at = malloc(body.len + 1024);
+    if (at == NULL)
+        die("memory");
+    size_t n = (size_t)sprintf(at, "HTTP/1.1 200 OK\r\n" COMMON_HEADERS
+                               "content-type: application/json\r\ncontent-length: %zu\r\n\r\n", body.len);
+    memcpy(at + n, body.at, body.len);
+    return (struct text){at, n + body.len};
 }
 
-/* Takes one whole request off the buffer and sets its answer; false: no whole request there yet. */
-static bool take_request(struct conn *c)
+/* The prompt of that length, NULL: there is none. */
+static const char *prompt_for(size_t body_len)
+{
+    if (body_len == request_stream.len)
+        return request_stream.at;
+    if (body_len == request_plain.len)
+        return request_plain.at;
+    for (int i = 0; i < SIZES && body_len > request_plain.len; i++) {
+        if (prompts[i].len == 0)
+            prompts[i] = prompt_of(body_len);
+        if (prompts[i].len == body_len)
+            return prompts[i].at;
+    }
+    return NULL;
+}
+
+static struct text answer_for(size_t bytes)
+{
+    if (bytes == 0)
+        return plain_answer;
+    for (int i = 0; i < SIZES; i++) {
+        if (answer_sizes[i] == 0) {
+            answer_sizes[i] = bytes;
+            answers[i] = http_answer(answer_of(bytes));
+        }
+        if (answer_sizes[i] == bytes)
+            return answers[i];
+    }
+    die("too many sizes of answers");
+    return plain_answer;
+}
+
+static unsigned long number(const char *head, const char *name)
+{
+    const char *value = header(head, name);
+    return value ? strtoul(value, NULL, 10) : 0;
+}
+
+static void refuse(struct conn *c, int status, const char *reason)
+{
+    if (c->refused_status == 0) {
+        c->refused_status = status;
+        c->refused_reason = reason;
+    }
+}
+
+/* What the head asks for, and whether it may; the head ends in a NUL. */
+static void judge(struct conn *c, const char *head)
+{
+    const char *line_end = strstr(head, "\r\n");
+    const char *auth = header(head, "authorization:");
+    c->refused_status = 0;
+    c->body_left = number(head, "content-length:");
+    c->is_rewritten = strncmp(head, "POST /rewritten/", 16) == 0;
+    c->prompt = c->is_rewritten ? NULL : prompt_for(c->body_left);
+    c->pace_us = (uint32_t)number(head, "x-bench-pace-us:");
+    c->delay_us = (uint32_t)number(head, "x-bench-delay-us:");
+    c->answer_bytes = number(head, "x-bench-answer-bytes:");
+    if (strncmp(head, "POST ", 5) != 0 ||
+        memmem(head, (size_t)(line_end - head), "chat/completions HTTP/1.1", 25) == NULL)
+        refuse(c, 404, "Not Found");
+    if (*expected_auth && (auth == NULL || strncmp(auth, expected_auth, strlen(expected_auth)) != 0 ||
+                           auth[strlen(expected_auth)] != '\r'))
+        refuse(c, 401, "Unauthorized");
+    if (header(head, "content-length:") == NULL)
+        refuse(c, 411, "Length Required");
+    if (c->prompt == NULL && !c->is_rewritten)
+        refuse(c, 400, "Body Was Changed");
+    c->wants_stream = c->prompt == request_stream.at;
+}
+
+static void discard(struct conn *c, size_t bytes)
+{
+    c->have -= bytes;
+    memmove(c->in, c->in + bytes, c->have);
+}
+
+static bool take_head(struct conn *c)
 {
     c->in[c->have] = 0;
     char *end = memmem(c->in, c->have, "\r\n\r\n", 4);
     if (end == NULL)
         return false;
-    size_t head_len = (size_t)(end - c->in) + 4;
     end[2] = 0; /* header() reads whole lines and stops here */
-    const char *length = header(c->in, "content-length:");
-    size_t body_len = length ? strtoul(length, NULL, 10) : 0;
-    if (c->have < head_len + body_len) {
-        end[2] = '\r';
+    judge(c, c->in);
+    discard(c, (size_t)(end - c->in) + 4);
+    c->in_body = true;
+    return true;
+}
+
+/* What follows a name in JSON, white space skipped; "" where it is not there. The buffer ends in a NUL. */
+static const char *json_value(const char *body, const char *name)
+{
+    const char *at = strstr(body, name);
+    return at ? at + strlen(name) + strspn(at + strlen(name), ": ") : "";
+}
+
+/* true: the body is whole. It is read where it stands: one that does not fit the buffer does not get here. */
+static bool take_rewritten_body(struct conn *c)
+{
+    if (c->have < c->body_left)
         return false;
+    c->in[c->have] = 0;
+    c->wants_stream = strncmp(json_value(c->in, "\"stream\""), "true", 4) == 0;
+    struct text prompt = content_of(c->wants_stream ? request_stream : request_plain);
+    if (memmem(c->in, c->body_left, prompt.at, prompt.len) == NULL)
+        refuse(c, 400, "Body Was Changed");
+    c->pace_us = (uint32_t)strtoul(json_value(c->in, "\"seed\""), NULL, 10);
+    discard(c, c->body_left);
+    c->body_left = 0;
+    return true;
+}
+
+/* true: the body is whole; its bytes are compared as they come, so that it may be larger than the buffer. */
+static bool take_body(struct conn *c)
+{
+    if (c->is_rewritten && c->body_left > IN_CAP / 2) {
+        refuse(c, 413, "Too Large To Be Compared");
+        c->is_rewritten = false; /* the rest is skipped */
     }
-    c->out = length ? choose_answer(c, c->in, c->in + head_len, body_len) : refusal(411, "Length Required");
-    c->have -= head_len + body_len;
-    memmove(c->in, c->in + head_len + body_len, c->have);
+    if (c->is_rewritten)
+        return take_rewritten_body(c);
+    size_t n = c->have < c->body_left ? c->have : c->body_left;
+    if (c->prompt != NULL && memcmp(c->in, c->prompt, n) != 0)
+        refuse(c, 400, "Body Was Changed");
+    if (c->prompt != NULL)
+        c->prompt += n;
+    c->body_left -= n;
+    discard(c, n);
+    return c->body_left == 0;
+}
+
+static struct text answer(struct conn *c)
+{
+    if (c->refused_status != 0)
+        return refusal(c->refused_status, c->refused_reason);
+    if (!c->wants_stream)
+        return answer_for(c->answer_bytes);
+    c->streaming = true;
+    c->next_frame = 0;
+    c->due_us = now_us(); /* the first event does not wait */
+    return stream_head;
+}
+
+/* Not due yet: in the heap until then. */
+static bool must_wait(struct conn *c)
+{
+    if (now_us() < c->due_us) {
+        if (c->heap_at < 0)
+            heap_push(c);
+        return true;
+    }
+    if (c->heap_at >= 0)
+        heap_remove(c);
+    return false;
+}
+
+/* Takes one whole request off the buffer and sets its answer; false: no whole request there yet, or not answered yet. */
+static bool take_request(struct conn *c)
+{
+    if (!c->delayed) {
+        if ((!c->in_body && !take_head(c)) || !take_body(c))
+            return false;
+        c->in_body = false;
+        c->due_us = now_us() + c->delay_us;
+        c->delayed = true;
+    }
+    if (c->delay_us != 0 && must_wait(c))
+        return false;
+    c->delayed = false;
+    c->out = answer(c);
     return true;
 }
 
@@ -268,11 +425,8 @@ static bool refill(struct conn *c)
     }
     c->has_turn = false;
     if (c->pace_us != 0 && c->next_frame < FRAMES - 1) {
-        if (now_us() < c->due_us) {
-            if (c->heap_at < 0)
-                heap_push(c);
+        if (must_wait(c))
             return false;
-        }
         c->due_us += c->pace_us;
     }
     c->out = frames[c->next_frame++];
@@ -323,8 +477,8 @@ static void on_ready(struct conn *c)
         if (n == 0)
             break;
         c->have += (size_t)n;
-        if (c->ssl == NULL)
-            break; /* level-triggered: what is left wakes us again; TLS may hold bytes that epoll cannot see */
+        if (!pump(c) || c->ssl == NULL)
+            return; /* level-triggered: what is left wakes us again; TLS may hold bytes that epoll cannot see */
     }
     pump(c);
 }
@@ -391,18 +545,12 @@ static int wait_ready(struct epoll_event *ready, int cap)
 
 static void build_answers(void)
 {
-    static const char *common = "date: Sat, 01 Nov 2025 12:00:00 GMT\r\nopenai-organization: bench\r\n"
-                                "openai-processing-ms: 12\r\nx-request-id: req_0123456789abcdef\r\n"
-                                "x-ratelimit-limit-requests: 10000\r\nx-ratelimit-remaining-requests: 9999\r\n";
-    char *at = malloc(PAYLOAD_CAP), *end = at;
+    plain_answer = http_answer(answer_json);
+    char *at = malloc(1024), *end = at;
     if (at == NULL)
         die("memory");
-    end += sprintf(end, "HTTP/1.1 200 OK\r\n%scontent-type: application/json\r\ncontent-length: %zu\r\n\r\n%s", common,
-                   answer_json.len, answer_json.at);
-    plain_answer = (struct text){at, (size_t)(end - at)};
-    at = ++end;
     end += sprintf(end, "HTTP/1.1 200 OK\r\n%scontent-type: text/event-stream; charset=utf-8\r\n"
-                        "transfer-encoding: chunked\r\n\r\n", common);
+                        "transfer-encoding: chunked\r\n\r\n", COMMON_HEADERS);
     stream_head = (struct text){at, (size_t)(end - at)};
     for (int i = 0; i < EVENTS; i++) {
         at = malloc(events[i].len + 16);
@@ -460,6 +608,7 @@ int main(int argc, char **argv)
             expected_auth = argv[i + 1];
     }
     signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_TIMERSLACK, 1); /* the pace is told in microseconds */
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     payload_init();
     build_answers();
