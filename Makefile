@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-wheel lint bench wheel clean debian-packages
+.PHONY: help setup demo test test-long test-wheel lint bench bench-micro bench-compare wheel clean debian-packages
 
 BIN      := .venv/bin
 PYTHON3  := $(BIN)/python
@@ -17,6 +17,8 @@ help:
 	@echo "make test-long  the tests that take minutes"
 	@echo "make lint       ruff, mypy, Cython warnings as errors"
 	@echo "make bench      CPU, latency and memory beside nginx and HAProxy (under 3 minutes)"
+	@echo "make bench-micro    what one call of each part costs, without sockets"
+	@echo "make bench-compare  the last two runs of both beside each other (BASE=REV: with that revision's)"
 	@echo "make wheel      dist/*.whl and dist/*.tar.gz"
 	@echo "make clean      removes what these targets made"
 
@@ -87,6 +89,12 @@ lint: setup
 bench: setup
 	@tools/debian-packages nginx haproxy openssl libssl
 	@$(PYTHON3) -m bench
+
+bench-micro: setup
+	@$(PYTHON3) -m bench.micro
+
+bench-compare: setup
+	@$(PYTHON3) -m bench.compare $(if $(BASE),--base $(BASE))
 
 clean:
 	rm -rf .make .venv build dist outrider.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

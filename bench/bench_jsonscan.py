@@ -9,7 +9,7 @@ import json
 
 import orjson
 
-from bench.micro import report
+from bench.micro import Case, run_alone
 from outrider_ext.jsonscan import FieldScan
 
 NAMES = (b"model", b"stream", b"stream_options", b"max_tokens", b"max_completion_tokens", b"n")
@@ -32,16 +32,35 @@ def body(prose: str, times: int) -> bytes:
     return json.dumps(request, separators=(",", ":")).encode()
 
 
-def main() -> None:
+def scanned() -> FieldScan:
     scan = FieldScan(NAMES)
-    for name, prose in (("plain", PROSE), ("with escapes", ESCAPED)):
-        for times in (7, 590):
-            text = body(prose, times)
-            report(f"{len(text):6} bytes, {name}: scan", lambda t=text: scan.scan(t))
-            report(f"{len(text):6} bytes, {name}: orjson.loads", lambda t=text: orjson.loads(t))
-    report("text(model)", lambda: scan.text(0))
-    report("number(max_tokens)", lambda: scan.number(3))
+    scan.scan(body(PROSE, 7))
+    return scan
 
+
+def found(scan: FieldScan, result: object) -> bool:
+    return (scan.text(0), scan.flag(1), scan.raw(2), scan.number(3), scan.raw(5)) == (
+        "gpt-4o-mini", True, b'{"include_usage":true}', 256, None,
+    )  # fmt: skip
+
+
+def both(name: str, prose: str, times: int) -> tuple[Case, Case]:
+    text = body(prose, times)
+    what = f"{len(text):,} bytes, {name}"
+    return (
+        Case(f"{what}: scan", lambda: FieldScan(NAMES), lambda scan: scan.scan(text), found),
+        Case(f"{what}: orjson.loads", lambda: text, orjson.loads, lambda _, request: request["max_tokens"] == 256),
+    )
+
+
+CASES = (
+    *both("plain", PROSE, 7),
+    *both("plain", PROSE, 590),
+    *both("with escapes", ESCAPED, 7),
+    *both("with escapes", ESCAPED, 590),
+    Case("text(model)", scanned, lambda scan: scan.text(0), lambda scan, text: text == "gpt-4o-mini"),
+    Case("number(max_tokens)", scanned, lambda scan: scan.number(3), lambda scan, number: number == 256),
+)
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(run_alone(__file__))
