@@ -17,13 +17,13 @@ import yaml
 from bench.samples import OWN_HOST, PLACEHOLDER, PROVIDER_KEY
 from outrider.config import load
 from outrider.door.contract import Origin
-from outrider.lanes.http1 import Http1Lane
+from outrider.lanes.http1 import Desk
 from outrider.snapshot import Shared, Snapshot
 from outrider.stack.request_limits import Buckets
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider_ext import http1
-from outrider_ext.relay import Downstream, Exchange, Hub, Upstream
+from outrider_ext.relay import Downstream, Exchange, Hub, Owner, Upstream
 
 FORWARD = Origin("proxy", "forward", None, None, False, ("127.0.0.1", 50000))
 ENVIRON = {
@@ -121,38 +121,10 @@ class Relay(Ends):
     def __init__(
         self, reads: Sequence[bytes], answer: Sequence[bytes], *, hold: bool = False, canary: bytes | None = None
     ) -> None:
-        super().__init__(Hub(self, None), reads, answer)  # type: ignore[arg-type]  # only the lane's timers need a loop
-        self._hold = hold
-        self._canary = canary
-        self.open_upstream(self)
+        owner = _PassOn(hold, canary)
+        super().__init__(Hub(owner, None), reads, answer)  # type: ignore[arg-type]  # only the lane's timers need a loop
+        owner.connection = self.open_upstream(self)
         self.connect(FORWARD)
-
-    # -- the owner that passes on
-
-    def on_request(self, x: Exchange) -> None:
-        if self._hold and not x.request_complete:
-            x.hold(1 << 20)
-        else:
-            self.on_body(x)
-
-    def on_body(self, x: Exchange) -> None:
-        x.forward(self._upstream, x.head.build_request(x.target, _HOP, b"host: llm.bench\r\n"), x.body, self._canary)
-
-    def on_answer(self, x: Exchange) -> bytes:
-        x.sse = x.answer_head.chunked
-        return b""
-
-    def on_failed(self, x: Exchange, kind: str, detail: str) -> None:
-        raise AssertionError(f"{kind}: {detail}")
-
-    def on_end(self, x: Exchange) -> None:
-        """Nothing is kept of it."""
-
-    def on_bad_request(self, client: Downstream, status: int, message: str) -> bytes:
-        raise AssertionError(message)
-
-    def on_client_closed(self, client: Downstream) -> None:
-        """Nothing is kept of it."""
 
     # -- the pool of one
 
@@ -161,6 +133,35 @@ class Relay(Ends):
 
     def discard(self, connection: Upstream) -> None:
         raise AssertionError("the provider's connection was closed")
+
+
+class _PassOn(Owner):
+    """An owner that decides nothing."""
+
+    connection: Upstream
+
+    def __init__(self, hold: bool, canary: bytes | None) -> None:
+        self._hold = hold
+        self._canary = canary
+
+    def on_request(self, x: Exchange) -> None:
+        if self._hold and not x.request_complete:
+            x.hold(1 << 20)
+        else:
+            self.on_body(x)
+
+    def on_body(self, x: Exchange) -> None:
+        x.forward(self.connection, x.head.build_request(x.target, _HOP, b"host: llm.bench\r\n"), x.body, self._canary)
+
+    def on_answer(self, x: Exchange) -> bytes:
+        x.sse = x.answer_head.chunked
+        return b""
+
+    def on_failed(self, x: Exchange, kind: str, detail: str) -> None:
+        raise AssertionError(f"{kind}: {detail}")
+
+    def on_bad_request(self, client: Downstream, status: int, message: str) -> bytes:
+        raise AssertionError(message)
 
 
 class _NoTimer:
@@ -200,7 +201,7 @@ class Stack(Ends):
         )
         snapshot = Snapshot(config, shared)
         held_bytes = config.caps.held_body_bytes
-        self.hub.owner = Http1Lane(snapshot.router, self.metrics, self.log, _spawn_nothing, held_body_bytes=held_bytes)
+        self.hub.owner = Desk(snapshot.router, self.metrics, self.log, _spawn_nothing, held_body_bytes=held_bytes).lane
         # The first exchange makes its route's pool, and leaves; the second finds a connection there.
         self.connect(origin)
         self.say(reads)

@@ -40,6 +40,11 @@ cdef bint _same(text p, Py_ssize_t a, Py_ssize_t b, text lower, Py_ssize_t at) n
 cdef int _identify(text p, Py_ssize_t a, Py_ssize_t b) noexcept
 
 
+cdef inline bytes cut(bytes data, Py_ssize_t lo, Py_ssize_t hi):
+    """data[lo:hi] for 0 <= lo <= hi <= len(data), without a slice object."""
+    return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data) + lo, hi - lo)
+
+
 # noexcept: a copy cannot fail
 cdef inline char* _put(char* out, const char* source, Py_ssize_t size) noexcept:
     memcpy(out, source, size)
@@ -132,7 +137,7 @@ cdef class Head:
     cdef int _take_option(self, text p, Py_ssize_t a, Py_ssize_t b) except -1
     cdef int _finish(self, bytes data, Py_ssize_t pos, Py_ssize_t end) except -1
 
-    @cython.locals(k=cython.int, row=cython.int)
+    @cython.locals(p=text, k=cython.int, row=cython.int)
     cpdef bytes get(self, int header_id)
     @cython.locals(p=text, wanted=text, k=cython.int, row=cython.int, a=cython.Py_ssize_t, b=cython.Py_ssize_t)
     cpdef bytes get_name(self, bytes name)

@@ -574,10 +574,11 @@ class Head:
         """The first value of a known field, without the white space around it; None if it is absent."""
         if header_id == 0:
             return None  # the id of every name that is not known
+        p = self.data
         for k in range(self.count):
             row = k * _STRIDE
             if self._rows[row] == header_id:
-                return self.data[self._origin + self._rows[row + 3] : self._origin + self._rows[row + 4]]
+                return p[self._origin + self._rows[row + 3] : self._origin + self._rows[row + 4]]
         return None
 
     def get_name(self, name: bytes) -> bytes | None:
@@ -589,7 +590,7 @@ class Head:
             a = self._origin + self._rows[row + 1]
             b = self._origin + self._rows[row + 2]
             if b - a == len(name) and _same(p, a, b, wanted, 0):
-                return self.data[self._origin + self._rows[row + 3] : self._origin + self._rows[row + 4]]
+                return p[self._origin + self._rows[row + 3] : self._origin + self._rows[row + 4]]
         return None
 
     def items(self) -> list[tuple[bytes, bytes]]:

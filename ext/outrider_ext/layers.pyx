@@ -15,7 +15,7 @@ from libc.string cimport memcmp, memcpy
 
 from outrider_ext.chatusage cimport ChatUsage
 from outrider_ext.gcra cimport Bucket
-from outrider_ext.http1 cimport Head
+from outrider_ext.http1 cimport Head, cut
 from outrider_ext.jsonscan cimport FieldScan
 from outrider_ext.lane cimport Call, Hook, Sender
 from outrider_ext.lines cimport (
@@ -373,7 +373,7 @@ cdef class HeadWriter(Sender):
         cdef char* out = added
         self.canary = None
         if self._prefix_bytes:
-            target = target[self._prefix_bytes:]
+            target = cut(target, self._prefix_bytes, PyBytes_GET_SIZE(target))
         if body is not None:
             drop |= EXPECT
             if PyBytes_GET_SIZE(body) or head.chunked or head.content_length >= 0:

@@ -21,7 +21,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from outrider_ext.http1 cimport Body, Head
+from outrider_ext.http1 cimport Body, Head, cut
 from outrider_ext.sse cimport SseSplitter
 
 import socket

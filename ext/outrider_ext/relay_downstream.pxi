@@ -178,7 +178,7 @@ cdef class Downstream:
             self.stage = BODY
         elif head.content_length > 0:
             if size - end >= head.content_length:
-                x.body = data[end:end + head.content_length]
+                x.body = cut(data, end, end + head.content_length)
                 x.request_bytes = head.content_length
                 x.request_complete = x.body_complete = True
                 end += head.content_length

@@ -119,7 +119,7 @@ cdef class Exchange:
             upstream.close()
 
     cdef void _request_run(self, bytes data, Py_ssize_t lo, Py_ssize_t hi):
-        cdef bytes piece = data[lo:hi]
+        cdef bytes piece = cut(data, lo, hi)
         self.request_bytes += hi - lo
         if self.upstream is not None:
             self._send_body(piece)
@@ -159,7 +159,7 @@ cdef class Exchange:
         if lo == 0 and hi == PyBytes_GET_SIZE(data):
             piece = data
         else:
-            piece = data[lo:hi]
+            piece = cut(data, lo, hi)
         if self.decoder is not None:
             piece = self._inflate(piece)
             if piece is None:  # not what content-encoding said, or a bomb: nothing to read, and nothing to stop
@@ -213,7 +213,7 @@ cdef class Exchange:
             while at < hi and (base[at] == c" " or base[at] == c":"):
                 at += 1
             if at >= hi or base[at] != c"n":
-                piece = data if lo == 0 and hi == PyBytes_GET_SIZE(data) else data[lo:hi]
+                piece = data if lo == 0 and hi == PyBytes_GET_SIZE(data) else cut(data, lo, hi)
                 if self.first_hit is None:
                     self.first_hit = piece
                 self.last_hit = piece

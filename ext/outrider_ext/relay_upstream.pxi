@@ -344,8 +344,8 @@ cdef class Upstream:
             i = first
             if self.runs[i].lo == 0 and self.runs[i].hi == PyBytes_GET_SIZE(data):
                 return data
-            return data[self.runs[i].lo:self.runs[i].hi]
-        return b"".join([data[self.runs[i].lo:self.runs[i].hi] for i in range(first, last)])
+            return cut(data, self.runs[i].lo, self.runs[i].hi)
+        return b"".join([cut(data, self.runs[i].lo, self.runs[i].hi) for i in range(first, last)])
 
     cdef _emit_runs(self, Exchange x, bytes data, Py_ssize_t start, Py_ssize_t pos, bint raw):
         """Pass on an answer that is not a stream of events."""
@@ -444,7 +444,7 @@ cdef class Upstream:
         if start == 0 and pos == PyBytes_GET_SIZE(data):
             self._push(data)
         else:
-            self._push(data[start:pos])
+            self._push(cut(data, start, pos))
 
     cdef _push(self, bytes wire):
         cdef bytes lead = self.lead

@@ -7,7 +7,7 @@ Does not know: listeners, signals, files' changes.
 
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,6 @@ class Shared:
     context_for: Callable[[str], ssl.SSLContext]
     hub: Hub | None = None
     listeners: tuple[tuple[str, int], ...] = ()
-    contexts: dict[Path | None, ssl.SSLContext] = field(default_factory=dict)
 
 
 class Snapshot:
@@ -79,7 +78,7 @@ class Snapshot:
         self.sources = _sources(config, shared.environ, before)
         self.guard = AddressGuard(config.egress.allow_private, shared.listeners)
         self.dialer = Dialer(self.guard, connect_s=config.timeouts.connect_s, proxy=config.upstream.proxy)
-        self._contexts = _contexts(config, self.registry)
+        self._contexts = _contexts(config)
         self._pools: dict[tuple[Any, ...], Pool] = {}
         self._layers = filters(
             record=Record(shared.metrics, shared.log),
@@ -190,7 +189,7 @@ class Snapshot:
             dial_port=dial_port,
             named=named,
             private_ok=binding is PASSTHROUGH and self.private_ok,
-            context=self._contexts[ca] if tls else None,
+            context=self._context(ca) if tls else None,
         )
         upstream = self.config.upstream
         assert self._shared.hub is not None
@@ -202,6 +201,13 @@ class Snapshot:
             max_connections=upstream.max_connections_per_host,
             tls_s=self.config.timeouts.tls_s,
         )
+
+    def _context(self, ca: Path | None) -> ssl.SSLContext:
+        """The system's roots take 2 MB: nobody pays for them who never meets a provider that needs them."""
+        context = self._contexts.get(ca)
+        if context is None:
+            context = self._contexts[ca] = client_context(self.config.upstream.ca, ca)
+        return context
 
     def _forget_idle_pools(self) -> None:
         """Only passthrough hosts are without bound; a pool in use stays until it is not."""
@@ -244,10 +250,11 @@ def _check_readable(source: Source, where: str) -> None:
             raise StartError(f"{where}: {exc}") from exc
 
 
-def _contexts(config: Config, registry: Registry) -> dict[Path | None, ssl.SSLContext]:
-    """One TLS context for each set of roots in use."""
-    paths: set[Path | None] = {None}
-    paths.update(provider.upstream_ca for provider in config.providers.values())
+def _contexts(config: Config) -> dict[Path | None, ssl.SSLContext]:
+    """TLS contexts of the CA files that config names: one that cannot be used is said now."""
+    paths: set[Path | None] = {provider.upstream_ca for provider in config.providers.values()} - {None}
+    if config.upstream.ca is not None:
+        paths.add(None)
     return {path: client_context(config.upstream.ca, path) for path in paths}
 
 

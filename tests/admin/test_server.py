@@ -46,6 +46,32 @@ async def test_health_metrics_and_the_certificate(world: World) -> None:
     assert (await world.ask("/nothing"))[0] == 404
 
 
+@pytest.mark.parametrize("method", [b"POST", b"DELETE", b"OPTIONS"])
+async def test_pages_are_only_read(world: World, method: bytes) -> None:
+    peer = await connect(("127.0.0.1", world.port))
+    await peer.send(method + b" /metrics HTTP/1.1\r\nhost: localhost:%d\r\ncontent-length: 2\r\n\r\nhi" % world.port)
+    head, _ = await peer.answer()
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nallow: GET, HEAD\r\n" in head
+    peer.close()
+
+
+async def test_one_connection_asks_many_times_and_head_has_no_body(world: World) -> None:
+    peer = await connect(("127.0.0.1", world.port))
+    for method in (b"HEAD", b"GET", b"HEAD", b"GET"):
+        await peer.send(method + b" /healthz HTTP/1.1\r\nhost: localhost:%d\r\n\r\n" % world.port)
+        head = await peer.head() if method == b"HEAD" else (await peer.answer())[0]
+        assert b"\r\ncontent-length: 3\r\n" in head
+    peer.close()
+
+
+async def test_what_is_no_http_is_refused_and_closed(world: World) -> None:
+    peer = await connect(("127.0.0.1", world.port))
+    await peer.send(b"\x16\x03\x01garbage\r\n\r\n")
+    assert (await peer.rest()).startswith(b"HTTP/1.1 ")
+    peer.close()
+
+
 async def test_ready_says_when_it_drains(world: World) -> None:
     assert (await world.ask("/readyz"))[0] == 200
     world.ready = False

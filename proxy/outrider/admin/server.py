@@ -1,24 +1,34 @@
 """The admin port: health, metrics, the CA's certificate. Nothing here changes anything, so nothing needs a token.
 
 Rules: answers only to its own name in Host (a web page that rebinds DNS reaches loopback too) and to no page of another
-origin; neither health nor readiness waits for a provider.
-Does not know: exchanges.
+origin; neither health nor readiness waits for a provider. It is served by the relay's own connections: a web framework
+for five pages would be a fifth of the sidecar's memory.
+Does not know: exchanges with providers.
 """
 
+import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from ipaddress import ip_address
 
-from aiohttp import web
+from outrider_ext import http1
+from outrider_ext.relay import Downstream, Exchange, Hub, Owner
 
-type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
+H_HOST = http1.header_id(b"host")
+H_ORIGIN = http1.header_id(b"origin")
+H_FETCH_SITE = http1.header_id(b"sec-fetch-site")
+_TEXT = "text/plain; charset=utf-8"
+_SWEEP_S = 1.0
 _INDEX = """outrider admin
 /healthz   the process is alive
 /readyz    the listeners are open
 /metrics   Prometheus
 /ca.pem    the certificate that intercepted apps have to trust
 """
+
+type Page = tuple[int, str, bytes]  # status, content type, body
 
 
 class AdminServer:
@@ -33,45 +43,72 @@ class AdminServer:
         is_ready: Callable[[], bool],
     ) -> None:
         self._sockets = list(sockets)
-        self._metrics = metrics
-        self._ca_pem = ca_pem
-        self._is_ready = is_ready
-        self._names = _own_names(self._sockets)
-        self._ports = {str(sock.getsockname()[1]) for sock in self._sockets}
-        self._runner: web.AppRunner | None = None
+        pages: dict[bytes, Callable[[], Page]] = {
+            b"/": lambda: (200, _TEXT, _INDEX.encode()),
+            b"/healthz": lambda: (200, _TEXT, b"ok\n"),
+            b"/readyz": lambda: (200, _TEXT, b"ready\n") if is_ready() else (503, _TEXT, b"draining\n"),
+            b"/metrics": lambda: (200, "text/plain; version=0.0.4; charset=utf-8", metrics()),
+            b"/ca.pem": lambda: (200, "application/x-pem-file", ca_pem),
+        }
+        self._owner = _Pages(pages, _own_names(self._sockets), {str(sock.getsockname()[1]) for sock in self._sockets})
+        self._servers: list[asyncio.Server] = []
+        self._hub: Hub | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        app = web.Application(middlewares=[self._guard])
-        app.add_routes(
-            [
-                web.get("/", self._index),
-                web.get("/healthz", self._health),
-                web.get("/readyz", self._ready),
-                web.get("/metrics", self._exposition),
-                web.get("/ca.pem", self._certificate),
-            ]
-        )
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        self._hub = hub = Hub(self._owner, loop)
         for sock in self._sockets:
-            await web.SockSite(self._runner, sock).start()
+            self._servers.append(await loop.create_server(lambda: Downstream(hub, None), sock=sock))
+        self._sweep()
+
+    def _sweep(self) -> None:
+        if self._hub is not None:
+            self._hub.sweep(time.monotonic_ns())
+            self._sweeper = self._hub.loop.call_later(_SWEEP_S, self._sweep)
 
     async def close(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for server in self._servers:
+            server.close()
+        if self._hub is not None:
+            self._hub.drain()
+            self._hub.abort_all()
+        for server in self._servers:
+            await server.wait_closed()
         for sock in self._sockets:
             sock.close()
 
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not self._is_own_name(request.headers.get("Host", "").lower()):
-            return web.Response(status=421, text="This port answers to its own name only.\n")
-        if request.headers.get("Origin") is not None or request.headers.get("Sec-Fetch-Site") in (
-            "cross-site",
-            "same-site",
-        ):
-            return web.Response(status=403, text="Web pages of another origin may not ask here.\n")
-        return await handler(request)
+
+class _Pages(Owner):
+    """Answers every request at once."""
+
+    def __init__(self, pages: dict[bytes, Callable[[], Page]], names: frozenset[str], ports: set[str]) -> None:
+        self._pages = pages
+        self._names = names
+        self._ports = ports
+
+    def on_request(self, x: Exchange) -> None:
+        status, kind, body = self._page(x)
+        lines = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n"
+        )
+        lines += "allow: GET, HEAD\r\n" if status == 405 else ""
+        lines += "connection: close\r\n" if x.must_close else ""
+        x.answer(lines.encode("ascii") + b"\r\n" + (b"" if x.method == b"HEAD" else body), status)
+
+    def _page(self, x: Exchange) -> Page:
+        if not self._is_own_name((x.head.get(H_HOST) or b"").decode("latin-1").lower()):
+            return 421, _TEXT, b"This port answers to its own name only.\n"
+        if x.head.get(H_ORIGIN) is not None or x.head.get(H_FETCH_SITE) in (b"cross-site", b"same-site"):
+            return 403, _TEXT, b"Web pages of another origin may not ask here.\n"
+        page = self._pages.get(x.target.partition(b"?")[0])
+        if page is None:
+            return 404, _TEXT, b"There is no such page; / lists them.\n"
+        if x.method not in (b"GET", b"HEAD"):
+            return 405, _TEXT, b"Pages here are only read.\n"
+        return page()
 
     def _is_own_name(self, host: str) -> bool:
         """A name of ours, or an address: a page that rebinds DNS has to ask by name."""
@@ -83,23 +120,6 @@ class AdminServer:
         except ValueError:
             return False
         return bool(colon) and port in self._ports
-
-    async def _index(self, request: web.Request) -> web.Response:
-        return web.Response(text=_INDEX)
-
-    async def _health(self, request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def _ready(self, request: web.Request) -> web.Response:
-        ready = self._is_ready()
-        return web.Response(status=200 if ready else 503, text="ready\n" if ready else "draining\n")
-
-    async def _exposition(self, request: web.Request) -> web.Response:
-        body = self._metrics()
-        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
-
-    async def _certificate(self, request: web.Request) -> web.Response:
-        return web.Response(body=self._ca_pem, content_type="application/x-pem-file")
 
 
 def _own_names(sockets: Sequence[socket.socket]) -> frozenset[str]:

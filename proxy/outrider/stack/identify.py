@@ -73,8 +73,8 @@ class Presented:
 
     def leaks_placeholder(self, x: "Exchange") -> bool:
         """The placeholder anywhere in the head: a canary on its way out."""
-        occurs_in = self._placeholder.occurs_in
-        return occurs_in(x.target) or any(occurs_in(value) for _, value in x.head.items())
+        head = x.head
+        return self._placeholder.occurs_in(head.data[head.start : head.end])
 
 
 class Identify:
