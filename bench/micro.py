@@ -4,8 +4,9 @@ What one call of a part costs, without sockets and other processes. A `bench_<mo
 this module is the one that times them.
 
 Rules: a case is checked before it is timed and again afterwards, and one that does not do what it claims is an error
-row, never a fast one; a figure is the fastest of some rounds, since what is slower is the machine's and not the code's;
-what calling an empty function costs is taken off. Nothing is collected (gc) while a case is timed, as in `timeit`.
+row, never a fast one; what is timed is the processor time of all threads, so waiting for a processor does not count; a
+figure is the fastest of some rounds, since what is slower is the machine's and not the code's; what calling an empty
+function costs is taken off. Nothing is collected (gc) while a case is timed, as in `timeit`.
 Does not know: what the cases are about.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import datetime
 import json
 import sys
+import time
 import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,11 +39,11 @@ class Figures:
     errors: dict[str, str] = field(default_factory=dict)
 
 
-# -- wall time
+# -- time
 
 
 def nanoseconds(call: Callable[[Any], object], subject: Any, round_s: float = ROUND_S) -> float:
-    timer = timeit.Timer("call(subject)", globals={"call": call, "subject": subject})
+    timer = timeit.Timer("call(subject)", timer=time.process_time, globals={"call": call, "subject": subject})
     number = 1
     while (taken_s := timer.timeit(number)) < round_s:
         number = max(number * 2, int(number * round_s / max(taken_s, 1e-6)))
@@ -110,7 +112,7 @@ type Count = Callable[[str, Figures], None]
 
 
 def timing(round_s: float) -> tuple[Count, Figures]:
-    return lambda module, figures: time_cases(module, figures, round_s), Figures("ns", "time")
+    return lambda module, figures: time_cases(module, figures, round_s), Figures("ns", "cpu")
 
 
 def counting() -> tuple[Count, Figures]:

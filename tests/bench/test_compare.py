@@ -35,8 +35,8 @@ def macro(revision: str = "aaaaaaa", **scenarios: dict[str, Any]) -> dict[str, A
     return {"at": "2026-01-01T00:00:00+00:00", "revision": revision, "machine": MACHINE, "scenarios": named}
 
 
-def micro(revision: str = "aaaaaaa", by: str = "time", errors: Any = None, **cases: float) -> dict[str, Any]:
-    unit = "ns" if by == "time" else "instructions"
+def micro(revision: str = "aaaaaaa", by: str = "cpu", errors: Any = None, **cases: float) -> dict[str, Any]:
+    unit = "ns" if by == "cpu" else "instructions"
     entry = {"at": "2026-01-01T00:00:00+00:00", "revision": revision, "machine": MACHINE, "unit": unit, "by": by}
     return entry | {"cases": cases} | ({"errors": errors} if errors else {})
 
@@ -147,10 +147,10 @@ def test_runs_are_compared_with_those_counted_in_the_same_way_that_share_a_case(
         micro("5555555", a=50),
         micro("6666666", by="callgrind", a=1100),
     ]
-    by_time, by_callgrind, by_perf = compare_micro(lines, "", False)
-    assert by_time.startswith("Micro bench, ns by time: 1111111 ")
-    assert "→ 5555555 " in by_time
-    assert "-50.0  better" in by_time
+    by_cpu, by_callgrind, by_perf = compare_micro(lines, "", False)
+    assert by_cpu.startswith("Micro bench, ns by cpu: 1111111 ")
+    assert "→ 5555555 " in by_cpu
+    assert "-50.0  better" in by_cpu
     assert "2222222 " in by_callgrind
     assert "+10.0  WORSE" in by_callgrind
     assert by_perf == "Micro bench, instructions by perf: no earlier run shares a case with the newest."
@@ -181,7 +181,7 @@ def test_base_picks_the_newest_earlier_line_of_that_revision() -> None:
     assert "aaaaaaa (" in text
     assert "2.0  4.0" in text
     (text,) = compare_micro(lines, "ddd", False)
-    assert text == "Micro bench, ns by time: no earlier run of the revision ddd shares a case with the newest."
+    assert text == "Micro bench, ns by cpu: no earlier run of the revision ddd shares a case with the newest."
     macros = [macro("aaaaaaa", s={"outrider": row(cpu_us=1)}), macro("bbbbbbb"), macro("ccccccc", s={})]
     assert compare_macro(macros, "ddd", False) == (
         "Macro bench: no earlier run of the revision ddd is in history.jsonl."

@@ -134,7 +134,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wrong_case_is_an_error_row_and_never_a_fast_one(made_up: None) -> None:
-    figures = Figures("ns", "time")
+    figures = Figures("ns", "cpu")
     time_cases("gcra", figures, 1e-6)
     assert list(figures.cases) == ["gcra/right"]
     assert figures.errors == {
@@ -185,7 +185,7 @@ def test_a_run_is_one_line_of_history(results: Path, capsys: pytest.CaptureFixtu
     assert main(["gcra", "--seconds", "1e-6", "--json"]) == 0
     first, second = (json.loads(line) for line in results.read_text().splitlines())
     assert {"at", "revision", "machine", "unit", "by", "cases"} == first.keys()
-    assert (first["unit"], first["by"]) == ("ns", "time")
+    assert (first["unit"], first["by"]) == ("ns", "cpu")
     assert {name.partition("/")[0] for name in first["cases"]} == {"gcra", "series"}
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == second
 
