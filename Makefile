@@ -12,15 +12,15 @@ PKG_SRC  := $(shell find proxy ext policies -type f ! -name '*.so' ! -name '*.c'
 PIP      := $(PYTHON3) -m pip install -qq --disable-pip-version-check
 
 help:
-	@echo "make demo       see it work: mock provider, sidecar, an unmodified app; no key, no network"
-	@echo "make test       the suite, then a subset against the installed wheel"
-	@echo "make test-long  the tests that take minutes"
-	@echo "make lint       ruff, mypy, Cython warnings as errors"
-	@echo "make bench      CPU, latency and memory beside nginx and HAProxy (under 3 minutes)"
+	@echo "make demo           see it work: mock provider, sidecar, an unmodified app; no key, no network"
+	@echo "make test           the suite, then a subset against the installed wheel"
+	@echo "make test-long      the tests that take minutes"
+	@echo "make lint           ruff, mypy, Cython warnings as errors"
+	@echo "make bench          CPU, latency and memory beside nginx and HAProxy (under 3 minutes)"
 	@echo "make bench-micro    what one call of each part costs, without sockets"
 	@echo "make bench-compare  the last two runs of both beside each other (BASE=REV: with that revision's)"
-	@echo "make wheel      dist/*.whl and dist/*.tar.gz"
-	@echo "make clean      removes what these targets made"
+	@echo "make wheel          dist/*.whl and dist/*.tar.gz"
+	@echo "make clean          removes what these targets made"
 
 setup: .make/ext
 

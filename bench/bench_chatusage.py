@@ -2,7 +2,7 @@
 
 import orjson
 
-from bench.micro import Case, run_alone
+from bench.cases import Case, run_alone
 from bench.samples import ANSWER, MODEL, compact, prose, usage_of
 from outrider_ext.chatusage import ChatUsage
 

@@ -7,7 +7,7 @@ import json
 
 from bench import samples
 from bench.bench_stack import EVERYTHING, case
-from bench.micro import Case, run_alone
+from bench.cases import Case, run_alone
 from bench.rig import Stack
 from outrider.dialects.errors import error_answer, stream_error
 from outrider.errors import RateLimitedError

@@ -1,6 +1,6 @@
 """What a frame of AWS's event stream costs to read and to write: python -m bench.bench_eventstream"""
 
-from bench.micro import Case, run_alone
+from bench.cases import Case, run_alone
 from bench.samples import compact
 from outrider_ext.eventstream import EventStreamReader, encode
 

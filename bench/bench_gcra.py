@@ -4,7 +4,7 @@ Numbers on a 2-core AMD EPYC virtual machine, Python 3.13, gcc 12 -O3: take 25 n
 (called from Python, the function around it not counted).
 """
 
-from bench.micro import Case, run_alone
+from bench.cases import Case, run_alone
 from outrider_ext.gcra import Bucket
 
 NOW_NS = 10**15

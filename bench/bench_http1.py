@@ -9,7 +9,7 @@ On a 2-core AMD EPYC virtual machine, Python 3.13.0, -O3, less the cost of an em
 Targets: a request head of 12 fields and 600 bytes in under 1 µs to scan and under 0.6 µs to build.
 """
 
-from bench.micro import Case, run_alone
+from bench.cases import Case, run_alone
 from outrider_ext import http1, http1_tables
 
 REQUEST = (

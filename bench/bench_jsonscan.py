@@ -9,7 +9,7 @@ import json
 
 import orjson
 
-from bench.micro import Case, run_alone
+from bench.cases import Case, run_alone
 from outrider_ext.jsonscan import FieldScan
 
 NAMES = (b"model", b"stream", b"stream_options", b"max_tokens", b"max_completion_tokens", b"n")

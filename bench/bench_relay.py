@@ -7,7 +7,7 @@ event, those of its head and end included.
 from typing import Any
 
 from bench import samples
-from bench.micro import Case, run_alone
+from bench.cases import Case, run_alone
 from bench.rig import Relay
 
 PIECE = 65536

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from bench import samples
 from bench.bench_stack import EVERYTHING, LOCAL, OURS, PLAIN, case, went
-from bench.micro import Case, run_alone
+from bench.cases import Case, run_alone
 from bench.rig import FORWARD, Stack
 from outrider.door.contract import Origin
 

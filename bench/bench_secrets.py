@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from bench.micro import Case, run_alone
+from bench.cases import Case, run_alone
 from bench.rig import ENVIRON
 from bench.samples import CHAT, PLACEHOLDER, PROVIDER_KEY
 from outrider.secrets.injection import Injector, strip_query, with_query_key

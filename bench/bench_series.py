@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.micro import Case, run_alone
+from bench.cases import Case, run_alone
 from outrider_ext.series import Cells, Series
 
 BOUNDS = tuple(2.0**power for power in range(-6, 9))

@@ -5,7 +5,7 @@ Numbers on a 2-core AMD EPYC virtual machine, Python 3.13, gcc 12 -O3, an event 
   event_data: 105 ns; SseReader: 350 ns. Target: 60 ns to find one in a run.
 """
 
-from bench.micro import Case, run_alone
+from bench.cases import Case, run_alone
 from outrider_ext import sse
 
 HEAD = b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"'

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench import samples
-from bench.micro import Case, run_alone
+from bench.cases import Case, run_alone
 from bench.rig import ENVIRON, Stack
 
 NEVER_REACHED = {"key": ["provider"], "requests": "1000000/s", "burst": 1_000_000}
@@ -27,6 +27,8 @@ EVERYTHING: Mapping[str, Any] = {
 OURS = b"\r\nauthorization: Bearer " + samples.PROVIDER_KEY + b"\r\n"
 PLAIN = (samples.answer(samples.ANSWER),)
 EVENTS = b"".join(samples.STREAM)
+UNASKED = samples.STREAMED_UNASKED
+ASKED = b'{"stream_options":{"include_usage":true},' + UNASKED[1:]
 WITHOUT_USAGE = EVENTS.replace(samples.USAGE_EVENT, b"")
 
 type Claim = Callable[[Stack, Any], bool]
@@ -36,7 +38,7 @@ def case(name: str, setup: Callable[[], Stack], claim: Claim, per_call: int = 1)
     return Case(name, setup, Stack.run, claim, per_call, Stack.close)
 
 
-def went(credential: bytes, payload: bytes, body: bytes | None = None) -> Claim:
+def went(credential: bytes, payload: bytes, body: bytes) -> Claim:
     """The provider was sent the credential, no placeholder, and the body; the client got the payload byte for byte."""
 
     def claim(stack: Stack, result: object) -> bool:
@@ -46,7 +48,7 @@ def went(credential: bytes, payload: bytes, body: bytes | None = None) -> Claim:
             stack.is_kept
             and credential in asked
             and not placeholder.occurs_in(asked)
-            and (body is None or asked.endswith(b"\r\n\r\n" + body))
+            and asked.endswith(b"\r\n\r\n" + body)
             and told.startswith(b"HTTP/1.1 200 OK\r\n")
             and b"\r\nx-outrider-request-id: " in told
             and samples.payload_of(told) == payload
@@ -72,12 +74,10 @@ def own_key() -> Case:
     return case("the app's own key passes", lambda: Stack(sections, reads, PLAIN), claim)
 
 
-def stream(
-    name: str, body: bytes, payload: bytes, reads: tuple[bytes, ...], sent: bytes | None, **changes: Any
-) -> Case:
-    """sent: the body that the provider gets, None where the wish for usage is put into it."""
+def stream(name: str, body: bytes, payload: bytes, reads: tuple[bytes, ...], sent: bytes, **changes: Any) -> Case:
+    """sent: the body that the provider gets."""
     asked = (samples.request(body),)
-    claim = went(OURS if sent is not None else b'"include_usage":true', payload, sent)
+    claim = went(OURS, payload, sent)
     return case(name, lambda: Stack({**EVERYTHING, **changes}, asked, reads), claim, samples.EVENTS)
 
 
@@ -146,10 +146,10 @@ CASES = (
     *(credential(*row) for row in CREDENTIALS),
     stream("an event of 200, a read each", samples.STREAMED, EVENTS, samples.streamed(), samples.STREAMED),
     stream("an event of 200, 20 a read", samples.STREAMED, EVENTS, samples.streamed(20), samples.STREAMED),
-    stream("an event of 200, usage asked for by us", samples.STREAMED_UNASKED, WITHOUT_USAGE, samples.streamed(), None),
+    stream("an event of 200, usage asked for by us", UNASKED, WITHOUT_USAGE, samples.streamed(), ASKED),
     stream(
-        "an event of 200, usage never asked for", samples.STREAMED_UNASKED, EVENTS, samples.streamed(),
-        samples.STREAMED_UNASKED, usage={"inject_stream_usage": False},
+        "an event of 200, usage never asked for", UNASKED, EVENTS, samples.streamed(), UNASKED,
+        usage={"inject_stream_usage": False},
     ),
 )  # fmt: skip
 

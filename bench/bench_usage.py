@@ -6,7 +6,7 @@ One row a reader; every answer says 231 tokens in and 198 out, in its own words.
 from base64 import b64encode
 from typing import Any
 
-from bench.micro import Case, run_alone
+from bench.cases import Case, run_alone
 from bench.samples import ANSWER, CHAT, MODEL, USAGE_EVENT, compact, prose, usage_of
 from outrider.dialects.usage import READERS, Usage, estimate
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.build import BenchError
-from bench.micro import EMPTY, Case, cases_of, empty, prepared
+from bench.cases import EMPTY, Case, cases_of, empty, prepared
 
 MARK = "getppid"
 _SYSCALL = {"x86_64": 298, "aarch64": 241}
@@ -78,7 +78,7 @@ def count(case: Case, times: int, mark: Callable[[], int]) -> dict[str, Any]:
             end = mark()
     except BenchError as exc:
         return {"case": case.name, "error": str(exc)}
-    return {"case": case.name, "error": "", "once": middle - start, "twice": end - middle}
+    return {"case": case.name, "error": "", "once": middle - start, "twice": end - middle, "per_call": case.per_call}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from bench.figures import Row, judge
 from bench.scenarios import BY_NAME
 
 RESULTS = Path(__file__).resolve().parent / "results"
+RUNS_APART = ":!bench/results"  # a run's own line makes no other tree
 
 
 def machine() -> dict[str, Any]:
@@ -30,7 +31,9 @@ def revision() -> str:
         done = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             return ""
-        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain", "--", ".", RUNS_APART], capture_output=True, text=True, check=False
+        ).stdout
     except FileNotFoundError:
         return ""
     return done.stdout.strip() + ("+" if dirty else "")

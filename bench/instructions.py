@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.build import BenchError
+from bench.cases import EMPTY, HERE
 from bench.counted import MARK, has_counter
-from bench.micro import HERE, Figures, cases_of, main
+from bench.micro import Figures, main
 
 CALLS = {"perf": 1000, "callgrind": 100}  # N
 TIMEOUT_S = 900
@@ -36,19 +37,18 @@ def counter() -> str:
 
 def count_cases(module: str, figures: Figures) -> None:
     """Adds the module's cases. Raises: BenchError."""
-    per_call = {case.name: case.per_call for case in cases_of(module)}
     times = CALLS[figures.by]
-    base = 0.0
+    base = 0.0  # of the empty call, which comes first
     for row in _rows(module, figures.by, times):
         name = f"{module}/{row['case']}"
         if row["error"]:
             figures.errors[name] = row["error"]
             continue
         value = (row["twice"] - row["once"]) / times
-        if row["case"] in per_call:
-            figures.cases[name] = max(0.0, value - base) / per_call[row["case"]]
+        if row["case"] == EMPTY:
+            base = value
         else:
-            base = value  # the empty call, which comes first
+            figures.cases[name] = max(0.0, value - base) / row["per_call"]
 
 
 def _rows(module: str, by: str, times: int) -> list[dict[str, Any]]:
