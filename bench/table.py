@@ -29,7 +29,7 @@ def _cell(row: Row, figure: str, digits: int) -> str:
     return text
 
 
-def _lines(cells: Sequence[Sequence[str]]) -> list[str]:
+def columns(cells: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = []
     for first, *others in cells:
@@ -47,7 +47,7 @@ def render(scenario: Scenario, rows: dict[str, Row], colours: bool = False) -> s
         figures = [_cell(row, figure, digits) for figure, (_, digits) in FIGURES.items()]
         ratio = ratio_to_nginx(rows, row, "cpu_us")
         cells.append([row.peer, figures[0], "-" if ratio is None else f"{ratio:.2f}", *figures[1:]])
-    lines = _lines(cells)
+    lines = columns(cells)
     out = [paint(f"{scenario.name} · {scenario.title}", BOLD, colours), paint(lines[0], DIM, colours), *lines[1:]]
     for row in rows.values():
         if row.error:
