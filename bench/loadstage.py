@@ -1,7 +1,7 @@
 """Where a load test takes place: the bench's upstream and a sidecar with the bench's configuration, warmed up.
 
-Rules: the sidecar has its core to itself, and speaks TLS to the upstream whichever way a client came; everything started
-here is ended with the `with` block.
+Rules: the sidecar has its core to itself, and speaks TLS to the upstream whichever way a client came; everything
+started here is ended with the `with` block.
 Does not know: what loads it, how it is judged.
 """
 

@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def calls(rows: Iterable[dict[str, Any]]) -> Iterator[Call]:
 
 def _shapes(group: list[Call], of: int) -> Iterator[dict[str, Any]]:
     group.sort(key=lambda call: (call.prompt_bytes + call.answer_bytes, call.prompt_bytes))
-    for low, high in zip(CUTS, CUTS[1:], strict=False):
+    for low, high in pairwise(CUTS):
         part = group[round(low * len(group)) : round(high * len(group))]
         if not part:
             continue

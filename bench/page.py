@@ -1,4 +1,4 @@
-"""Pieces of a page that stands alone: tables, pictures inside it, its style. Everything given is text and is escaped."""
+"""Pieces of a page that stands alone: tables, pictures inside it, its style. What is given is text and is escaped."""
 
 import base64
 import html
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 STYLE = """
 :root { color-scheme: light; --ink: #1f2933; --soft: #66727f; --line: #e3e8ee; --good: #2b8a3e; --bad: #c92a2a; }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 1080px; margin: 2.5rem auto; padding: 0 1.2rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 1080px; }
+body { margin: 2.5rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .4rem; }
 p, figcaption { color: var(--soft); margin: .3rem 0; } figure { margin: 1rem 0; overflow-x: auto; }
 img { max-width: 100%; height: auto; } .wide { overflow-x: auto; }
@@ -55,5 +56,5 @@ def picture(png: bytes, says: str) -> str:
 
 def whole(title: str, parts: Iterable[str]) -> str:
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
-    body = "\n".join(parts)
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n<h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n'
+    body = "\n".join((f"<h1>{html.escape(title)}</h1>", *parts))
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'

@@ -1,7 +1,7 @@
 """The calls of the load test: bodies of every shape and model of mix.json, and what the upstream answers to each.
 
-Rules: a prompt says its own sum, so that the upstream finds a changed byte in any of them; the right answer to a shape is
-what the upstream gave when it was asked directly, so that a user finds one as well. Sizes are clamped to what the
+Rules: a prompt says its own sum, so that the upstream finds a changed byte in any of them; the right answer to a shape
+is what the upstream gave when it was asked directly, so that a user finds one as well. Sizes are clamped to what the
 upstream can build (its smallest JSON, its longest stream).
 Does not know: locust, the sidecar.
 """
