@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import datetime
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,8 +55,9 @@ RUNS = {
         ),
         Run(
             "soak",
-            "as sustained, at a rate that leaves the generator room, for as long as --seconds says",
-            Plan(per_s=300, seconds=600, users=300, ramp_s=10, pace_us=5000),
+            "as sustained with fewer and busier users, for as long as --seconds says",
+            # So busy that each connection had its largest call several times before its memory is looked at.
+            Plan(per_s=300, seconds=600, users=100, ramp_s=10, pace_us=5000),
             Limits(per_s=300, p50_ms=20, p99_ms=200),
         ),
     )
@@ -67,7 +69,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("run", choices=list(RUNS), help="; ".join(f"{run.name}: {run.what}" for run in RUNS.values()))
     parser.add_argument("--rate", type=float, help="requests per second")
     parser.add_argument("--seconds", type=float, help="of load, after the users have come")
-    parser.add_argument("--users", type=int, help="of locust (one for each request per second)")
+    parser.add_argument("--users", type=int, help="of locust; each calls at the rate that is left for it")
     parser.add_argument("--ramp", type=float, help="seconds in which the users come")
     parser.add_argument("--pace-ms", type=float, help="between two events of a stream (5)")
     parser.add_argument("--processes", type=int, default=1, help="of locust; more than one needs more than two cores")
@@ -86,7 +88,7 @@ def adjusted(run: Run, args: argparse.Namespace) -> Run:
         run.plan,
         per_s=per_s,
         seconds=args.seconds or run.plan.seconds,
-        users=args.users or (max(1, round(per_s)) if run.plan.users else 0),
+        users=args.users or math.ceil(run.plan.users * per_s / run.plan.per_s),
         ramp_s=run.plan.ramp_s if args.ramp is None else args.ramp,
         pace_us=run.plan.pace_us if args.pace_ms is None else round(args.pace_ms * 1000),
         processes=args.processes,

@@ -8,7 +8,7 @@ Needs matplotlib; `missing()` is the sentence where it is not there.
 import importlib.util
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -150,10 +150,15 @@ def _titles(axes: "Axes", title: str, below: str, colour: str) -> None:
     axes.text(0, 1.03, below, transform=axes.transAxes, color=colour, fontsize=9)
 
 
-def _draw_bars(axes: "Axes", panel: BarPanel) -> None:
+def axis_end(panel: BarPanel) -> float:
+    """Where bars are cut: never one of ours, and never before the target."""
     own = max((bar.greatest for bar in panel.bars if bar.is_own), default=0.0)
     aim = panel.aim.value if panel.aim else 0.0
-    end = max(min(max(bar.greatest for bar in panel.bars), max(CUT * panel.base, own)), aim)
+    return max(min(max(bar.greatest for bar in panel.bars), max(CUT * panel.base, own)), aim)
+
+
+def _draw_bars(axes: "Axes", panel: BarPanel) -> None:
+    end = axis_end(panel)
     for at, bar in enumerate(panel.bars):
         is_cut = bar.value > end
         shown = end if is_cut else bar.value
@@ -168,7 +173,7 @@ def _draw_bars(axes: "Axes", panel: BarPanel) -> None:
         colour = OWN if bar.is_own else INK
         axes.text(place + end * 0.015, at, text, va="center", color=colour, fontweight=weight, bbox=PATCH)
     if panel.aim:
-        axes.axvline(aim, color=VERDICT[panel.aim.is_met], linewidth=1.3, linestyle=DASHES)
+        axes.axvline(panel.aim.value, color=VERDICT[panel.aim.is_met], linewidth=1.3, linestyle=DASHES)
     _named_rows(axes, [bar.name for bar in panel.bars], [bar.is_own for bar in panel.bars])
     axes.set_xlim(0, end * 1.22)
     _titles(axes, panel.title, panel.aim.words if panel.aim else "", VERDICT[panel.aim.is_met] if panel.aim else SOFT)
@@ -200,7 +205,7 @@ def _draw_ranges(axes: "Axes", panel: RangePanel) -> None:
     axes.set_xlabel(panel.unit)
 
 
-def panels(of: Sequence[BarPanel] | Sequence[RangePanel], title: str) -> bytes:
+def panels(of: Sequence[BarPanel | RangePanel], title: str) -> bytes:
     """Two beside each other; each has its own unit and scale."""
     columns = min(2, len(of))
     count = math.ceil(len(of) / columns)
@@ -224,7 +229,7 @@ def panels(of: Sequence[BarPanel] | Sequence[RangePanel], title: str) -> bytes:
 
 
 def history(
-    labels: Sequence[str], series: dict[str, Sequence[float | None]], aims: dict[str, float], title: str
+    labels: Sequence[str], series: Mapping[str, Sequence[float | None]], aims: dict[str, float], title: str
 ) -> bytes:
     """A line for each scenario over runs, oldest first; its target is dashed in the same colour."""
 

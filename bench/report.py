@@ -87,7 +87,7 @@ def read_loads(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-Panels = Sequence[plots.BarPanel] | Sequence[plots.RangePanel]
+Panels = Sequence[plots.BarPanel | plots.RangePanel]
 
 
 def panels(entries: Sequence[Entry], scenarios: Sequence[str], run: Entry | None = None) -> dict[str, Panels]:

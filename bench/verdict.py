@@ -8,7 +8,9 @@ Does not know: processes, locust, HTML.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
 
 from bench.watch import Reading, leaks
 
@@ -16,6 +18,7 @@ SATURATED = 0.9  # of the cores that the generator may use
 GRAIN_MB = 2.0  # an arena, a grown buffer, the heap's top: no leak
 SLOPE_SECONDS = 200.0  # less says nothing about an hour
 RATE_SHARE = 0.95
+BLOCKS = 20  # of readings, for the regression
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,6 @@ class Load:
     per_s: float  # reached in the steady part
     seconds: float  # of it
     busy: float  # the generator's cores, 0 to 1
-    entries: list[dict[str, object]] = field(default_factory=list)
 
     @property
     def is_saturated(self) -> bool:
@@ -66,21 +68,29 @@ def steady(readings: Sequence[Reading], from_s: float, to_s: float) -> list[Read
     return [reading for reading in readings if from_s <= reading.at_s <= to_s]
 
 
+def _blocks(readings: Sequence[Reading]) -> list[tuple[float, float]]:
+    """(hour, MB) of each block's mean: memory moves in waves, and the next reading is hardly news."""
+    count = min(BLOCKS, len(readings))
+    cuts = [round(at * len(readings) / count) for at in range(count + 1)]
+    parts = [readings[low:high] for low, high in pairwise(cuts)]
+    return [(fmean(one.at_s for one in part) / 3600, fmean(one.rss_mb for one in part)) for part in parts]
+
+
 def slope(readings: Sequence[Reading]) -> Slope | None:
     """Least squares of memory over time; None where fewer than three readings leave nothing to estimate."""
-    count = len(readings)
-    if count < 3:
+    if len(readings) < 3:
         return None
-    times = [reading.at_s / 3600 for reading in readings]
-    sizes = [reading.rss_mb for reading in readings]
+    blocks = _blocks(readings)
+    count = len(blocks)
+    times, sizes = [hour for hour, _ in blocks], [mb for _, mb in blocks]
     mean_h, mean_mb = sum(times) / count, sum(sizes) / count
     spread = sum((at - mean_h) ** 2 for at in times)
     if spread == 0:
         return None
     rise = sum((at - mean_h) * (mb - mean_mb) for at, mb in zip(times, sizes, strict=True)) / spread
     rest = sum((mb - mean_mb - rise * (at - mean_h)) ** 2 for at, mb in zip(times, sizes, strict=True))
-    hours = times[-1] - times[0]
-    return Slope(rise, math.sqrt(rest / (count - 2) / spread), rise * hours, hours * 3600)
+    seconds = readings[-1].at_s - readings[0].at_s
+    return Slope(rise, math.sqrt(rest / (count - 2) / spread), rise * seconds / 3600, seconds)
 
 
 def rate(readings: Sequence[Reading]) -> float:
