@@ -1,8 +1,9 @@
 """One small entry per proxy: is it here, how it starts, how a client reaches the upstream through it.
 
 Rules: one worker, one core; keep-alive and pooling on both sides; provider certificates verified; the provider's key
-set by the proxy; the same answers checked byte for byte. Configurations stand beside their entries, with @NAMES@
-that are filled in at start. Access logs are off for all but Outrider, whose log line per request is on.
+set by the proxy; the same answers checked byte for byte, or by their words where a gateway writes bodies anew.
+Configurations stand beside their entries, with @NAMES@ that are filled in at start. Access logs are off for all but
+Outrider, whose log line per request is on. What each peer is: docs/bench-peers.md.
 """
 
 from dataclasses import dataclass
@@ -64,7 +65,21 @@ def fill(template: str, values: dict[str, object]) -> str:
 
 def all_peers() -> dict[str, Peer]:
     """By name, in the order of the table."""
-    from bench.peers import direct, haproxy, nginx, outrider
+    from bench.peers import (
+        direct,
+        envoy,
+        haproxy,
+        litellm,
+        mitmproxy,
+        naive,
+        nginx,
+        outrider,
+        portkey,
+        squid,
+        tensorzero,
+    )
 
     peers: list[Peer] = [direct.Direct(), nginx.Nginx(), haproxy.Haproxy(), outrider.Outrider()]
+    peers += [envoy.Envoy(), squid.Squid(), mitmproxy.Mitmproxy(), naive.Naive()]
+    peers += [tensorzero.Tensorzero(), portkey.Portkey(), litellm.Litellm()]
     return {peer.name: peer for peer in peers}
