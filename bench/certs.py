@@ -1,4 +1,4 @@
-"""A CA and a P-256 leaf for the bench's host name, made anew for each run."""
+"""A CA and a P-256 leaf for the bench's host name, and CAs for interceptors; all made anew for each run."""
 
 import datetime
 import ipaddress
@@ -35,8 +35,8 @@ def _builder(subject: str, issuer: str, public_key: ec.EllipticCurvePublicKey) -
     )
 
 
-def make(folder: Path) -> Certificates:
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+def _authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key = ec.generate_private_key(ec.SECP256R1())
     usage = x509.KeyUsage(
         digital_signature=False,
         content_commitment=False,
@@ -48,12 +48,35 @@ def make(folder: Path) -> Certificates:
         encipher_only=False,
         decipher_only=False,
     )
-    ca = (
-        _builder("bench CA", "bench CA", ca_key.public_key())
+    certificate = (
+        _builder("bench CA", "bench CA", key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
-        .sign(ca_key, hashes.SHA256())
+        .sign(key, hashes.SHA256())
     )
+    return key, certificate
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def make_authority(folder: Path, both: str) -> tuple[Path, Path]:
+    """A P-256 CA for an interceptor: what its clients trust, and the file named `both` that has the key as well."""
+    key, certificate = _authority()
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    files = {"interceptor-ca.pem": pem, both: _pem(key) + pem}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+        (folder / name).chmod(0o600)
+    return folder / "interceptor-ca.pem", folder / both
+
+
+def make(folder: Path) -> Certificates:
+    key = ec.generate_private_key(ec.SECP256R1())
+    ca_key, ca = _authority()
     names = [x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     leaf = (
         _builder(HOST, "bench CA", key.public_key())
@@ -65,7 +88,7 @@ def make(folder: Path) -> Certificates:
     )
     pem = serialization.Encoding.PEM
     leaf_pem = leaf.public_bytes(pem)
-    key_pem = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    key_pem = _pem(key)
     files = {"ca.pem": ca.public_bytes(pem), "leaf.pem": leaf_pem, "leaf.key": key_pem, "both.pem": leaf_pem + key_pem}
     for name, content in files.items():
         (folder / name).write_bytes(content)

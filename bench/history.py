@@ -37,22 +37,27 @@ def revision() -> str:
 
 
 def record(
-    results: dict[str, dict[str, Row]], versions: dict[str, str], settings: dict[str, Any], at: datetime.datetime
+    results: dict[str, dict[str, Row]],
+    versions: dict[str, str],
+    settings: dict[str, Any],
+    at: datetime.datetime,
+    config: str = "default",
 ) -> dict[str, Any]:
-    """The run as one JSON object; every figure with all its repeats."""
+    """The run as one JSON object; every figure with all its repeats. `config` is the base of Outrider's rows."""
     scenarios: dict[str, Any] = {}
     for name, rows in results.items():
         cells = {
             peer: {"error": row.error} if row.error else row.values | {"busy": row.busy} for peer, row in rows.items()
         }
-        verdicts = {v.target.figure: {"met": v.is_met, "words": v.words} for v in judge(BY_NAME[name], rows)}
-        scenarios[name] = {"rows": cells, "targets": verdicts}
+        verdicts = {v.key: {"met": v.is_met, "words": v.words} for v in judge(BY_NAME[name], rows)}
+        notes = {peer: sorted(row.notes) for peer, row in rows.items() if row.notes}
+        scenarios[name] = {"rows": cells, "targets": verdicts, "notes": notes}
     return {
         "at": at.isoformat(timespec="seconds"),
         "revision": revision(),
         "machine": machine(),
         "versions": versions,
-        "config": "default",
+        "config": config,
         "settings": settings,
         "scenarios": scenarios,
     }

@@ -2,7 +2,8 @@
  *
  *   load --port P --path /v1/chat/completions --host NAME --auth VALUE [--connections N] [--seconds S]
  *        [--mode keep|new|resume|stream] [--rate R] [--requests N] [--hold 1] [--pace-us N] [--delay-us N]
- *        [--prompt-bytes N] [--answer-bytes N] [--keys N] [--refusals 1] [--check bytes|content]
+ *        [--prompt-bytes N] [--answer-bytes N] [--keys N] [--refusals 1]
+ *        [--check bytes|content] [--model NAME] [--headers LINES]
  *        [--ca FILE] [--connect HOST:PORT]
  *
  * keep: requests on kept connections. new, resume: one connection for each request, its TLS session new or resumed.
@@ -11,7 +12,9 @@
  * --rate R is an open loop: request k is due k/R seconds after the start whatever has become of those before it, and
  * its latency counts from then, so that a stall shows in every request it held up (no coordinated omission); one that
  * never ended counts with the time it had waited. --hold 1 takes answers that are under way when the run begins and
- * when it ends: events are counted as they come. --keys N sends N different keys by turns.
+ * when it ends: events are counted as they come. --keys N sends N different keys by turns. --check content is for a
+ * gateway that writes bodies anew: it gets --model as the model's name, and the pace as "seed", since it drops headers
+ * that it does not know but hands that field on. --headers are lines added to every request, CRLF at their ends.
  *
  * Protocol with the harness: every connection makes one request to warm up (--hold 1: until the first event is there,
  * or with --delay-us until the request is sent), then "ready" is printed and a line on stdin is awaited (CPU is read
@@ -29,6 +32,7 @@
 
 #define OPENING_MAX 64           /* connections that may be on their way at once while it warms up */
 #define PATIENCE_NS 5000000000u  /* after the end, for what is under way */
+#define SPREAD_MAX_US 50000      /* streams of a slower pace begin within this time */
 #define FOREVER UINT64_MAX
 
 static struct conn *conns;
@@ -86,7 +90,8 @@ static void turn(uint64_t until_ns)
 static void warm_up(void)
 {
     uint64_t began = now_ns(), give_up = began + 10000000000u + (uint64_t)connection_count * 20000000u;
-    uint64_t apart_ns = hold ? (uint64_t)pace_us * 1000u / (uint64_t)connection_count : 0;
+    long spread_us = !hold ? 0 : pace_us < SPREAD_MAX_US ? pace_us : SPREAD_MAX_US;
+    uint64_t apart_ns = (uint64_t)spread_us * 1000u / (uint64_t)connection_count;
     long opened = 0;
     while (warm_count < connection_count && !stopping && now_ns() < give_up) {
         while (opened < connection_count && opened - warm_count < OPENING_MAX &&
@@ -209,13 +214,14 @@ static void print_result(double took_s, double used_s)
 
 static struct text format(const char *words, ...)
 {
-    struct text t = {malloc(8192), 0};
+    struct text t;
     va_list values;
-    if (t.at == NULL)
-        abort();
     va_start(values, words);
-    t.len = (size_t)vsnprintf(t.at, 8192, words, values);
+    int len = vasprintf(&t.at, words, values);
     va_end(values);
+    if (len < 0)
+        abort();
+    t.len = (size_t)len;
     return t;
 }
 
@@ -224,16 +230,25 @@ static struct text wish(const char *name, long value)
     return value ? format("x-bench-%s: %ld\r\n", name, value) : format("");
 }
 
+static struct text prepare_body(void)
+{
+    static const char named[] = "{\"model\":\"gpt-4o-mini\"";
+    struct text body = is_stream ? request_stream : prompt_bytes ? prompt_of((size_t)prompt_bytes) : request_plain;
+    if (!is_rewritten)
+        return body;
+    return format("{\"model\":\"%s\",\"seed\":%ld%s", model, pace_us, body.at + sizeof named - 1);
+}
+
 static void prepare_request(void)
 {
-    struct text body = is_stream ? request_stream : prompt_bytes ? prompt_of((size_t)prompt_bytes) : request_plain;
+    struct text body = prepare_body();
     struct text head = format("POST %s HTTP/1.1\r\nhost: %s\r\naccept: application/json\r\n"
                               "content-type: application/json\r\nuser-agent: OpenAI/Python 3.0.0\r\n"
                               "x-stainless-lang: python\r\nx-stainless-runtime: CPython\r\nauthorization: %s",
                               path, host, auth);
-    struct text rest = format("%s\r\n%s%s%scontent-length: %zu\r\n\r\n", key_count > 1 ? "-000000" : "",
+    struct text rest = format("%s\r\n%s%s%s%scontent-length: %zu\r\n\r\n", key_count > 1 ? "-000000" : "",
                               wish("pace-us", pace_us).at, wish("delay-us", delay_us).at,
-                              wish("answer-bytes", answer_bytes).at, body.len);
+                              wish("answer-bytes", answer_bytes).at, more_headers, body.len);
     key_at = head.len + 1;
     request.len = head.len + rest.len + body.len;
     request.at = malloc(request.len);
@@ -242,9 +257,6 @@ static void prepare_request(void)
     memcpy(request.at, head.at, head.len);
     memcpy(request.at + head.len, rest.at, rest.len);
     memcpy(request.at + head.len + rest.len, body.at, body.len);
-    expected = is_stream ? answer_sse : answer_bytes ? answer_of((size_t)answer_bytes) : answer_json;
-    for (int i = 0; i < EVENTS; i++)
-        event_end[i] = (size_t)(events[i].at - answer_sse.at) + events[i].len;
     if (tunnel_to != NULL)
         tunnel_request = format("CONNECT %s HTTP/1.1\r\nhost: %s\r\n\r\n", tunnel_to, tunnel_to);
 }
@@ -253,6 +265,7 @@ static void prepare_tls(void)
 {
     if (ca_file == NULL)
         return;
+    tls_name = strndup(host, strcspn(host, ":"));
     tls_context = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_verify(tls_context, SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -292,6 +305,7 @@ int main(int argc, char **argv)
     prctl(PR_SET_TIMERSLACK, 1); /* a schedule is kept to the microsecond */
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     payload_init();
+    expect_answer();
     prepare_request();
     prepare_tls();
     prepare_connections();

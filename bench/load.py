@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Self
 
 from bench.build import BenchError, program
 from bench.certs import HOST
@@ -22,9 +22,12 @@ class Target:
 
     port: int
     path: str = "/v1/chat/completions"
-    host: str = HOST
+    host: str = HOST  # with a port where it is not the scheme's own
     ca: Path | None = None  # speak TLS, trust this
     connect: str | None = None  # send a CONNECT for this authority first
+    check: Literal["bytes", "content"] = "bytes"  # content: the gateway writes bodies anew, their words are compared
+    model: str = "gpt-4o-mini"  # the gateway's name of it, where check is content
+    headers: tuple[str, ...] = ()  # lines added to every request
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +60,21 @@ class Sample:
     rss_mb: float = 0.0  # of the proxy, with every connection of the client open
 
 
-def words(target: Target, auth: str, core: int, mode: str, check: str, **numbers: float) -> list[str]:
-    """The client's command line; `numbers` are its options by name, those that are 0 left out."""
+def command(target: Target, auth: str, core: int, mode: str, **numbers: float) -> list[str]:
+    """The client's command line; `numbers` are its options by name; what is 0 or False is left out."""
     words = [str(program("load")), "--port", str(target.port), "--path", target.path, "--host", target.host]
-    words += ["--auth", auth, "--mode", mode, "--check", check]
+    words += ["--auth", auth, "--mode", mode, "--check", target.check, "--model", target.model]
     for name, value in numbers.items():
-        words += [f"--{name.replace('_', '-')}", str(value)] if value else []
+        words += [f"--{name.replace('_', '-')}", str(value + 0)] if value else []  # True is 1
     words += ["--ca", str(target.ca)] if target.ca else []
     words += ["--connect", target.connect] if target.connect else []
+    words += ["--headers", "".join(f"{line}\r\n" for line in target.headers)] if target.headers else []
     return ["taskset", "-c", str(core), *words] if shutil.which("taskset") else words
+
+
+def patience_s(connections: int) -> float:
+    """For the warm-up, which itself gives up after 10 s and 20 ms for each connection."""
+    return 20 + connections * 0.02
 
 
 class Client:
@@ -135,13 +144,12 @@ def run(
     seconds: float,
     auth: str,
     core: int,
-    check: str = "bytes",
     upstream: Daemon | None = None,
     **numbers: float,
 ) -> Sample:
     """Raises: BenchError when the client itself breaks; a wrong answer is a Sample with an error."""
-    command = words(target, auth, core, mode, check, connections=connections, seconds=seconds, **numbers)
-    with Client(command, 20 + connections * 0.02) as client:
+    words = command(target, auth, core, mode, connections=connections, seconds=seconds, **numbers)
+    with Client(words, patience_s(connections)) as client:
         before_s = proxy.cpu_s() if proxy else 0.0
         upstream_before_s = upstream.cpu_s() if upstream else 0.0
         result = client.go(seconds + 20)
@@ -164,7 +172,13 @@ def run(
 
 @contextlib.contextmanager
 def held(target: Target, *, connections: int, auth: str, core: int, mode: str, **numbers: float) -> Iterator[None]:
-    """Calls that stay open while the block runs: streams after their first event, others before their answer."""
-    command = words(target, auth, core, mode, "bytes", connections=connections, hold=1, **numbers)
-    with Client(command, 20 + connections * 0.02):
+    """Calls that stay open while the block runs: streams after their first event, others before their answer.
+
+    Raises: BenchError, at the block's end, when one of them did not.
+    """
+    words = command(target, auth, core, mode, connections=connections, seconds=0.001, hold=1, **numbers)
+    with Client(words, patience_s(connections)) as client:
         yield
+        result = client.go(20)
+    if result["errors"]:
+        raise BenchError(f"The calls that should stay open did not: {result['error']}.")

@@ -16,7 +16,7 @@
 #include "payload.h"
 
 #define HEAD_CAP 16384
-#define HELD_CAP (PAYLOAD_CAP * 4)
+#define HELD_CAP (PAYLOAD_CAP * 8)
 
 enum phase { CONNECTING, TUNNEL, HANDSHAKE, SEND, HEAD, BODY, IDLE };
 enum framing { LENGTH, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILER };
@@ -42,8 +42,9 @@ struct conn {
     char head[HEAD_CAP + 1];
 };
 
-static struct text expected;
+static struct text expected, expected_content;
 static size_t event_end[EVENTS];
+static struct text event_content[EVENTS];
 static struct samples latency, first_event, gap;
 static uint64_t event_count;
 static bool measuring;
@@ -51,6 +52,16 @@ static bool measuring;
 static void fail(struct conn *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void answer_done(struct conn *c);
 static void became_warm(struct conn *c);
+
+static void expect_answer(void)
+{
+    expected = is_stream ? answer_sse : answer_bytes ? answer_of((size_t)answer_bytes) : answer_json;
+    expected_content = content_of(expected);
+    for (int i = 0; i < EVENTS; i++) {
+        event_end[i] = (size_t)(events[i].at - answer_sse.at) + events[i].len;
+        event_content[i] = content_of(events[i]);
+    }
+}
 
 static void begin_answer(struct conn *c)
 {
@@ -89,16 +100,15 @@ static bool compare(struct conn *c, const char *at, size_t len)
     return true;
 }
 
-/* The texts of a stream that was written anew, each in its turn: " w000", " w001", ... */
+/* The texts of a stream that was written anew, each in its turn. */
 static void scan_events(struct conn *c)
 {
-    char word[16];
     while (c->next_event < EVENTS - 2) {
-        size_t len = (size_t)snprintf(word, sizeof word, "\" w%03d\"", c->next_event);
-        char *found = memmem(c->held + c->scanned, c->body_at - c->scanned, word, len);
+        struct text content = event_content[c->next_event];
+        char *found = memmem(c->held + c->scanned, c->body_at - c->scanned, content.at, content.len);
         if (found == NULL)
             return;
-        c->scanned = (size_t)(found - c->held) + len;
+        c->scanned = (size_t)(found - c->held) + content.len;
         took_event(c);
     }
 }
@@ -123,17 +133,17 @@ static bool take_data(struct conn *c, const char *at, size_t len)
     return c->refused || is_rewritten ? keep(c, at, len) : compare(c, at, len);
 }
 
-static bool holds(struct conn *c, const char *words)
+static bool holds(struct conn *c, struct text words)
 {
-    return c->held != NULL && memmem(c->held, c->body_at, words, strlen(words)) != NULL;
+    return c->held != NULL && memmem(c->held, c->body_at, words.at, words.len) != NULL;
 }
 
 /* The body has ended: was it the one that should have come? */
 static bool is_whole(struct conn *c)
 {
-    static const char *content;
+    static const struct text limited = {"\"rate_limited\"", 14}, done = {"[DONE]", 6};
     if (c->refused) {
-        if (holds(c, "\"rate_limited\""))
+        if (holds(c, limited))
             return true;
         fail(c, "a refusal that does not say why");
         return false;
@@ -144,9 +154,7 @@ static bool is_whole(struct conn *c)
         fail(c, "body ended after %zu of %zu bytes", c->body_at, expected.len);
         return false;
     }
-    if (content == NULL)
-        content = text_of("", 1000, "").at;
-    if (is_stream ? c->next_event == EVENTS - 2 && holds(c, "[DONE]") : holds(c, content)) {
+    if (is_stream ? c->next_event == EVENTS - 2 && holds(c, done) : holds(c, expected_content)) {
         event_count += is_stream && measuring ? 2 : 0; /* usage and [DONE] */
         return true;
     }

@@ -19,6 +19,7 @@
 #define READ_CAP 131072
 
 static SSL_CTX *tls_context;
+static const char *tls_name; /* the host without its port */
 static int epoll_fd;
 static struct text request, tunnel_request;
 static size_t key_at; /* where the digits of a request's key stand */
@@ -139,6 +140,10 @@ static void answer_done(struct conn *c)
     uint64_t now = now_ns();
     if (!is_whole(c))
         return;
+    if (hold && delay_us != 0) {
+        fail(c, "a call was answered that the upstream keeps open");
+        return;
+    }
     if (measuring) {
         requests += !c->refused;
         refused_count += c->refused;
@@ -168,8 +173,8 @@ static void start_tls(struct conn *c)
     SSL_set_app_data(c->ssl, c);
     SSL_set_fd(c->ssl, c->fd);
     SSL_set_connect_state(c->ssl);
-    SSL_set_tlsext_host_name(c->ssl, host);
-    SSL_set1_host(c->ssl, host);
+    SSL_set_tlsext_host_name(c->ssl, tls_name);
+    SSL_set1_host(c->ssl, tls_name);
     if (is_resumed && c->session != NULL)
         SSL_set_session(c->ssl, c->session);
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 
 static const char *path = "/v1/chat/completions", *host = "llm.bench", *auth = "", *ca_file, *tunnel_to, *mode = "keep";
-static const char *check = "bytes";
+static const char *check = "bytes", *model = "gpt-4o-mini", *more_headers = "";
 static double seconds = 1, rate;
 static long port, connection_count = 1, pace_us, delay_us, prompt_bytes, answer_bytes, request_count, key_count;
 static long hold, refusals;
@@ -29,6 +29,8 @@ static const struct {
     {"--connect", WORD, &tunnel_to},
     {"--mode", WORD, &mode},
     {"--check", WORD, &check},
+    {"--model", WORD, &model},
+    {"--headers", WORD, &more_headers},
     {"--connections", WHOLE, &connection_count},
     {"--seconds", REAL, &seconds},
     {"--rate", REAL, &rate},

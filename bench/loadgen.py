@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.build import BenchError
-from bench.load import Client, Target, words
+from bench.load import Client, Target, command, patience_s
 from bench.loadstage import BASE_PATH, PROVIDER_URL, Stage
 from bench.peers import CLIENT_KEY, PROVIDER_KEY
 from bench.process import cores
@@ -83,21 +83,21 @@ def locust_command(plan: Plan, page: Path) -> list[str]:
     """Raises: BenchError where locust is not installed."""
     if importlib.util.find_spec("locust") is None:
         raise BenchError("locust is not installed beside this Python; make load-test installs it.")
-    command = [sys.executable, "-m", "locust", "-f", str(HERE / "locustfile.py"), "--headless", "--only-summary"]
-    command += ["--users", str(plan.users), "--spawn-rate", f"{plan.users / max(plan.ramp_s, 1):g}"]
-    command += ["--run-time", f"{plan.ramp_s + plan.seconds:.0f}s", "--stop-timeout", str(STOP_S)]
-    command += ["--exit-code-on-error", "0", "--loglevel", "WARNING", "--html", str(page)]
-    command += ["--processes", str(plan.processes)] if plan.processes > 1 else []
+    words = [sys.executable, "-m", "locust", "-f", str(HERE / "locustfile.py"), "--headless", "--only-summary"]
+    words += ["--users", str(plan.users), "--spawn-rate", f"{plan.users / max(plan.ramp_s, 1):g}"]
+    words += ["--run-time", f"{plan.ramp_s + plan.seconds:.0f}s", "--stop-timeout", str(STOP_S)]
+    words += ["--exit-code-on-error", "0", "--loglevel", "WARNING", "--html", str(page)]
+    words += ["--processes", str(plan.processes)] if plan.processes > 1 else []
     free = ",".join(map(str, sorted(generator_cores())))
-    return ["taskset", "-c", free, *command] if shutil.which("taskset") else command
+    return ["taskset", "-c", free, *words] if shutil.which("taskset") else words
 
 
 @contextlib.contextmanager
-def _group(command: list[str], log: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def _group(words: list[str], log: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """A process with a group of its own, gone with all of it when the block ends."""
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command,
+            words,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -115,12 +115,12 @@ def _group(command: list[str], log: Path, env: dict[str, str]) -> Iterator[subpr
 
 def run_locust(stage: Stage, plan: Plan, page: Path, generators: list[int]) -> Outcome:
     """Raises: BenchError when locust does not start or does not end."""
-    command = locust_command(plan, page)
+    words = locust_command(plan, page)
     given, result, log = stage.folder / "load.json", stage.folder / "result.json", stage.folder / "locust.log"
     given.write_text(json.dumps(settings(stage, plan)), encoding="utf-8")
     path = os.pathsep.join(filter(None, (str(HERE.parent), os.environ.get("PYTHONPATH"))))
     env = {"BENCH_LOAD": str(given), "BENCH_LOAD_RESULT": str(result), "PYTHONPATH": path}
-    with _group(command, log, env) as process:
+    with _group(words, log, env) as process:
         generators.append(process.pid)
         try:
             code = process.wait(START_S + plan.ramp_s + plan.seconds + STOP_S)
@@ -192,8 +192,8 @@ def run_spike(stage: Stage, plan: Plan, generators: list[int]) -> Outcome:
         clients = []
         for part in PARTS:
             numbers = {"connections": part.connections, "seconds": plan.seconds, "rate": plan.per_s * part.share}
-            command = words(spike_target(stage, part), auth, core, part.mode, "bytes", **numbers)
-            client = stack.enter_context(Client(command, 20 + part.connections * 0.02))
+            words = command(spike_target(stage, part), auth, core, part.mode, **numbers)
+            client = stack.enter_context(Client(words, patience_s(part.connections)))
             clients.append(client)
             generators.append(client.pid)
         pool = stack.enter_context(ThreadPoolExecutor(len(clients)))

@@ -6,7 +6,6 @@ Does not know: what loads it, how it is judged.
 """
 
 import contextlib
-import resource
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from bench.build import BenchError
 from bench.certs import HOST
 from bench.peers import CLIENT_KEY, Site
 from bench.peers.outrider import Outrider
-from bench.process import Daemon, cores
+from bench.process import Daemon, cores, raise_file_limit
 from bench.run import start_upstream
 
 BASE_PATH = "/local"  # what the configuration's provider is called
@@ -61,8 +60,7 @@ def stage() -> Iterator[Stage]:
     outrider = Outrider()
     if outrider.absent():
         raise BenchError(outrider.absent())
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a sidecar needs two descriptors for a user
+    raise_file_limit()
     proxy_core, client_core = cores()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outrider-load-")))

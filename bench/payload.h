@@ -38,6 +38,18 @@ static struct text text_of(const char *prefix, size_t filler, const char *suffix
     return t;
 }
 
+/* The last string named "content" in a JSON body or event, with its quotes; empty where there is none. */
+static struct text content_of(struct text body)
+{
+    static const char name[] = "\"content\":";
+    struct text found = {body.at, 0};
+    for (char *at = body.at; (at = strstr(at, name)) != NULL && at < body.at + body.len;) {
+        at += sizeof name - 1;
+        found = (struct text){at, (size_t)(strchr(at + 1, '"') + 1 - at)};
+    }
+    return found;
+}
+
 static void build_events(void)
 {
     answer_sse.at = malloc(PAYLOAD_CAP);

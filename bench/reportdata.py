@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from bench.figures import FIGURES, Row, ratio_to_nginx
+from bench import figures
+from bench.figures import FIGURES, Row
 from bench.plots import Aim, Bar, BarPanel, Range, RangePanel
 from bench.scenarios import BY_NAME
 
@@ -19,7 +20,8 @@ SHORT = {  # titles of panels; the scenario's own name elsewhere
     "stream": "an event of a stream",
 }
 TIMED = {"stream": "the first event of a stream"}  # where latency is of something else than CPU is
-_LIMIT = re.compile(r"\(at most ([0-9.]+)( × nginx)?\)")
+FAMILIES = {"": "", "open_": ", on a schedule", "gap_": ", gaps between events"}  # of percentiles
+_LIMIT = re.compile(r"\(at most ([0-9.]+)(?: × (nginx))?\)$")
 _PERCENTILE = re.compile(r"^(?P<what>.*?)p(?P<of>50|90|99|999)_us$")
 _UNITS = {"us": "µs", "ms": "ms", "s": "s", "mb": "MB", "kb": "kB"}
 
@@ -45,6 +47,10 @@ def whole_run(entries: Sequence[Entry]) -> Entry:
     return entries[-1]
 
 
+def times_nginx(rows: dict[str, Row], row: Row, figure: str) -> float | None:
+    return figures.ratio(rows, row, figure, "nginx")
+
+
 def title(scenario: str) -> str:
     known = BY_NAME.get(scenario)
     return f"{scenario}: {known.title.removeprefix(f'{scenario}: ')}" if known else scenario
@@ -55,11 +61,9 @@ def unit(figure: str) -> str:
 
 
 def heading(figure: str, scenario: str) -> str:
-    known = BY_NAME.get(scenario)
-    if figure not in FIGURES:
-        return figure
-    words = {"unit": known.unit if known else "request", "timed": known.timed if known else ""}
-    return FIGURES[figure][0].format(**words)
+    if figure in FIGURES and scenario in BY_NAME:
+        return figures.heading(BY_NAME[scenario], figure)
+    return figure
 
 
 def headings(rows: dict[str, Row], scenario: str) -> dict[str, str]:
@@ -146,17 +150,17 @@ def range_panels(entry: Entry, scenario: str) -> list[RangePanel]:
             families.setdefault(found["what"], []).append((float(f"0.{found['of']}"), figure))
     out = []
     for what, found_figures in families.items():
-        figures = [figure for _, figure in sorted(found_figures)]
-        whole = {peer: [row.median(figure) for figure in figures] for peer, row in rows.items()}
+        names = [figure for _, figure in sorted(found_figures)]
+        whole = {peer: [row.median(name) for name in names] for peer, row in rows.items()}
         ranges = [
             Range(peer, [value for value in values if value is not None], peer.startswith(OWN))
             for peer, values in whole.items()
             if None not in values
         ]
         if ranges:
-            labels = [f"p{figure.removeprefix(what).removeprefix('p').removesuffix('_us')}" for figure in figures]
+            labels = [f"p{figure.removeprefix(what).removeprefix('p').removesuffix('_us')}" for figure in names]
             labels = [label.replace("p999", "p99.9") for label in labels]
-            extra = f", {what.strip('_')}" if what else ""
+            extra = FAMILIES.get(what, f", {what.strip('_')}")
             name = TIMED.get(scenario, SHORT.get(scenario, scenario))
             nginx = next((max(one.values) for one in ranges if one.name == "nginx"), 0.0)
             base = nginx if nginx > 0 else max(min(max(one.values) for one in ranges), 1.0)
@@ -175,7 +179,7 @@ def ratio_history(
         values: list[float | None] = []
         for entry in entries:
             rows = rows_of(entry, name) if name in entry["scenarios"] else {}
-            values.append(ratio_to_nginx(rows, rows[OWN], "cpu_us") if OWN in rows else None)
+            values.append(times_nginx(rows, rows[OWN], "cpu_us") if OWN in rows else None)
         if any(value is not None for value in values):
             series[name] = values
             found = limit(newest(entries, name), name, "cpu_us")

@@ -1,7 +1,7 @@
 """The README's table in Markdown: a line for each proxy of one run; its machine, versions and date above."""
 
-from bench.figures import Row, ratio_to_nginx
-from bench.reportdata import OWN, Entry, entry_words, limit, number, rows_of, unit
+from bench.figures import Row
+from bench.reportdata import OWN, Entry, entry_words, limit, number, rows_of, times_nginx, unit
 
 # (scenario, figure, heading); a column stands where the run has it
 COLUMNS = (
@@ -23,7 +23,7 @@ def _cell(rows: dict[str, Row], peer: str, figure: str) -> str:
     median = row.median(figure) if row else None
     if row is None or median is None:
         return "–"
-    ratio = ratio_to_nginx(rows, row, figure) if figure in RATIOS and peer != "nginx" else None
+    ratio = times_nginx(rows, row, figure) if figure in RATIOS and peer != "nginx" else None
     text = f"{number(median, figure)} {unit(figure)}" + (f", {ratio:.2f} ×" if ratio is not None else "")
     return f"**{text}**" if peer == OWN else text
 

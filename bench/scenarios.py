@@ -1,43 +1,114 @@
-"""What is measured, as a table. A scenario stands here once the feature it measures exists."""
+"""What is measured, as a table. A scenario stands here once the feature it measures exists.
+
+Rules: `core` ones are the short table; all else runs when it is named. Targets are data, of the project's promises;
+a ratio is taken between two rows of the same run.
+Does not know: how a run is done (run.py), what a figure is (figures.py).
+"""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from bench.variants import ALL_ON, DEFAULT, Variant
+
+MAIN_ROWS = (DEFAULT.row, ALL_ON.row)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A promise about Outrider's figure: at most `at_most`, times nginx's figure where `of_nginx`."""
+    """A promise about one of Outrider's figures: at most `at_most`, times the same figure of the row `of` if given."""
 
     figure: str  # a name in figures.FIGURES
     at_most: float
-    of_nginx: bool = False
+    of: str = ""
+    rows: tuple[str, ...] = MAIN_ROWS  # that it is judged for, where they took part
+    at_least: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
     name: str
     title: str
-    tls: bool
-    mode: Literal["keep", "new", "stream"]
-    connections: int  # of the run that CPU and throughput come from
+    tls: bool  # on both sides
+    mode: Literal["keep", "new", "resume", "stream", "start"]
+    connections: int  # of the run that CPU and throughput come from; 0: no such run
     unit: str  # what CPU is divided by
     targets: tuple[Target, ...]
     single_pace_us: int = 0  # between events of the run with one connection
     timed: str = ""  # what the latencies are of, where not of the whole answer
+    core: bool = False
+    wide: bool = False  # in the short table too every proxy takes part that is here
+    single: bool = True  # a run with one connection, for the added latency
+    rate: int = 0  # of the open loop, per second; 0: no such run
+    rate_connections: int = 64
+    hold: bool = False  # streams are open before the loaded run and after it; throughput is that of the pace
+    pace_us: int = 0  # between events of the loaded run
+    requests: int = 0  # the loaded run ends after so many, or after `seconds`
+    seconds: float = 0.0  # of the loaded run; 0: as the settings say
+    prompt_bytes: int = 0  # 0: 1.4 kB
+    answer_bytes: int = 0
+    keys: int = 0  # different keys that clients send
+    refusals: bool = False  # most calls get our 429
+    stalled: int = 0  # calls to a slow provider that stay open meanwhile, half before and half in their answer
+    upstream_tls: bool = False  # on the provider's side only
+    measures_memory: bool = False  # RSS with all connections open
+    once: bool = False  # never repeated: memory is told of a fresh process
+    only: tuple[str, ...] = ()  # proxies; all
+    variants: tuple[Variant, ...] = (DEFAULT,)
 
 
 # Of every process, whatever it carries.
-COMMON = (Target("rss_idle_mb", 60.0), Target("start_s", 0.6))
+COMMON = (
+    Target("rss_idle_mb", 60.0, rows=(DEFAULT.row,)),
+    Target("rss_idle_mb", 85.0, rows=(ALL_ON.row,)),
+    Target("start_s", 0.6),
+)
+
+
+def flat(*rows: str, of: str) -> tuple[Target, ...]:
+    """CPU within a tenth of that of the row `of`."""
+    return tuple(Target("cpu_us", 1.1, of=of, rows=(row,), at_least=0.9) for row in rows)
+
+
+def json_over_http(name: str, title: str, **more: Any) -> Scenario:
+    fields: dict[str, Any] = {"tls": False, "mode": "keep", "connections": 32, "unit": "request", "targets": ()}
+    return Scenario(name, title, **fields | more)
+
+
+OWN = ("direct", "nginx", "outrider")  # where Outrider is compared with itself
+MANY_PROVIDERS = tuple(Variant(f"{count} providers", providers=count) for count in (100, 1000))
+MANY_LIMITS = tuple(Variant(f"{count} limits", limits=count) for count in (10, 100))
+NO_LOG = ("telemetry.log", "off")
+NO_LIMIT: tuple[str, list[Any]] = ("limits", [])
+NO_USAGE = ("usage.inject_stream_usage", False)
+NO_ADMIN = ("listen.admin", None)
+ONE_LIMIT = [{"name": "all", "key": ["provider"], "requests": "100/s", "burst": 1}]
+LAYERS = (
+    DEFAULT,
+    ALL_ON,
+    Variant("no log", changes=(NO_LOG,)),
+    Variant("no limit", changes=(NO_LIMIT,)),
+    Variant("ten limits", applying=10),
+    Variant("no credential", without_credential=True),
+    Variant("no usage", changes=(NO_USAGE,)),
+    Variant("no admin", changes=(NO_ADMIN,)),
+    Variant("bare", changes=(NO_LOG, NO_LIMIT, NO_USAGE, NO_ADMIN), without_credential=True),
+)
 
 SCENARIOS = (
-    Scenario(
+    json_over_http(
         "base_url",
         "base_url: JSON over HTTP on both sides, kept connections",
-        tls=False,
-        mode="keep",
-        connections=32,
-        unit="request",
-        targets=(Target("cpu_us", 1.2, of_nginx=True), *COMMON),
+        core=True,
+        wide=True,
+        rate=1000,
+        targets=(
+            Target("cpu_us", 1.2, of="nginx"),
+            Target("cpu_us", 0.65, of="envoy"),
+            Target("cpu_us", 1 / 6, of="tensorzero"),
+            Target("cpu_us", 1 / 250, of="litellm"),
+            Target("p50_us", 1.0, of="nginx"),
+            *COMMON,
+        ),
     ),
     Scenario(
         "intercepted",
@@ -46,7 +117,15 @@ SCENARIOS = (
         mode="keep",
         connections=32,
         unit="request",
-        targets=(Target("cpu_us", 1.6, of_nginx=True), *COMMON),
+        core=True,
+        wide=True,
+        rate=1000,
+        targets=(
+            Target("cpu_us", 1.6, of="nginx"),
+            Target("cpu_us", 1.0, of="envoy"),
+            Target("cpu_us", 1 / 30, of="mitmproxy"),
+            *COMMON,
+        ),
     ),
     Scenario(
         "new_intercepted",
@@ -55,6 +134,7 @@ SCENARIOS = (
         mode="new",
         connections=8,
         unit="connection",
+        core=True,
         targets=(Target("cpu_us", 600.0), *COMMON),
     ),
     Scenario(
@@ -64,10 +144,172 @@ SCENARIOS = (
         mode="stream",
         connections=16,
         unit="event",
+        core=True,
         # Unpaced, the upstream would keep its core from the client until the last event: a time to nothing.
         single_pace_us=50,
         timed="first event ",
-        targets=(Target("cpu_us", 1.0, of_nginx=True), *COMMON),
+        targets=(Target("cpu_us", 1.0, of="nginx"), Target("p50_us", 1.0, of="nginx"), *COMMON),
+    ),
+    Scenario(
+        "stream_paced",
+        "100 streams over HTTP, an event every 5 ms",
+        tls=False,
+        mode="stream",
+        connections=100,
+        unit="event",
+        core=True,
+        single=False,
+        hold=True,
+        pace_us=5000,
+        targets=(Target("cpu_us", 1.0, of="nginx"), Target("gap_p99_us", 1000.0), *COMMON),
+    ),
+    Scenario(
+        "streams_1000",
+        "1,000 open streams over HTTP, an event every 50 ms",
+        tls=False,
+        mode="stream",
+        connections=1000,
+        unit="event",
+        core=True,
+        single=False,
+        hold=True,
+        pace_us=50_000,
+        measures_memory=True,
+        variants=(DEFAULT, ALL_ON),
+        targets=(Target("core_pct", 50.0), Target("gap_p99_us", 1000.0), Target("rss_open_mb", 100.0), *COMMON),
+    ),
+    Scenario(
+        "streams_1000_intercepted",
+        "1,000 open intercepted streams, an event every 50 ms",
+        tls=True,
+        mode="stream",
+        connections=1000,
+        unit="event",
+        single=False,
+        hold=True,
+        pace_us=50_000,
+        measures_memory=True,
+        variants=(DEFAULT, ALL_ON),
+        targets=(Target("rss_open_mb", 180.0), Target("gap_p99_us", 1000.0), *COMMON),
+    ),
+    Scenario(
+        "stream_intercepted",
+        "intercepted streams of 200 events, unpaced",
+        tls=True,
+        mode="stream",
+        connections=16,
+        unit="event",
+        single_pace_us=50,
+        timed="first event ",
+        targets=COMMON,
+    ),
+    json_over_http("http_to_tls", "base_url: HTTP from the client, TLS to the provider", upstream_tls=True, rate=1000),
+    Scenario(
+        "resumed_intercepted",
+        "new intercepted connections with a resumed session and one request each, provider side pooled",
+        tls=True,
+        mode="resume",
+        connections=8,
+        unit="connection",
+        targets=(Target("cpu_us", 600.0), *COMMON),
+    ),
+    json_over_http("prompt_100k", "prompts of 100 kB", connections=8, prompt_bytes=100_000),
+    json_over_http("prompt_1m", "prompts of 1 MB", connections=4, prompt_bytes=1_000_000),
+    json_over_http("answer_1m", "answers of 1 MB", connections=4, answer_bytes=1_000_000),
+    json_over_http(
+        "refused",
+        "a limit that is saturated: 100 calls a second pass, all others get our 429",
+        unit="answer",
+        refusals=True,
+        only=("outrider",),
+        variants=(Variant(changes=(("limits", ONE_LIMIT),)),),
+    ),
+    json_over_http(
+        "many_keys",
+        "10,000 clients with a key each, by turns (direct: one key)",
+        keys=10_000,
+        variants=(DEFAULT, Variant("one key", keys=1)),
+        targets=flat("outrider", of="outrider one key"),
+    ),
+    json_over_http(
+        "head_of_line",
+        "a fast provider beside a slow one with 200 calls open: 100 before their answer, 100 in a stalled stream",
+        rate=1000,
+        stalled=200,
+        variants=(Variant(slow=True),),
+        targets=(Target("open_p99_us", 1000.0),),
+    ),
+    json_over_http(
+        "flat_providers",
+        "the same call with 1, 100 and 1,000 providers configured",
+        only=OWN,
+        variants=(DEFAULT, *MANY_PROVIDERS),
+        targets=flat(*(variant.row for variant in MANY_PROVIDERS), of="outrider"),
+    ),
+    json_over_http(
+        "flat_limits",
+        "the same call with 1, 10 and 100 limits configured, one of which applies to it",
+        only=OWN,
+        variants=(Variant("1 limit", providers=2), *MANY_LIMITS),
+        targets=flat(*(variant.row for variant in MANY_LIMITS), of="outrider 1 limit"),
+    ),
+    json_over_http("layers", "JSON over HTTP, layer by layer: what each costs", only=OWN, variants=LAYERS),
+    Scenario(
+        "layers_stream",
+        "streams of 200 events, layer by layer: what each costs",
+        tls=False,
+        mode="stream",
+        connections=16,
+        unit="event",
+        targets=(),
+        single=False,
+        only=OWN,
+        variants=LAYERS,
+    ),
+    json_over_http(
+        "memory_100k",
+        "memory after 100,000 requests",
+        requests=100_000,
+        seconds=120.0,
+        single=False,
+        once=True,
+        variants=(DEFAULT, ALL_ON),
+        targets=COMMON,
+    ),
+    json_over_http(
+        "connections",
+        "1,000 kept client connections, 1,000 calls a second: memory of each",
+        connections=0,
+        single=False,
+        rate=1000,
+        rate_connections=1000,
+        measures_memory=True,
+        once=True,
+    ),
+    Scenario(
+        "connections_intercepted",
+        "1,000 kept intercepted connections, 1,000 calls a second: memory of each",
+        tls=True,
+        mode="keep",
+        connections=0,
+        unit="request",
+        targets=(),
+        single=False,
+        rate=1000,
+        rate_connections=1000,
+        measures_memory=True,
+        once=True,
+    ),
+    Scenario(
+        "start",
+        "start-up, each time with a folder of its own, until the port answers; then one call that must be right",
+        tls=False,
+        mode="start",
+        connections=0,
+        unit="start",
+        single=False,
+        variants=(DEFAULT, ALL_ON),
+        targets=COMMON,
     ),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -1,6 +1,6 @@
 /* The provider of the bench: HTTP/1.1 with keep-alive on one epoll loop, plain and over TLS.
  *
- *   upstream --http PORT [--tls PORT --cert FILE --key FILE] --auth VALUE [--rewriter-auth VALUE]
+ *   upstream --http PORT [--tls PORT --cert FILE --key FILE] --auth VALUE
  *
  * POST .../chat/completions gets 1.4 kB of JSON, or 200 server-sent events (one chunk and one write each) where the
  * body has the length of payload.h's stream request. The header x-bench-pace-us: N waits N microseconds between
@@ -9,8 +9,8 @@
  * x-bench-sum: HEX lets the prompt be any bytes of that FNV-1a sum (64 bits), and x-bench-events: N then streams an
  * answer of N events: callers of many sizes and models, still checked.
  * It refuses what a provider refuses: another path 404, another authorization 401, no content-length 411, and 400
- * where one byte of the prompt was changed. Who comes with --rewriter-auth may write the JSON anew (gateways do):
- * its prompt must hold the same words, and is a stream's where it says "stream": true.
+ * where one byte of the prompt was changed. Below /rewritten/, for gateways that write the body anew, it is 400 where
+ * the prompt's text is not whole; there a stream is what says "stream": true, and its pace is the body's "seed".
  * It does not know: pipelining beyond its buffer, chunked requests, HTTP/1.0, more than one core.
  */
 #define _GNU_SOURCE
@@ -45,8 +45,7 @@ struct conn {
     bool has_turn; /* an unpaced stream may write one event */
     long queue_at; /* index among the unpaced streams that wait for their turn, -1: not there */
     size_t have;
-    bool in_body, is_rewriter, wants_stream, delayed;
-    bool is_summed;
+    bool in_body, is_rewritten, is_summed, wants_stream, delayed;
     uint64_t sum, wanted_sum;   /* of the body so far, and what it must come to */
     const char *prompt;         /* what the rest of the body must be, NULL: it is refused already */
     size_t body_left;
@@ -69,8 +68,7 @@ struct listener {
 static struct listener listeners[2];
 static int listener_count, epoll_fd;
 static SSL_CTX *tls_context;
-static const char *expected_auth = "", *rewriter_auth = "";
-static struct text words;
+static const char *expected_auth = "";
 static struct text plain_answer, stream_head, frames[FRAMES];
 static struct text prompts[SIZES], answers[SIZES]; /* of other sizes, built when first asked for */
 static size_t answer_sizes[SIZES];
@@ -284,13 +282,6 @@ static unsigned long number(const char *head, const char *name)
     return value ? strtoul(value, NULL, 10) : 0;
 }
 
-/* A header's value, with CR LF behind it, is this one. */
-static bool is_value(const char *at, const char *value)
-{
-    size_t len = strlen(value);
-    return len > 0 && at != NULL && strncmp(at, value, len) == 0 && at[len] == '\r';
-}
-
 static void refuse(struct conn *c, int status, const char *reason)
 {
     if (c->refused_status == 0) {
@@ -306,22 +297,23 @@ static void judge(struct conn *c, const char *head)
     const char *auth = header(head, "authorization:");
     c->refused_status = 0;
     c->body_left = number(head, "content-length:");
+    c->is_rewritten = strncmp(head, "POST /rewritten/", 16) == 0;
     c->is_summed = header(head, "x-bench-sum:") != NULL;
     c->sum = FNV_BASIS;
     c->wanted_sum = c->is_summed ? strtoull(header(head, "x-bench-sum:"), NULL, 16) : 0;
-    c->prompt = c->is_summed ? NULL : prompt_for(c->body_left);
+    c->prompt = c->is_rewritten || c->is_summed ? NULL : prompt_for(c->body_left);
     c->pace_us = (uint32_t)number(head, "x-bench-pace-us:");
     c->delay_us = (uint32_t)number(head, "x-bench-delay-us:");
     c->answer_bytes = number(head, "x-bench-answer-bytes:");
     if (strncmp(head, "POST ", 5) != 0 ||
         memmem(head, (size_t)(line_end - head), "chat/completions HTTP/1.1", 25) == NULL)
         refuse(c, 404, "Not Found");
-    c->is_rewriter = is_value(auth, rewriter_auth);
-    if (*expected_auth && !c->is_rewriter && !is_value(auth, expected_auth))
+    if (*expected_auth && (auth == NULL || strncmp(auth, expected_auth, strlen(expected_auth)) != 0 ||
+                           auth[strlen(expected_auth)] != '\r'))
         refuse(c, 401, "Unauthorized");
     if (header(head, "content-length:") == NULL)
         refuse(c, 411, "Length Required");
-    if (c->prompt == NULL && !c->is_rewriter && !c->is_summed)
+    if (c->prompt == NULL && !c->is_rewritten && !c->is_summed)
         refuse(c, 400, "Body Was Changed");
     unsigned long events_wanted = c->is_summed ? number(head, "x-bench-events:") : 0;
     c->wants_stream = events_wanted != 0 || c->prompt == request_stream.at;
@@ -347,15 +339,24 @@ static bool take_head(struct conn *c)
     return true;
 }
 
+/* What follows a name in JSON, white space skipped; "" where it is not there. The buffer ends in a NUL. */
+static const char *json_value(const char *body, const char *name)
+{
+    const char *at = strstr(body, name);
+    return at ? at + strlen(name) + strspn(at + strlen(name), ": ") : "";
+}
+
 /* true: the body is whole. It is read where it stands: one that does not fit the buffer does not get here. */
 static bool take_rewritten_body(struct conn *c)
 {
     if (c->have < c->body_left)
         return false;
-    if (memmem(c->in, c->body_left, words.at, words.len) == NULL)
+    c->in[c->have] = 0;
+    c->wants_stream = strncmp(json_value(c->in, "\"stream\""), "true", 4) == 0;
+    struct text prompt = content_of(c->wants_stream ? request_stream : request_plain);
+    if (memmem(c->in, c->body_left, prompt.at, prompt.len) == NULL)
         refuse(c, 400, "Body Was Changed");
-    c->wants_stream = memmem(c->in, c->body_left, "\"stream\":true", 13) != NULL ||
-                      memmem(c->in, c->body_left, "\"stream\": true", 14) != NULL;
+    c->pace_us = (uint32_t)strtoul(json_value(c->in, "\"seed\""), NULL, 10);
     discard(c, c->body_left);
     c->body_left = 0;
     return true;
@@ -364,12 +365,11 @@ static bool take_rewritten_body(struct conn *c)
 /* true: the body is whole; its bytes are compared as they come, so that it may be larger than the buffer. */
 static bool take_body(struct conn *c)
 {
-    if (c->is_rewriter && c->body_left > IN_CAP / 2) {
+    if (c->is_rewritten && c->body_left > IN_CAP / 2) {
         refuse(c, 413, "Too Large To Be Compared");
-        c->is_rewriter = false; /* the rest is skipped */
-        c->prompt = NULL;
+        c->is_rewritten = false; /* the rest is skipped */
     }
-    if (c->is_rewriter)
+    if (c->is_rewritten)
         return take_rewritten_body(c);
     size_t n = c->have < c->body_left ? c->have : c->body_left;
     if (c->prompt != NULL && memcmp(c->in, c->prompt, n) != 0)
@@ -622,15 +622,12 @@ int main(int argc, char **argv)
             key = argv[i + 1];
         else if (strcmp(argv[i], "--auth") == 0)
             expected_auth = argv[i + 1];
-        else if (strcmp(argv[i], "--rewriter-auth") == 0)
-            rewriter_auth = argv[i + 1];
     }
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_TIMERSLACK, 1); /* the pace is told in microseconds */
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     payload_init();
     build_answers();
-    words = text_of("", 1000, "");
     if (tls)
         start_tls(cert, key);
     if (http)

@@ -22,10 +22,11 @@ class Haproxy:
 
     def start(self, site: Site) -> Started:
         (port,) = free_ports(1)
+        to_tls = site.tls or site.upstream_tls
         tls_server = f" ssl verify required ca-file {site.certificates.ca} sni str({HOST}) verifyhost {HOST}"
         values: dict[str, object] = {
             "BIND": f"127.0.0.1:{port} backlog 4096{f' ssl crt {site.certificates.both}' if site.tls else ''}",
-            "SERVER": f"127.0.0.1:{site.tls_port if site.tls else site.http_port}{tls_server if site.tls else ''}",
+            "SERVER": f"127.0.0.1:{site.tls_port if to_tls else site.http_port}{tls_server if to_tls else ''}",
             "NO_DELAY": "option http-no-delay" if site.stream else "",
             "PROVIDER_KEY": PROVIDER_KEY,
         }

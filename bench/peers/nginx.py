@@ -22,17 +22,19 @@ class Nginx:
 
     def start(self, site: Site) -> Started:
         (port,) = free_ports(1)
+        to_tls = site.tls or site.upstream_tls
         config = site.folder / "nginx.conf"
         values: dict[str, object] = {
             "USER": "user root;" if os.geteuid() == 0 else "",
             "FOLDER": site.folder,
             "LISTEN": f"127.0.0.1:{port}{' ssl' if site.tls else ''}",
-            "UPSTREAM": f"127.0.0.1:{site.tls_port if site.tls else site.http_port}",
-            "SCHEME": "https" if site.tls else "http",
+            "UPSTREAM": f"127.0.0.1:{site.tls_port if to_tls else site.http_port}",
+            "SCHEME": "https" if to_tls else "http",
             "CERTIFICATE": site.certificates.chain,
             "KEY": site.certificates.key,
             "CA": site.certificates.ca,
             "BUFFERING": "off" if site.stream else "on",
+            "REQUEST_BUFFERING": "off" if site.large else "on",
             "PROVIDER_KEY": PROVIDER_KEY,
         }
         config.write_text(fill("nginx.conf", values))

@@ -1,5 +1,9 @@
-"""Outrider as a user runs it: default policies, a credential, one limit, metrics and its log line per request."""
+"""Outrider as a user runs it: default policies, a credential, one limit, metrics and its log line per request.
 
+A variant of its configuration is a row of its own (bench.variants).
+"""
+
+import json
 import os
 import shutil
 import subprocess
@@ -12,8 +16,9 @@ from pathlib import Path
 from bench.build import BenchError
 from bench.certs import HOST
 from bench.load import Target
-from bench.peers import PROVIDER_KEY, Site, Started, fill
+from bench.peers import CLIENT_KEY, PROVIDER_KEY, Site, Started
 from bench.process import Daemon, free_ports
+from bench.variants import DEFAULT, Variant, configuration
 
 
 def command() -> str | None:
@@ -37,7 +42,9 @@ def fetch(url: str, wait_s: float = 5.0) -> bytes:
 
 
 class Outrider:
-    name = "outrider"
+    def __init__(self, variant: Variant = DEFAULT) -> None:
+        self.variant = variant
+        self.name = variant.row
 
     def absent(self) -> str:
         return "" if command() else "outrider is not installed beside this Python; run make setup."
@@ -47,27 +54,34 @@ class Outrider:
         return done.stdout.split("\n")[0].removeprefix("outrider").strip()
 
     def start(self, site: Site) -> Started:
-        port, admin_port = free_ports(2)
-        connect_to = f"https://127.0.0.1:{site.tls_port}" if site.tls else f"http://127.0.0.1:{site.http_port}"
+        port, admin_port, transparent_port = free_ports(3)
+        to_tls = site.tls or site.upstream_tls
         values: dict[str, object] = {
             "PORT": port,
             "ADMIN_PORT": admin_port,
+            "TRANSPARENT_PORT": transparent_port,
             "FOLDER": site.folder,
-            "CONNECT_TO": connect_to,
-            "UPSTREAM_CA": f"upstream_ca: {site.certificates.ca}" if site.tls else "",
+            "CONNECT_TO": f"https://127.0.0.1:{site.tls_port}" if to_tls else f"http://127.0.0.1:{site.http_port}",
+            "UPSTREAM_CA": f"upstream_ca: {site.certificates.ca}" if to_tls else "",
             "HOST": HOST,
         }
         config = site.folder / "outrider.yaml"
-        config.write_text(fill("outrider.yaml", values))
+        config.write_text(json.dumps(configuration(self.variant, values)))  # JSON is YAML
         env = {"BENCH_PROVIDER_KEY": PROVIDER_KEY}
         words: list[str | Path] = [str(command()), "run", "--config", config]
         daemon = Daemon(self.name, words, port=port, core=site.core, log=site.folder / "log", env=env)
+        key = PROVIDER_KEY if self.variant.without_credential else CLIENT_KEY
         if not site.tls:
-            return Started(Target(port, path="/local/v1/chat/completions", host=f"127.0.0.1:{port}"), daemon)
+            slow = base_url(port, "slow") if self.variant.slow else None
+            return Started(base_url(port, "local"), daemon, key, keys=self.variant.keys, slow=slow)
         ca = site.folder / "outrider-ca.pem"
         try:
             ca.write_bytes(fetch(f"http://127.0.0.1:{admin_port}/ca.pem"))
         except BenchError:
             daemon.stop()
             raise
-        return Started(Target(port, ca=ca, connect=f"{HOST}:443"), daemon)
+        return Started(Target(port, ca=ca, connect=f"{HOST}:443"), daemon, key, keys=self.variant.keys)
+
+
+def base_url(port: int, provider: str) -> Target:
+    return Target(port, path=f"/{provider}/v1/chat/completions", host=f"127.0.0.1:{port}")

@@ -1,152 +1,69 @@
-"""The bench runs, judges its answers and says what it could not measure. Figures themselves are not judged here."""
+"""The bench runs, and says what it could not measure. Figures themselves are not judged here."""
 
-import contextlib
+import dataclasses
 import datetime
 import json
 import re
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bench.__main__ import chosen_scenarios, main, parse
+from bench.build import BenchError
+from bench.peers import HERE, all_peers
+from bench.peers.direct import Direct
+from bench.scenarios import BY_NAME, SCENARIOS, Scenario
+
+from bench import history, process, run, table
+from support.benches import CORE, rows_of
 
 ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:  # `bench` stands beside tests/, as `python -m bench` finds it from the project's folder
-    sys.path.append(str(ROOT))
-
-from bench.__main__ import main, parse  # noqa: E402
-from bench.build import BenchError, program  # noqa: E402
-from bench.peers import CLIENT_KEY, HERE, PROVIDER_KEY, all_peers  # noqa: E402
-from bench.peers.direct import Direct  # noqa: E402
-from bench.scenarios import BY_NAME, SCENARIOS  # noqa: E402
-
-from bench import figures, history, load, process, run, table  # noqa: E402
-
-CORE = process.cores()[1]
+BRIEF = run.Settings(repeat=1, loaded_s=0.15, single_s=0.05, scheduled_s=0.05)
 
 
-@pytest.fixture(scope="module")
-def programs() -> None:
-    try:
-        program("load")
-        program("upstream")
-    except BenchError as exc:
-        pytest.skip(str(exc))
+def small(name: str) -> Scenario:
+    """The scenario with few connections: whether it works, not what it measures."""
+    scenario = BY_NAME[name]
+    few = {field: min(getattr(scenario, field), 20) for field in ("connections", "rate_connections", "stalled")}
+    return dataclasses.replace(scenario, **few, requests=min(scenario.requests, 100))
 
 
-@pytest.fixture
-def upstream(programs: None, tmp_path: Path) -> Iterator[tuple[load.Target, load.Target]]:
-    """Targets of the bench's own provider: plain, TLS."""
-    daemon, certificates, http_port, tls_port = run.start_upstream(tmp_path, CORE)
-    with daemon:
-        yield load.Target(http_port), load.Target(tls_port, ca=certificates.ca)
+OTHERS = [name for name in all_peers() if name in ("direct", "nginx", "haproxy")]
+WORK = ("base_url", "intercepted", "resumed_intercepted", "stream", "stream_paced", "http_to_tls")
+WORK += ("prompt_1m", "answer_1m", "head_of_line", "connections_intercepted", "start")
 
 
-def one_run(target: load.Target, mode: str = "keep", connections: int = 2, key: str = PROVIDER_KEY) -> load.Sample:
-    return load.run(target, None, mode=mode, connections=connections, seconds=0.1, auth=f"Bearer {key}", core=CORE)
+@pytest.mark.parametrize("name", WORK)
+def test_the_peers_that_are_here_take_part(programs: None, name: str) -> None:
+    peers = [peer for peer_name, peer in all_peers().items() if peer_name in OTHERS and not peer.absent()]
+    rows = run.run_scenario(small(name), peers, BRIEF, lambda _: None)
+    assert {row.peer: row.error for row in rows.values() if row.error} == {}
+    for peer in peers:
+        measured = set(rows[peer.name].values)
+        assert ("start_s" in measured) == (peer.name != "direct")
+        assert ("cpu_us" in measured) == (peer.name != "direct" and name not in ("start", "connections_intercepted"))
 
 
-@pytest.mark.parametrize("mode", ["keep", "new", "stream"])
-@pytest.mark.parametrize("tls", [False, True], ids=["http", "tls"])
-def test_every_mode_gets_right_answers_from_the_upstream(
-    upstream: tuple[load.Target, load.Target], mode: str, tls: bool
-) -> None:
-    sample = one_run(upstream[tls], mode)
-    assert sample.error == ""
-    assert sample.requests > 0
-    assert sample.events == (200 * sample.requests if mode == "stream" else 0)
-    assert sample.latency is not None
-    assert sample.latency.p50 <= sample.latency.p99
-    assert (sample.first_event is not None) == (mode == "stream")
-
-
-def test_a_wrong_key_is_an_error_and_never_a_fast_row(upstream: tuple[load.Target, load.Target]) -> None:
-    sample = one_run(upstream[0], key=CLIENT_KEY)
-    assert sample.requests == 0
-    assert "401" in sample.error
-
-
-def test_a_provider_that_is_not_trusted_is_an_error(upstream: tuple[load.Target, load.Target]) -> None:
-    plain, tls = upstream
-    stranger = load.Target(tls.port, ca=tls.ca, host="other.bench")
-    assert "TLS" in one_run(stranger).error
-    assert "connect" in one_run(load.Target(process.free_ports(1)[0])).error
-    assert "404" in one_run(load.Target(plain.port, path="/v1/models")).error
-
-
-class Forwarder(threading.Thread):
-    """A proxy of one connection: answers a CONNECT where asked, then copies bytes, each way through `change`."""
-
-    def __init__(self, port: int, tunnel: bool, old: bytes = b"", new: bytes = b"") -> None:
-        super().__init__(daemon=True)
-        self._to, self._tunnel, self._old, self._new = port, tunnel, old, new
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.connect_head = b""
-
-    def run(self) -> None:
-        with self._listener, contextlib.suppress(OSError):
-            client, _ = self._listener.accept()
-            with client, socket.create_connection(("127.0.0.1", self._to)) as server:
-                if self._tunnel:
-                    while not self.connect_head.endswith(b"\r\n\r\n"):
-                        self.connect_head += client.recv(1)
-                    client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                back = threading.Thread(target=self._copy, args=(server, client, self._old, self._new), daemon=True)
-                back.start()
-                self._copy(client, server, b"", b"")
-                back.join()
-
-    @staticmethod
-    def _copy(source: socket.socket, sink: socket.socket, old: bytes, new: bytes) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data.replace(old, new) if old else data)
-        with contextlib.suppress(OSError):  # after a reset too: the other direction ends with this one
-            sink.shutdown(socket.SHUT_RDWR)
-
-
-def test_a_connect_goes_before_the_handshake(upstream: tuple[load.Target, load.Target]) -> None:
-    tls = upstream[1]
-    proxy = Forwarder(tls.port, tunnel=True)
-    proxy.start()
-    sample = one_run(load.Target(proxy.port, ca=tls.ca, connect="llm.bench:443"), connections=1)
-    proxy.join()
-    assert sample.error == ""
-    assert proxy.connect_head.startswith(b"CONNECT llm.bench:443 HTTP/1.1\r\nhost: llm.bench:443\r\n")
-
-
-def test_one_changed_byte_in_a_stream_is_found(upstream: tuple[load.Target, load.Target]) -> None:
-    proxy = Forwarder(upstream[0].port, tunnel=False, old=b'" w137"', new=b'" W137"')
-    proxy.start()
-    sample = one_run(load.Target(proxy.port), "stream", connections=1)
-    proxy.join()
-    assert "body differs at byte" in sample.error
-
-
-def test_a_dropped_byte_in_an_answer_is_found(upstream: tuple[load.Target, load.Target]) -> None:
-    proxy = Forwarder(upstream[0].port, tunnel=False, old=b"content-length: 1", new=b"content-length: 0")
-    proxy.start()
-    sample = one_run(load.Target(proxy.port), connections=1)
-    proxy.join()
-    assert "body ended after" in sample.error
-
-
-@pytest.mark.parametrize("name", [name for name in all_peers() if name != "outrider"])
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_every_peer_that_is_here_takes_part_in_every_scenario(
-    programs: None, name: str, scenario: figures.Scenario
-) -> None:
-    peer = all_peers()[name]
+@pytest.mark.parametrize(("name", "config"), [("refused", "default"), ("intercepted", "all-on")])
+def test_outrider_takes_part_with_its_configuration(programs: None, name: str, config: str) -> None:
+    peer = all_peers()["outrider"]
     if peer.absent():
         pytest.skip(peer.absent())
-    rows = run.run_scenario(scenario, [peer], run.Settings(1, 0.15, 0.05), lambda _: None)
-    assert rows[name].error == ""
-    assert (rows[name].median("per_s") or 0) > 0
-    assert (rows[name].median("cpu_us") is None) == isinstance(peer, Direct)
+    rows = run.run_scenario(small(name), [peer], dataclasses.replace(BRIEF, config=config), lambda _: None)
+    (row,) = rows.values()
+    assert row.error == ""
+    assert row.peer == ("outrider" if config == "default" else "outrider all-on")
+    assert (row.median("refused_pct") or 0) > 90 or name != "refused"
+
+
+def test_a_proxy_that_does_not_speak_tls_to_the_provider_has_no_row(programs: None) -> None:
+    class Plain(Direct):
+        name = "plain"
+
+    rows = run.run_scenario(small("http_to_tls"), [Plain()], BRIEF, lambda _: None)
+    assert "cannot connect" in rows["plain"].error
 
 
 class Broken:
@@ -173,66 +90,73 @@ class Absent(Broken):
 
 def test_a_peer_that_does_not_start_is_a_sentence_and_the_others_go_on(programs: None) -> None:
     scenario = BY_NAME["base_url"]
-    rows = run.run_scenario(scenario, [Direct(), Broken(), Absent()], run.Settings(1, 0.05, 0.05), lambda _: None)
+    rows = run.run_scenario(scenario, [Direct(), Broken(), Absent()], BRIEF, lambda _: None)
     text = table.render(scenario, rows)
     assert "broken: broken did not start: exit 1: no such key: bogus." in text
     assert "absent: absent is not installed here." in text
     assert rows["direct"].error == ""
 
 
-def rows_of(cpu: dict[str, list[float]]) -> dict[str, figures.Row]:
-    return {
-        name: figures.Row(name, values={"cpu_us": values, "per_s": [1000.0]}, busy=[0.99])
-        for name, values in cpu.items()
-    }
+def test_a_port_in_use_is_a_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BenchError, match=f"port {port} is in use by another process"):
+            process.Daemon("nginx", ["sleep", "60"], port=port, core=CORE, log=tmp_path / "log")
 
 
-def test_a_target_is_met_or_missed_by_the_ratio_of_medians() -> None:
-    scenario = BY_NAME["base_url"]
-    rows = rows_of({"nginx": [20.0, 22.0, 90.0], "outrider": [26.0, 1.0, 27.0]})
-    met = {verdict.target.figure: verdict.is_met for verdict in figures.judge(scenario, rows)}
-    assert met["cpu_us"] is True  # 26 / 22 = 1.18
-    assert met["start_s"] is None
-    rows = rows_of({"nginx": [20.0], "outrider": [26.0]})
-    assert figures.judge(scenario, rows)[0].is_met is False
-    assert re.search(r"MISSED CPU µs/request: 1\.30 \(at most 1\.2 × nginx\)", table.render(scenario, rows))
+def test_a_scenario_that_cannot_be_run_is_a_sentence_and_the_others_go_on(
+    programs: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, calls = run.start_upstream, iter([True, False])
+
+    def once_broken(folder: Path, core: int) -> tuple[process.Daemon, run.certs.Certificates, int, int]:
+        if next(calls):
+            raise BenchError("upstream did not start: port 7 is in use by another process.")
+        return start(folder, core)
+
+    monkeypatch.setattr(run, "start_upstream", once_broken)
+    words = ["--only", "direct", "--scenario", "base_url,prompt_1m", "--repeat", "1", "--no-history"]
+    assert main([*words, "--seconds", "0.05", "--single", "0.05", "--scheduled", "0.05"]) == 0
+    out = capsys.readouterr().out
+    assert "base_url: upstream did not start: port 7" in out
+    assert "prompt_1m · " in out
 
 
-def test_without_nginx_nothing_is_said_of_the_ratio() -> None:
-    verdict = figures.judge(BY_NAME["base_url"], rows_of({"outrider": [26.0]}))[0]
-    assert verdict.is_met is None
-    assert "not measured" in verdict.words
+def test_the_short_table_is_the_core_set_and_all_is_all() -> None:
+    assert [one.name for one in chosen_scenarios("")] == [one.name for one in SCENARIOS if one.core]
+    assert chosen_scenarios("all") == list(SCENARIOS)
+    assert [one.name for one in chosen_scenarios("layers,base_url")] == ["base_url", "layers"]
 
 
-def test_a_proxy_that_left_its_core_idle_is_marked() -> None:
-    rows = rows_of({"nginx": [20.0]})
-    assert "*" not in table.render(BY_NAME["base_url"], rows)
-    rows["nginx"].busy = [0.5]
-    assert "1,000 *" in table.render(BY_NAME["base_url"], rows)
+def test_the_list_has_a_line_for_each_scenario_and_proxy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(SCENARIOS) + len(all_peers())
 
 
-def test_latency_is_what_was_added_to_direct() -> None:
-    rows = {"direct": figures.Row("direct"), "nginx": figures.Row("nginx"), "late": figures.Row("late")}
-    for name, values in {"direct": [20.0, 22.0, 21.0], "nginx": [121.0, 131.0, 141.0]}.items():
-        for value in values:
-            rows[name].add("p50_us", value)
-    figures.subtract_direct(rows)
-    assert rows["nginx"].median("p50_us") == 110.0
-    assert rows["direct"].median("p50_us") == 21.0
-    assert rows["late"].median("p50_us") is None
+def test_other_proxies_are_guests_of_the_short_tables_wide_scenarios() -> None:
+    class Guest(Absent):
+        name = "litellm"
+
+    settings = run.Settings(brief=True)
+    assert [peer.name for peer in run.rows_for(BY_NAME["base_url"], [Direct(), Guest()], settings)] == [
+        "direct",
+        "litellm",
+    ]
+    assert [peer.name for peer in run.rows_for(BY_NAME["stream"], [Direct(), Guest()], settings)] == ["direct"]
+    assert len(run.rows_for(BY_NAME["stream"], [Direct(), Guest()], run.Settings())) == 2
 
 
-def test_an_error_empties_every_figure_of_its_row() -> None:
-    row = rows_of({"nginx": [20.0]})["nginx"]
-    row.error = "body differs at byte 7"
-    assert row.median("cpu_us") is None
-    text = table.render(BY_NAME["base_url"], {"nginx": row})
-    assert "nginx: body differs at byte 7" in text
-    assert "20.0" not in text
+def test_what_the_short_table_repeats_is_not_repeated_for_its_guests() -> None:
+    settings = run.Settings(repeat=3, brief=True)
+    rows = rows_of({"nginx": [1.0], "outrider all-on": [1.0], "litellm": [1.0]})
+    assert [run.repeats(BY_NAME["base_url"], settings, row) for row in rows.values()] == [3, 3, 1]
+    assert run.repeats(BY_NAME["memory_100k"], settings, rows["nginx"]) == 1
 
 
 def test_a_run_leaves_one_line_of_history(tmp_path: Path) -> None:
     rows = rows_of({"nginx": [20.0], "outrider": [22.0]})
+    rows["outrider"].notes.add("could not keep up")
     at = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
     entry = history.record({"base_url": rows}, {"nginx": "1.22.1"}, {"repeat": 1}, at)
     path = tmp_path / "results" / "history.jsonl"
@@ -243,7 +167,11 @@ def test_a_run_leaves_one_line_of_history(tmp_path: Path) -> None:
     read = json.loads(lines[0])
     assert read["at"] == "2026-01-02T03:04:05+00:00"
     assert read["scenarios"]["base_url"]["rows"]["nginx"]["cpu_us"] == [20.0]
-    assert read["scenarios"]["base_url"]["targets"]["cpu_us"]["met"] is True
+    assert read["config"] == "default"
+    targets = read["scenarios"]["base_url"]["targets"]
+    assert targets["cpu_us"]["met"] is True
+    assert targets["cpu_us of envoy"]["met"] is None
+    assert read["scenarios"]["base_url"]["notes"] == {"outrider": ["could not keep up"]}
 
 
 def test_the_cpu_of_a_process_tree_holds_that_of_its_children(tmp_path: Path) -> None:
@@ -263,10 +191,9 @@ def test_the_cpu_of_a_process_tree_holds_that_of_its_children(tmp_path: Path) ->
 
 
 def test_every_placeholder_of_a_peers_configuration_is_filled_by_its_entry() -> None:
-    for config in HERE.glob("*.*"):
-        if config.suffix not in {".conf", ".cfg", ".yaml"}:
-            continue
-        entry = (HERE / f"{config.stem}.py").read_text()
+    configs = [path for path in HERE.glob("*.*") if path.suffix in {".conf", ".cfg", ".yaml"}]
+    for config in [*configs, HERE.parent / "all-on.yaml"]:
+        entry = (HERE / f"{config.stem.replace('all-on', 'outrider')}.py").read_text()
         for name in re.findall(r"@([A-Z_]+)@", config.read_text()):
             assert f'"{name}":' in entry, f"{config.name}: @{name}@"
 
@@ -275,7 +202,7 @@ def test_a_name_that_does_not_exist_is_refused_with_those_that_do(capsys: pytest
     with pytest.raises(SystemExit) as ended:
         parse(["--only", "apache"])
     assert ended.value.code == 2
-    assert "known: direct, nginx, haproxy, outrider" in capsys.readouterr().err
+    assert "known: direct, nginx, haproxy" in capsys.readouterr().err
 
 
 def test_the_command_prints_a_table_and_writes_its_json(
@@ -283,6 +210,7 @@ def test_the_command_prints_a_table_and_writes_its_json(
 ) -> None:
     out = tmp_path / "out.json"
     words = ["--only", "direct", "--scenario", "base_url", "--repeat", "1", "--seconds", "0.1", "--single", "0.05"]
+    words += ["--scheduled", "0.1"]
     assert main([*words, "--json", str(out), "--no-history"]) == 0
     assert "base_url · " in capsys.readouterr().out
     assert json.loads(out.read_text())["scenarios"]["base_url"]["rows"]["direct"]["per_s"][0] > 0

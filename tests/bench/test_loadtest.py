@@ -5,23 +5,16 @@ import http.client
 import importlib.util
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
+from bench.loadtest import RUNS, adjusted, busy, main, parse, perform, render, steady_part
+from bench.peers import PROVIDER_KEY
+from bench.peers.outrider import command
+from bench.verdict import Limits, Line, Load, is_passed, judge, slope
+from bench.watch import Reading, generator_cores, leaks, series
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:  # as in test_bench_smoke.py
-    sys.path.append(str(ROOT))
-
-from bench.build import BenchError, program  # noqa: E402
-from bench.loadtest import RUNS, adjusted, busy, main, parse, perform, render, steady_part  # noqa: E402
-from bench.peers import PROVIDER_KEY  # noqa: E402
-from bench.peers.outrider import command  # noqa: E402
-from bench.verdict import Limits, Line, Load, is_passed, judge, slope  # noqa: E402
-from bench.watch import Reading, generator_cores, leaks, series  # noqa: E402
-
-from bench import loadgen, loadpage, mix, process, run, shapes, verdict  # noqa: E402
+from bench import loadgen, loadpage, mix, process, run, shapes, verdict
 
 LIMITS = Limits(per_s=1000, p50_ms=20, p99_ms=200)
 GOOD = Load(requests=60_000, failures=0, errors={}, p50_ms=2, p99_ms=30, per_s=1001, seconds=54, busy=0.5)
@@ -180,15 +173,6 @@ def test_the_committed_mix_is_what_the_recorded_calls_give(vectors: Path) -> Non
 def test_without_recorded_calls_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert mix.main([str(tmp_path / "none.gz")]) == 1
     assert "no recorded calls" in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def programs() -> None:
-    try:
-        program("load")
-        program("upstream")
-    except BenchError as exc:
-        pytest.skip(str(exc))
 
 
 def test_the_upstream_answers_every_shape_and_finds_a_changed_byte(programs: None, tmp_path: Path) -> None:
