@@ -10,7 +10,7 @@ import datetime
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,15 +111,20 @@ def steady_part(readings: list[Reading], start: Reading, plan: Plan, share: floa
     return steady(loaded, began_s + share * plan.seconds, began_s + plan.seconds - 1)
 
 
+def share(readings: Sequence[Reading], clock: Callable[[Reading], float]) -> float:
+    """How fast a clock of CPU ran: 1 is a whole core."""
+    if len(readings) < 2:
+        return 0.0
+    return (clock(readings[-1]) - clock(readings[0])) / (readings[-1].at_s - readings[0].at_s)
+
+
 def busy(readings: Sequence[Reading], processes: int) -> float:
     """Of what the generator could use: how much it did, or how much was gone where others used the rest."""
     if len(readings) < 2:
         return 0.0
-    first, last = readings[0], readings[-1]
     own = len(generator_cores())
-    used = (last.generator_s - first.generator_s) / min(own, processes + 1)
-    gone = (last.at_s - first.at_s) - (last.idle_s - first.idle_s) / own
-    return max(used, gone) / (last.at_s - first.at_s)
+    used = share(readings, lambda one: one.generator_s) / min(own, processes + 1)
+    return max(used, 1 - share(readings, lambda one: one.idle_s) / own)
 
 
 def perform(run: Run, html: Path) -> tuple[list[Line], dict[str, Any]]:
@@ -143,6 +148,9 @@ def perform(run: Run, html: Path) -> tuple[list[Line], dict[str, Any]]:
             per_s=rate(part),
             seconds=part[-1].at_s - part[0].at_s if part else 0.0,
             busy=busy(part, run.plan.processes),
+            unfinished=outcome.unfinished,
+            own_share=share(part, lambda one: one.cpu_s),
+            own_idle=share(part, lambda one: one.own_idle_s),
         )
         later = steady_part(watch.readings, start, run.plan, MEMORY_SHARE)
         lines = judge(load, run.limits, later, start, end)

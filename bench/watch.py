@@ -30,6 +30,7 @@ class Reading:
     cpu_s: float
     generator_s: float  # CPU of client and upstream
     idle_s: float  # of the cores that are not the sidecar's, together: others may use them as well
+    own_idle_s: float  # of the sidecar's core
     files: int  # open descriptors
     requests: int  # exchanges that ended since the sidecar's start
     clients: int  # connections of clients, whatever their state, and exchanges in flight
@@ -95,6 +96,7 @@ class Watch(threading.Thread):
             cpu_s=used_s,
             generator_s=sum(cpu_s(pid) for pid in self.generators),
             idle_s=idle_s(generator_cores()),
+            own_idle_s=idle_s({cores()[0]}),
             files=files,
             requests=requests,
             clients=sum(count for name, count in connections.items() if name.startswith("client ")),

@@ -21,7 +21,7 @@ GOOD = Load(requests=60_000, failures=0, errors={}, p50_ms=2, p99_ms=30, per_s=1
 
 
 def reading(at_s: float, rss_mb: float = 80.0, **changes: float) -> Reading:
-    usual = {"cpu_s": 0.0, "generator_s": 0.0, "idle_s": 0.0, "requests": round(at_s * 1000)}
+    usual = {"cpu_s": 0.0, "generator_s": 0.0, "idle_s": 0.0, "own_idle_s": 0.0, "requests": round(at_s * 1000)}
     counts = {"files": 20, "clients": 0, "providers": 0, "pooled": 2}
     return Reading(at_s=at_s, rss_mb=rss_mb, **(usual | counts | changes))  # type: ignore[arg-type]
 
@@ -36,7 +36,7 @@ def lines_of(load: Load, readings: list[Reading], end: Reading | None = None) ->
 
 def test_a_good_run_passes() -> None:
     lines = lines_of(GOOD, rising(0))
-    assert [name for name, line in lines.items() if line.is_met is not True] == ["generator"]
+    assert [name for name, line in lines.items() if line.is_met is not True] == ["sidecar", "generator"]
     assert is_passed(list(lines.values()))
 
 
@@ -97,6 +97,20 @@ def test_a_slow_answer_fails_unless_the_generator_had_no_time() -> None:
     assert "no CPU left" in lines["latency p99"].note
     assert lines["generator"].note == "saturated"
     assert is_passed(list(lines.values()))
+
+
+def test_what_was_never_answered_is_an_error_unless_it_may_never_have_been_asked() -> None:
+    late = dataclasses.replace(GOOD, unfinished=7)
+    assert lines_of(late, rising(0))["errors"].is_met is False
+    line = lines_of(dataclasses.replace(late, busy=0.95), rising(0))["errors"]
+    assert line.is_met is True
+    assert line.note == "7 were not answered in time"
+
+
+def test_others_on_the_sidecars_core_are_named() -> None:
+    assert lines_of(dataclasses.replace(GOOD, own_share=0.6, own_idle=0.35), [])["sidecar"].note == ""
+    line = lines_of(dataclasses.replace(GOOD, own_share=0.5, own_idle=0.1), [])["sidecar"]
+    assert (line.shown, line.note) == ("50% of its core", "others took 40% of it: no fair run")
 
 
 def test_chance_is_no_shortfall() -> None:

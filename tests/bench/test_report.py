@@ -57,7 +57,18 @@ def written(folder: Path, *entries: dict[str, Any]) -> Path:
 
 
 def load_document() -> dict[str, Any]:
-    names = ("rss_mb", "cpu_s", "generator_s", "idle_s", "files", "requests", "clients", "providers", "pooled")
+    names = (
+        "rss_mb",
+        "cpu_s",
+        "generator_s",
+        "idle_s",
+        "own_idle_s",
+        "files",
+        "requests",
+        "clients",
+        "providers",
+        "pooled",
+    )
     readings = [{"at_s": float(at), **dict.fromkeys(names, at + 1)} for at in range(20)]
     lines = [{"name": "errors", "shown": "0 of 9", "limit": "0", "is_met": True, "note": ""}]
     about = {"name": "soak", "what": "users", "at": "2026-01-05T08:00:00+00:00"}
