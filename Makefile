@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-wheel lint bench bench-micro bench-compare wheel clean debian-packages
+.PHONY: help setup demo test test-long test-wheel lint bench bench-micro bench-compare bench-report load-test wheel clean debian-packages
 
 BIN      := .venv/bin
 PYTHON3  := $(BIN)/python
@@ -19,6 +19,8 @@ help:
 	@echo "make bench          CPU, latency and memory beside nginx and HAProxy (under 3 minutes)"
 	@echo "make bench-micro    what one call of each part costs, without sockets"
 	@echo "make bench-compare  the last two runs of both beside each other (BASE=REV: with that revision's)"
+	@echo "make bench-report   tables and plots of the results to bench/build/report"
+	@echo "make load-test      1,000 requests/s of locust's users for a minute, and a verdict (docs/load-testing.md)"
 	@echo "make wheel          dist/*.whl and dist/*.tar.gz"
 	@echo "make clean          removes what these targets made"
 
@@ -95,6 +97,21 @@ bench-micro: setup
 
 bench-compare: setup
 	@$(PYTHON3) -m bench.compare $(if $(BASE),--base $(BASE))
+
+# locust and matplotlib, into .venv and only for those who ask: locust brings gevent.
+.make/bench-extra: .make/venv
+	@echo "setup: locust, matplotlib"
+	@$(PYTHON3) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+		print(*project["optional-dependencies"]["bench"], sep="\n")' > .make/bench-extra.txt
+	@$(PIP) -r .make/bench-extra.txt
+	@touch $@
+
+load-test: setup .make/bench-extra
+	@tools/debian-packages openssl libssl
+	@$(PYTHON3) -m bench.loadtest sustained
+
+bench-report: setup .make/bench-extra
+	@$(PYTHON3) -m bench.report
 
 clean:
 	rm -rf .make .venv build dist outrider.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -108,6 +108,10 @@ class Client:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def _line(self, wait_s: float) -> str:
         stream: IO[str] | None = self._process.stdout
         assert stream is not None

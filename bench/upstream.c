@@ -6,6 +6,8 @@
  * body has the length of payload.h's stream request. The header x-bench-pace-us: N waits N microseconds between
  * events; without it the streams take turns, an event each, as they would from a provider: one stream's events do not
  * come in one lump. x-bench-answer-bytes: N asks for an answer of N bytes, x-bench-delay-us: N for a slow one.
+ * x-bench-sum: HEX lets the prompt be any bytes of that FNV-1a sum (64 bits), and x-bench-events: N then streams an
+ * answer of N events: callers of many sizes and models, still checked.
  * It refuses what a provider refuses: another path 404, another authorization 401, no content-length 411, and 400
  * where one byte of the prompt was changed. Below /rewritten/, for gateways that write the body anew, it is 400 where
  * the prompt's text is not whole; there a stream is what says "stream": true, and its pace is the body's "seed".
@@ -32,7 +34,9 @@
 #define IN_CAP 65536
 #define MAX_CONNECTIONS 65536
 #define FRAMES (EVENTS + 1) /* the last one ends the chunked body */
-#define SIZES 8             /* different prompt and answer sizes in the life of one process */
+#define FNV_BASIS 0xcbf29ce484222325u
+#define FNV_PRIME 0x100000001b3u
+#define SIZES 32            /* different prompt and answer sizes in the life of one process */
 
 struct conn {
     int fd; /* -1: a listener's entry never gets here */
@@ -41,14 +45,15 @@ struct conn {
     bool has_turn; /* an unpaced stream may write one event */
     long queue_at; /* index among the unpaced streams that wait for their turn, -1: not there */
     size_t have;
-    bool in_body, is_rewritten, wants_stream, delayed;
+    bool in_body, is_rewritten, is_summed, wants_stream, delayed;
+    uint64_t sum, wanted_sum;   /* of the body so far, and what it must come to */
     const char *prompt;         /* what the rest of the body must be, NULL: it is refused already */
     size_t body_left;
     int refused_status;         /* 0: answered as asked */
     const char *refused_reason; /* always static memory */
     size_t answer_bytes;        /* 0: the everyday answer */
     struct text out;            /* what is left to write: always static memory */
-    int next_frame;
+    int next_frame, skip_frame; /* at the latter the last two events follow */
     uint32_t pace_us, delay_us;
     uint64_t due_us;
     long heap_at; /* index in the heap of paced connections, -1: not in it */
@@ -293,7 +298,10 @@ static void judge(struct conn *c, const char *head)
     c->refused_status = 0;
     c->body_left = number(head, "content-length:");
     c->is_rewritten = strncmp(head, "POST /rewritten/", 16) == 0;
-    c->prompt = c->is_rewritten ? NULL : prompt_for(c->body_left);
+    c->is_summed = header(head, "x-bench-sum:") != NULL;
+    c->sum = FNV_BASIS;
+    c->wanted_sum = c->is_summed ? strtoull(header(head, "x-bench-sum:"), NULL, 16) : 0;
+    c->prompt = c->is_rewritten || c->is_summed ? NULL : prompt_for(c->body_left);
     c->pace_us = (uint32_t)number(head, "x-bench-pace-us:");
     c->delay_us = (uint32_t)number(head, "x-bench-delay-us:");
     c->answer_bytes = number(head, "x-bench-answer-bytes:");
@@ -305,9 +313,11 @@ static void judge(struct conn *c, const char *head)
         refuse(c, 401, "Unauthorized");
     if (header(head, "content-length:") == NULL)
         refuse(c, 411, "Length Required");
-    if (c->prompt == NULL && !c->is_rewritten)
+    if (c->prompt == NULL && !c->is_rewritten && !c->is_summed)
         refuse(c, 400, "Body Was Changed");
-    c->wants_stream = c->prompt == request_stream.at;
+    unsigned long events_wanted = c->is_summed ? number(head, "x-bench-events:") : 0;
+    c->wants_stream = events_wanted != 0 || c->prompt == request_stream.at;
+    c->skip_frame = events_wanted > 2 && events_wanted < EVENTS ? (int)events_wanted - 2 : EVENTS - 2;
 }
 
 static void discard(struct conn *c, size_t bytes)
@@ -366,8 +376,12 @@ static bool take_body(struct conn *c)
         refuse(c, 400, "Body Was Changed");
     if (c->prompt != NULL)
         c->prompt += n;
+    for (size_t i = 0; i < n && c->is_summed; i++)
+        c->sum = (c->sum ^ (unsigned char)c->in[i]) * FNV_PRIME;
     c->body_left -= n;
     discard(c, n);
+    if (c->body_left == 0 && c->is_summed && c->sum != c->wanted_sum)
+        refuse(c, 400, "Body Was Changed");
     return c->body_left == 0;
 }
 
@@ -430,6 +444,8 @@ static bool refill(struct conn *c)
         c->due_us += c->pace_us;
     }
     c->out = frames[c->next_frame++];
+    if (c->next_frame == c->skip_frame)
+        c->next_frame = EVENTS - 2;
     c->streaming = c->next_frame < FRAMES;
     return true;
 }
