@@ -5,6 +5,7 @@ import orjson
 from bench.cases import Case, run_alone
 from bench.samples import ANSWER, MODEL, compact, prose, usage_of
 from outrider_ext.chatusage import ChatUsage
+from outrider_ext.tokens import Usage
 
 DETAILED_USAGE: dict[str, object] = {
     **usage_of(231, 198),
@@ -20,7 +21,7 @@ CASES = (
         f"read, {len(ANSWER):,} bytes",
         ChatUsage,
         lambda usage: usage.read(ANSWER),
-        lambda usage, counts: counts == (231, 198, 0, 0, 0, MODEL),
+        lambda usage, counts: counts == Usage(231, 198, 0, 0, 0, False, MODEL),
     ),
     Case(
         f"read, {len(ANSWER):,} bytes: orjson.loads",
@@ -32,13 +33,13 @@ CASES = (
         "read, with details",
         ChatUsage,
         lambda usage: usage.read(DETAILED),
-        lambda usage, counts: counts == (231, 198, 128, 0, 64, MODEL),
+        lambda usage, counts: counts == Usage(231, 198, 128, 0, 64, False, MODEL),
     ),
     Case(
         f"read, {len(LARGE):,} bytes",
         ChatUsage,
         lambda usage: usage.read(LARGE),
-        lambda usage, counts: counts == (231, 198, 0, 0, 0, MODEL),
+        lambda usage, counts: counts == Usage(231, 198, 0, 0, 0, False, MODEL),
     ),
     Case(
         "read, not the usual shape", ChatUsage, lambda usage: usage.read(UNUSUAL), lambda usage, counts: counts is None
