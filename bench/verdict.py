@@ -141,8 +141,10 @@ def _memory(readings: Sequence[Reading], limits: Limits) -> Line:
     gained = f"{fit.gained_mb:+.1f} MB in {fit.seconds:.0f} s, to {readings[-1].rss_mb:.0f} MB"
     if fit.seconds < SLOPE_SECONDS:
         return Line("memory slope", shown, limit, None, f"{gained}: too short to judge ({SLOPE_SECONDS:.0f} s)")
-    least = fit.mb_per_h - 2 * fit.error_mb_per_h
-    return Line("memory slope", shown, limit, least <= limits.slope_mb_per_h or fit.gained_mb <= GRAIN_MB, gained)
+    is_steep = fit.mb_per_h - 2 * fit.error_mb_per_h > limits.slope_mb_per_h
+    is_grain = is_steep and fit.gained_mb <= GRAIN_MB
+    note = f"{gained}: above the limit, but within an allocator's grain of {GRAIN_MB:g} MB" if is_grain else gained
+    return Line("memory slope", shown, limit, is_grain or not is_steep, note)
 
 
 def _leaks(start: Reading, end: Reading) -> Line:
