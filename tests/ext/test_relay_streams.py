@@ -3,7 +3,7 @@
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ext.relay_rig import SECRET, Rig
@@ -369,9 +369,10 @@ def test_the_secret_never_passes_whole_however_it_is_cut(kind: str, cuts: list[i
     rig.finish()
 
 
-@given(st.binary(max_size=200).map(lambda noise: noise.replace(SECRET, b"")), CUTS)
+@given(st.binary(max_size=200), CUTS)
 def test_what_only_looks_like_the_secret_passes(noise: bytes, cuts: list[int]) -> None:
     body = SECRET[:-1] + noise + SECRET[:9] + SECRET[1:]
+    assume(SECRET not in body)  # the noise may complete it
     rig = streaming(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body))
     for piece in cut_at(body, cuts):
         rig.provider(piece)
