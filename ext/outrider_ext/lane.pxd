@@ -49,7 +49,7 @@ cdef class PlainHook(Hook):
 
 cdef class Sender:
     cdef public bint needs_body
-    cdef readonly bytes canary
+    cdef bytes canary                # not readable from Python: a layer could read it there
 
     cdef bytes head_for(self, Exchange x, Call call, bytes body)
 

@@ -70,8 +70,6 @@ class PlainHook(Hook):
 
 class Sender:
     needs_body: bool
-    @property
-    def canary(self) -> bytes | None: ...
     def build(self, x: Exchange, call: Call, body: bytes | None) -> tuple[bytes, bytes | None]: ...
 
 class Lane(Owner):

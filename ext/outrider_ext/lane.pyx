@@ -301,4 +301,5 @@ cdef class Lane(Owner):
             connection.release()
             self._desk.failed(x, call, error, "attempt")
             return
-        x.forward(connection, head, x.body, sender.canary)
+        canary, sender.canary = sender.canary, None
+        x.forward(connection, head, x.body, canary)

@@ -11,7 +11,7 @@ Does not know: configuration, providers' names, what a sentence says.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp
 
 from outrider_ext.chatusage cimport ChatUsage
 from outrider_ext.gcra cimport Bucket
