@@ -37,6 +37,16 @@ cdef class Call:
     cdef public int attempts
     cdef public bint fresh
     cdef public bint body_asked
+    # -- what the governing layers found out --
+    cdef public object principal     # who is calling; None until identified
+    cdef public object document      # the request's body as JSON, parsed by the first layer that needs it
+    cdef public tuple rules          # ids of the rules that decided
+    cdef public tuple shadow_rules   # ids of the rules that would have decided
+    cdef public tuple tags
+    cdef public object redactions    # what is to be redacted, None for nothing
+    cdef public object lease         # what was borrowed before the call and is settled at its end
+    cdef public object cost_nusd     # int, 1e-9 US$; None while unknown or unpriced
+    cdef public bytes digest         # canonical hash of the request, 32 bytes
 
 
 cdef class Hook:

@@ -56,6 +56,15 @@ class Call:
     attempts: int
     fresh: bool
     body_asked: bool
+    principal: Any
+    document: Any
+    rules: tuple[str, ...]
+    shadow_rules: tuple[str, ...]
+    tags: tuple[str, ...]
+    redactions: Any
+    lease: Any
+    cost_nusd: int | None
+    digest: bytes | None
     def __init__(self, route: Route, request_id: bytes) -> None: ...
     @property
     def route(self) -> Route: ...

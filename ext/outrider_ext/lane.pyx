@@ -77,6 +77,7 @@ cdef class Call:
         self.model = route.model
         self.answer_kind = b""
         self.decision = "allow"
+        self.rules = self.shadow_rules = self.tags = ()
 
 
 cdef class Hook:
