@@ -1,15 +1,19 @@
 # cython: annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""The token counts of a whole OpenAI-shaped answer, read from its bytes without an object being built.
+"""The token counts of an OpenAI-shaped answer, whole or streamed, read from its bytes without an object being built.
 
-Rules: only the usual shape is read (both sides counted, a total that is their sum, parts no larger than their wholes);
-whatever is unusual is left to the caller's careful reader, by None. Nothing is guessed.
-Does not know: other dialects, streams.
+Rules: only the usual shape is read (both sides counted, a total that is their sum, parts no larger than their wholes; a
+stream's event is one line of data between blank ones); whatever is unusual is left to the caller's careful reader, by
+None. Nothing is guessed.
+Does not know: other dialects, which events a run was cut into.
 
 Source: OpenAI's CompletionUsage object (chat completions, completions).
 """
 
 from outrider_ext.jsonscan import FieldScan, JsonScanError
 from outrider_ext.tokens import Usage
+
+_USAGE = b'"usage"'
+_NULL = b"null"
 
 
 class ChatUsage:
@@ -35,6 +39,23 @@ class ChatUsage:
             return self._read(body)
         except JsonScanError:
             return None
+
+    def read_last_event(self, run: bytes) -> "Usage | None":
+        """The usage in the last event of `run`, whole events, that has one; about 1 µs. Never raises."""
+        end = len(run)
+        at = run.rfind(_USAGE)
+        while at >= 0 and _is_null(run, at + len(_USAGE)):
+            end = at
+            at = run.rfind(_USAGE, 0, end)
+        if at < 0:
+            return None
+        start = run.rfind(b"\n", 0, at) + 1
+        end = run.find(b"\n", at)
+        if end < 0:
+            end = len(run)
+        if not _is_alone(run, start, end):
+            return None
+        return self.read(run[start + 5 : end])
 
     def _read(self, body: bytes) -> "Usage | None":
         answer, numbers, parts = self._answer, self._numbers, self._parts
@@ -65,3 +86,21 @@ class ChatUsage:
         if model is not None and (len(model) == 0 or len(model) > 256):
             model = None
         return Usage(given, made, cache_read, cache_write, reasoning, False, model)
+
+
+def _is_null(run: bytes, pos: int) -> bool:
+    """Whether the value behind a key that ends at `pos` is null."""
+    end = len(run)
+    while pos < end and (run[pos] == 32 or run[pos] == 58):  # noqa: PLR1714  (compiled: plain compares)
+        pos += 1
+    return run[pos : pos + 4] == _NULL
+
+
+def _is_alone(run: bytes, start: int, end: int) -> bool:
+    """Whether run[start:end] is a line of data and the only line of its event. CR alone ends no line that we read."""
+    if run[start : start + 5] != b"data:" or b"\r" in run[start : end - 1]:
+        return False
+    before, after = run[max(start - 3, 0) : start], run[end : end + 3]
+    return (start == 0 or before.endswith((b"\n\n", b"\n\r\n"))) and (
+        len(run) <= end + 1 or after.startswith((b"\n\n", b"\n\r\n"))
+    )

@@ -33,9 +33,14 @@ cdef class LimitRequests(Hook):
 
 cdef class ReadFields(Hook):
     cdef FieldScan _scan
+    cdef FieldScan _options
     cdef bint _reads_model
+    cdef bytes _request
     cdef object _ask
     cdef object _misread
+
+    cdef _ask_for_usage(self, Exchange x, Call call, bytes body)
+    cdef bint _asks(self, bytes body, Py_ssize_t start, Py_ssize_t end) except -1
 
 
 cdef class TapAnswer(Hook):

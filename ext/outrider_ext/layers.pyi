@@ -32,8 +32,10 @@ class ReadFields(Hook):
     def __init__(
         self,
         scan: FieldScan,
+        options: FieldScan,
         reads_model: bool,
-        ask: Callable[[Exchange, Call, bytes], None] | None,
+        request: bytes | None,
+        ask: Callable[[Exchange, Call, bytes], None],
         misread: Callable[[Exception], None],
     ) -> None: ...
 

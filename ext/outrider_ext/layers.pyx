@@ -45,6 +45,8 @@ cdef u64 OVERRIDES = mask_of(b"x-http-method-override", b"x-http-method", b"x-me
 cdef enum:
     MODEL = 0                           # fields of the request that ReadFields looks for
     STREAM = 1
+    STREAM_OPTIONS = 2
+    INCLUDE_USAGE = 0                   # the field of those options
     REMEMBERED_MODEL_CHARS = 120        # the app chooses the name: a longer one is not kept beside each route
     LINE_TEXT_BYTES = 400               # names, braces and punctuation of a log line
     LINE_NUMBERS = 16                   # numbers in it, at most
@@ -148,15 +150,18 @@ cdef class LimitRequests(Hook):
 
 @cython.final
 cdef class ReadFields(Hook):
-    """Finds `model` and `stream` in the request's body.
+    """Finds `model` and `stream` in the request's body, and makes a stream ask for its usage.
 
-    scan: a FieldScan whose first two names these are. ask(x, call, body): for a stream, None where nothing is to be
-    asked for. misread(error): the body is no JSON object, or names a field twice; may raise.
+    scan, options: FieldScans for `model`, `stream`, `stream_options`, and for its `include_usage`. request: the member
+    that asks, put first where there is no `stream_options`; None where nothing is to be asked for. ask(x, call, body):
+    for any other spelling of not asking. misread(error): the body is no JSON object, or names a field twice; may raise.
     """
 
-    def __init__(self, FieldScan scan, bint reads_model, ask, misread):
+    def __init__(self, FieldScan scan, FieldScan options, bint reads_model, bytes request, ask, misread):
         self._scan = scan
+        self._options = options
         self._reads_model = reads_model
+        self._request = request
         self._ask = ask
         self._misread = misread
 
@@ -172,9 +177,26 @@ cdef class ReadFields(Hook):
         if self._reads_model:
             call.model = self._scan.text(MODEL)
         call.stream = self._scan.flag(STREAM)
-        if call.stream and self._ask is not None:
-            self._ask(x, call, body)
+        if call.stream and self._request is not None:
+            self._ask_for_usage(x, call, body)
         return None
+
+    cdef _ask_for_usage(self, Exchange x, Call call, bytes body):
+        cdef FieldScan scan = self._scan
+        cdef Py_ssize_t start = scan.starts(STREAM_OPTIONS)
+        if start < 0:
+            x.body = b"%b%b%b%b" % (cut(body, 0, scan.inside), self._request, b"" if scan.empty else b",",
+                                    cut(body, scan.inside, PyBytes_GET_SIZE(body)))
+            call.strip_usage = True
+        elif not self._asks(body, start, scan.ends(STREAM_OPTIONS)):
+            self._ask(x, call, body)
+
+    cdef bint _asks(self, bytes body, Py_ssize_t start, Py_ssize_t end) except -1:
+        try:
+            self._options.scan(body, start, end)
+        except JsonScanError:
+            return False
+        return self._options.flag(INCLUDE_USAGE)
 
 
 @cython.final
@@ -222,8 +244,8 @@ cdef class TapAnswer(Hook):
 cdef class CountTokens(Hook):
     """Reads the usage from what was kept of a good answer.
 
-    usual: reads a whole JSON answer from its bytes, None where the dialect has another shape. read(x, call) -> Usage or
-    None, for everything else.
+    usual: reads a whole JSON answer, or a stream's last event with usage, from its bytes; None where the dialect has
+    another shape. read(x, call) -> Usage or None, for everything else.
     """
 
     def __init__(self, ChatUsage usual, read):
@@ -234,8 +256,12 @@ cdef class CountTokens(Hook):
         if x.status != 200 or not x.answer_started or call.reader is None:
             return None
         usage = None
-        if self._usual is not None and not x.sse and starts_with(call.answer_kind, b"application/json", 16):
-            usage = self._usual.read(x.take_tapped()[0])
+        if self._usual is not None:
+            if x.sse:
+                if x.last_hit is not None:
+                    usage = self._usual.read_last_event(x.last_hit)
+            elif starts_with(call.answer_kind, b"application/json", 16):
+                usage = self._usual.read(x.take_tapped()[0])
         call.usage = usage if usage is not None else self._read(x, call)
         return None
 

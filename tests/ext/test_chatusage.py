@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ext.builds import both
-from outrider.dialects.usage import openai_usage
+from outrider.dialects.usage import READERS, openai_usage
+from outrider_ext.sse import event_data, event_spans
 from outrider_ext.tokens import Usage
 
 COUNTS = st.integers(min_value=-3, max_value=1 << 54)
@@ -20,6 +21,10 @@ def answer(usage: Any, **more: Any) -> bytes:
     )
 
 
+def chunk(usage: Any) -> bytes:
+    return orjson.dumps({"id": "x", "model": "gpt-4o", "choices": [], "usage": usage})
+
+
 USUAL = {
     "prompt_tokens": 30,
     "completion_tokens": 12,
@@ -27,6 +32,10 @@ USUAL = {
     "prompt_tokens_details": {"cached_tokens": 8, "audio_tokens": 0},
     "completion_tokens_details": {"reasoning_tokens": 5},
 }
+
+EVENT_PARTS = (
+    b"data: ", b"data:", b"event: x\n", b"\n", b"\n\n", b"\r\n", b"\r", b": said\n\n", answer(USUAL), answer(None), b'"usage"',
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("module", both("chatusage"), ids=("compiled", "interpreted"))
@@ -77,3 +86,40 @@ class TestChatUsage:
             careful = openai_usage(usage, "gpt-4o")
             assert careful is not None
             assert read == careful
+
+    @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+    def test_the_last_event_with_usage_is_read(self, module: Any, end: bytes) -> None:
+        null, first, last = (b"data: " + chunk(usage) + end * 2 for usage in (None, USUAL | {"total_tokens": 1}, USUAL))
+        done = b"data: [DONE]" + end * 2
+        reader = module.ChatUsage()
+        for run in (last, last + done, first + last + null + done, b": hello" + end * 2 + last, last[: -len(end)]):
+            assert reader.read_last_event(run) == Usage(30, 12, 8, 0, 5, False, "gpt-4o"), run
+
+    @pytest.mark.parametrize(
+        "run",
+        [
+            b"",
+            b"data: %b\n\n" % answer(None),
+            b"data: [DONE]\n\n",
+            b"event: x\ndata: %b\n\n" % answer(USUAL),
+            b"data: %b\nid: 1\n\n" % answer(USUAL),
+            b"data: 1\ndata: %b\n\n" % answer(USUAL),
+            b"data: %b\ndata: 1\n\n" % answer(USUAL),
+            b"data: %b\r\r" % answer(USUAL),
+            b"datum: %b\n\n" % answer(USUAL),
+            b"data: %b\n\n" % answer(USUAL)[:-1],
+        ],
+    )
+    def test_any_other_event_is_left_to_the_careful_reader(self, module: Any, run: bytes) -> None:
+        assert module.ChatUsage().read_last_event(run) is None
+
+    @given(run=st.lists(st.sampled_from(EVENT_PARTS), max_size=9).map(b"".join))
+    def test_a_run_is_read_as_the_careful_reader_reads_it(self, module: Any, run: bytes) -> None:
+        read = module.ChatUsage().read_last_event(run)
+        if read is not None:
+            events = [
+                event_data(run[start:end])
+                for start, end in event_spans(run if run.endswith(b"\n\n") else run + b"\n\n")
+            ]
+            told = [event for event in events if READERS["openai.chat"].has_usage(event)]
+            assert read == READERS["openai.chat"].read_events(told[0], told[-1])

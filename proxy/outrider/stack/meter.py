@@ -40,22 +40,20 @@ class Meter:
         if not reads_model and not route.operation.stream:
             return None
         inject = self._inject and route.operation.stream_usage == "inject"
-        return ReadFields(self._scan, reads_model, self._ask_for_usage if inject else None, _misread)
+        return ReadFields(
+            self._scan, self._options, reads_model, _ASK if inject else None, self._ask_for_usage, _misread
+        )
 
     def _ask_for_usage(self, x: "Exchange", call: Call, body: bytes) -> None:
-        scan, options = self._scan, self._options
-        start, end = scan.span(_OPTIONS)
-        if start < 0:
-            comma = b"" if scan.empty else b","
-            x.body = body[: scan.inside] + _ASK + comma + body[scan.inside :]
-        elif body[start:end] == b"null":
+        """Where the request has `stream_options` that do not ask for it."""
+        options = self._options
+        start, end = self._scan.span(_OPTIONS)
+        if body[start:end] == b"null":
             x.body = body[:start] + b'{"include_usage":true}' + body[end:]
         else:
             try:
                 options.scan(body, start, end)
             except JsonScanError:
-                return
-            if options.flag(0):
                 return
             at, until = options.span(0)
             if at < 0:
