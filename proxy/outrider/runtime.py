@@ -189,7 +189,7 @@ class Sidecar:
         for kind in ("proxy", "transparent"):
             if not sockets[kind]:
                 continue
-            door = Door(self, kind, self.spawn, self._door_limits)
+            door = Door(self, kind, self.begin, self._door_limits)
             listener = Listener(
                 sockets[kind],
                 door.handle,
@@ -208,8 +208,14 @@ class Sidecar:
     # -- tasks and time
 
     def spawn(self, coro: Coroutine[Any, Any, None], *, name: str) -> "asyncio.Task[None]":
-        """The one place where a task is made; what it raises is logged by type."""
-        task = self._loop.create_task(coro, name=name)
+        """Tasks are made here and in `begin`; what they raise is logged by type."""
+        return self._keep(self._loop.create_task(coro, name=name))
+
+    def begin(self, coro: Coroutine[Any, Any, None], *, name: str) -> "asyncio.Task[None]":
+        """As `spawn`, but it runs up to its first wait at once and not a turn of the loop later."""
+        return self._keep(asyncio.Task(coro, loop=self._loop, name=name, eager_start=True))
+
+    def _keep(self, task: "asyncio.Task[None]") -> "asyncio.Task[None]":
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
         return task
@@ -291,7 +297,7 @@ class Sidecar:
         return self.snapshot.is_own_address(host, port) or self.snapshot.dialer.is_own_end(host, port)
 
     def serve_http(self, sock: socket.socket, origin: Origin, context: ssl.SSLContext | None) -> None:
-        self.spawn(self._serve(sock, origin, context), name="accept")
+        self.begin(self._serve(sock, origin, context), name="accept")
 
     async def _serve(self, sock: socket.socket, origin: Origin, context: ssl.SSLContext | None) -> None:
         try:

@@ -8,7 +8,8 @@ Does not know: listeners, signals, files' changes.
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +115,8 @@ class Snapshot:
     def is_own_address(self, host: str, port: int) -> bool:
         if host == "localhost":
             return self.guard.is_own(ip_address("127.0.0.1"), port) or self.guard.is_own(ip_address("::1"), port)
-        try:
-            return self.guard.is_own(ip_address(host), port)
-        except ValueError:
-            return False
+        literal = _literal(host)
+        return literal is not None and self.guard.is_own(literal, port)
 
     @property
     def private_ok(self) -> bool:
@@ -130,11 +129,9 @@ class Snapshot:
             raise ForbiddenError(
                 f"{join_host_port(host, port)} is not a provider that this sidecar knows, and egress.default is deny"
             )
-        try:
-            literal = ip_address(host)
-        except ValueError:
-            return
-        self.guard.check(host, literal, port, private_ok=self.private_ok)
+        literal = _literal(host)
+        if literal is not None:
+            self.guard.check(host, literal, port, private_ok=self.private_ok)
 
     # -- routes
 
@@ -223,6 +220,15 @@ class Snapshot:
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
+
+
+@lru_cache(maxsize=1024)
+def _literal(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that `host` is, None for a name; remembered, since every new connection asks."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
 
 
 def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None) -> dict[str, Source]:

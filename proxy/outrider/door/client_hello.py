@@ -1,17 +1,20 @@
 """The TLS ClientHello as the door needs it: which name, which protocols, is the name encrypted.
 
-Rules: a hello is read to its end, however it was cut into TCP segments and TLS records; unknown extensions, cipher
-suites, key shares and versions (GREASE, post-quantum) are skipped by length and never judged. What a server could read
-in two ways (two names, an extension twice, lengths that disagree) is an error with the alert that a server would send.
-Plan: the reader strips record headers as bytes come (work linear in bytes, even for records of one byte), and parses
-once, when the handshake message is complete.
+Rules: a hello is read to its end, however it was cut into TCP segments and TLS records. What a server could read in two
+ways is an error with the alert that a server would send.
+Plan: the reader strips record headers as bytes come (work linear in bytes, even for records of one byte), and has the
+handshake message parsed (outrider_ext.hello) once, when it is complete.
 Does not know: sockets, deadlines, providers. Source: RFC 8446 §4.1.2 and §5.1, RFC 6066 §3, RFC 7301 §3.1.
 """
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 from outrider.authority import AuthorityError, canonical_host
+from outrider_ext.hello import ClientHelloError, read_hello
+
+__all__ = ["ClientHello", "ClientHelloError", "ClientHelloReader", "bytes_wanted", "parse_client_hello"]
 
 MAX_HELLO_BYTES = 1 << 16  # of the handshake message; clients of today send 264 to 1,607
 MAX_RECORD_BYTES = 1 << 14  # RFC 8446 §5.1
@@ -29,18 +32,7 @@ ALERT_INTERNAL_ERROR = 80
 ALERT_UNRECOGNIZED_NAME = 112
 ALERT_NO_APPLICATION_PROTOCOL = 120
 
-_EXT_SERVER_NAME = 0
-_EXT_ALPN = 16
-_EXT_ECH = 0xFE0D
 _U16 = struct.Struct("!H")
-
-
-class ClientHelloError(Exception):
-    """The bytes are no ClientHello; `alert` is the TLS alert to answer with, str(exc) one sentence, safe to show."""
-
-    def __init__(self, alert: int, message: str) -> None:
-        super().__init__(message)
-        self.alert = alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,102 +133,15 @@ def bytes_wanted(data: bytes) -> int:
     return 0 if reader.receive_data(data) is not None else reader.bytes_wanted
 
 
-class _Cursor:
-    """Length-prefixed vectors out of bytes; every overrun is the same decode_error."""
-
-    __slots__ = ("_data", "_pos")
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._pos = 0
-
-    def at_end(self) -> bool:
-        return self._pos == len(self._data)
-
-    def take(self, size: int) -> bytes:
-        end = self._pos + size
-        if end > len(self._data):
-            raise ClientHelloError(ALERT_DECODE_ERROR, "a length in the ClientHello runs past its end")
-        part = self._data[self._pos : end]
-        self._pos = end
-        return part
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "big")
-
-    def vector(self, length_size: int) -> bytes:
-        return self.take(self.number(length_size))
-
-
 def _parse_body(body: bytes) -> ClientHello:
-    cursor = _Cursor(body)
-    if cursor.take(2)[0] != 3:
-        raise ClientHelloError(ALERT_PROTOCOL_VERSION, "the ClientHello has an unknown version")
-    cursor.take(32)  # random
-    session_id = cursor.vector(1)
-    ciphers = cursor.vector(2)
-    compression = cursor.vector(1)
-    if len(session_id) > 32 or not ciphers or len(ciphers) % 2 or not compression:
-        raise ClientHelloError(ALERT_DECODE_ERROR, "a fixed field of the ClientHello has an impossible length")
-    if cursor.at_end():  # no extensions at all, as before TLS 1.2
-        return ClientHello(None, (), False)
-    extensions = _parse_extensions(cursor.vector(2))
-    if not cursor.at_end():
-        raise ClientHelloError(ALERT_DECODE_ERROR, "bytes follow the extensions of the ClientHello")
-    alpn = extensions.get(_EXT_ALPN)
-    return ClientHello(
-        _parse_server_name(extensions.get(_EXT_SERVER_NAME, b"")),
-        () if alpn is None else _parse_alpn(alpn),
-        _EXT_ECH in extensions,
-    )
+    name, alpn, ech = read_hello(body)
+    return ClientHello(_canonical_sni(name) if name else None, alpn, ech)
 
 
-def _parse_extensions(data: bytes) -> dict[int, bytes]:
-    cursor = _Cursor(data)
-    extensions: dict[int, bytes] = {}
-    while not cursor.at_end():
-        kind = cursor.number(2)
-        if kind in extensions:  # RFC 8446 §4.2: not more than one of the same type
-            raise ClientHelloError(ALERT_ILLEGAL_PARAMETER, "an extension of the ClientHello comes twice")
-        extensions[kind] = cursor.vector(2)
-    return extensions
-
-
-def _parse_server_name(data: bytes) -> str | None:
-    """RFC 6066 §3. Empty at any of its three levels means no name; more than one entry is ambiguous."""
-    if not data:
-        return None
-    outer = _Cursor(data)
-    names = outer.vector(2)
-    if not outer.at_end():
-        raise ClientHelloError(ALERT_DECODE_ERROR, "bytes follow the server name list")
-    if not names:
-        return None
-    entry = _Cursor(names)
-    kind = entry.number(1)
-    name = entry.vector(2)
-    if kind != 0 or not entry.at_end():
-        raise ClientHelloError(ALERT_ILLEGAL_PARAMETER, "the server name list holds more than one host name")
-    if not name:
-        return None
+@lru_cache(maxsize=1024)
+def _canonical_sni(name: bytes) -> str | None:
     try:
         host, ip = canonical_host(name)
     except AuthorityError:
         raise ClientHelloError(ALERT_ILLEGAL_PARAMETER, "the server name is not a host name") from None
     return None if ip is not None else host
-
-
-def _parse_alpn(data: bytes) -> tuple[bytes, ...]:
-    """RFC 7301 §3.1: a list of one or more names of 1 to 255 bytes."""
-    outer = _Cursor(data)
-    names = outer.vector(2)
-    if not names or not outer.at_end():
-        raise ClientHelloError(ALERT_DECODE_ERROR, "the list of application protocols is malformed")
-    cursor = _Cursor(names)
-    protocols: list[bytes] = []
-    while not cursor.at_end():
-        protocol = cursor.vector(1)
-        if not protocol:
-            raise ClientHelloError(ALERT_DECODE_ERROR, "an application protocol has an empty name")
-        protocols.append(protocol)
-    return tuple(protocols)

@@ -108,6 +108,7 @@ class Registry:
         self._exact: dict[tuple[str, int], Binding] = {}
         self._patterns: list[_Pattern] = []
         self._remembered: dict[tuple[str, int], Binding | None] = {}
+        self._leaf_names: dict[str, str] = {}
         warnings: list[str] = []
         for name, chosen in settings.items():
             binding = self._bind(name, chosen)
@@ -147,15 +148,15 @@ class Registry:
         """The name under which a leaf is minted: "*.suffix" when a left wildcard claims host, else host itself.
 
         Below a multi-label wildcard it is the wildcard one level above host, which is as far as X.509 lets `*` reach.
+        Remembered like by_host.
         """
-        host = host.lower().removesuffix(".")
-        if any(name == host for name, _ in self._exact):
-            return host
-        for pattern in self._patterns:
-            if pattern.regex.match(host):
-                return "*." + host.partition(".")[2] if pattern.text.startswith("*.") else host
-        return host
-
+        found = self._leaf_names.get(host)
+        if found is None:
+            found = self._leaf_name(host.lower().removesuffix("."))
+            if len(self._leaf_names) >= _REMEMBERED_MAX:
+                self._leaf_names.clear()
+            self._leaf_names[host] = found
+        return found
     def exact_hosts(self) -> frozenset[str]:
         """Every exactly claimed name, without ports (to mint leaves ahead, for NO_PROXY, for name constraints)."""
         return frozenset(name for name, _ in self._exact)
@@ -178,6 +179,14 @@ class Registry:
             if pattern.is_for(port) and pattern.regex.match(host):
                 return pattern.binding
         return None
+
+    def _leaf_name(self, host: str) -> str:
+        if any(name == host for name, _ in self._exact):
+            return host
+        for pattern in self._patterns:
+            if pattern.regex.match(host):
+                return "*." + host.partition(".")[2] if pattern.text.startswith("*.") else host
+        return host
 
     def _bind(self, name: str, settings: ProviderSettings) -> Binding | None:
         key = f"providers.{name}"
