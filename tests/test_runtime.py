@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import yaml
 
 from outrider.config import ConfigError, load
 from outrider.errors import StartError
-from outrider.runtime import Sidecar
+from outrider.runtime import CROWD_CONNECTIONS, Sidecar
 from support.running import client_of, get, local, running, settings, statuses, total, until
 from support.wire import Peer, Provider, connect
 
@@ -311,3 +312,18 @@ async def test_sighup_reloads(process: Process, tmp_path: Path, provider: Provid
     await until(lambda: '"reloaded"' in log.read_text(), "the log says that it reloaded")
     process.tell(signal.SIGTERM)
     assert await process.code() == 0
+
+
+# -- memory
+
+
+async def test_after_a_crowd_its_memory_is_given_back_once(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    trims: list[int] = []
+    monkeypatch.setattr("outrider.runtime.trim_heap", lambda: trims.append(1))
+    crowd: list[object] = []
+    monkeypatch.setattr(sidecar, "hub", SimpleNamespace(clients=crowd))
+    for count, expected in ((CROWD_CONNECTIONS - 1, 0), (0, 0), (CROWD_CONNECTIONS, 0), (101, 0), (100, 1), (0, 1)):
+        crowd[:] = [None] * count
+        sidecar._return_memory()
+        assert len(trims) == expected, count
+    monkeypatch.undo()

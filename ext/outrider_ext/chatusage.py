@@ -91,7 +91,7 @@ class ChatUsage:
 def _is_null(run: bytes, pos: int) -> bool:
     """Whether the value behind a key that ends at `pos` is null."""
     end = len(run)
-    while pos < end and (run[pos] == 32 or run[pos] == 58):  # noqa: PLR1714  (compiled: plain compares)
+    while pos < end and (run[pos] == 32 or run[pos] == 58):
         pos += 1
     return run[pos : pos + 4] == _NULL
 

@@ -31,10 +31,12 @@ from outrider.stack.request_limits import Buckets
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider.untrusting import advice_for
+from outrider_ext.readbuffers import trim_heap
 from outrider_ext.relay import Downstream, Hub
 
 SWEEP_S = 1.0
 AWS_REFRESH_S = 60.0
+CROWD_CONNECTIONS = 200  # about 20 MB; below it trimming is not worth its millisecond
 _NS = 1_000_000_000
 
 
@@ -61,6 +63,7 @@ class Sidecar:
         self._sweeper: asyncio.TimerHandle | None = None
         self._accepting = False
         self._aws_at_s = 0.0
+        self._peak_connections = 0
         self.proxy_addresses: list[tuple[str, int]] = []
         self.transparent_addresses: list[tuple[str, int]] = []
         self.admin_addresses: list[tuple[str, int]] = []
@@ -229,6 +232,7 @@ class Sidecar:
     def _sweep(self) -> None:
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
         self.hub.sweep(time.monotonic_ns())
+        self._return_memory()
         now = self._loop.time()
         idle_s = self.config.timeouts.stream_idle_s
         for tunnel in [tunnel for tunnel in self._tunnels if now - tunnel.last_s > idle_s]:
@@ -239,6 +243,14 @@ class Sidecar:
         if now >= self._aws_at_s and any(isinstance(source, AwsSource) for source in self.snapshot.sources.values()):
             self._aws_at_s = now + AWS_REFRESH_S
             self.spawn(self._refresh_aws(), name="aws credentials")
+
+    def _return_memory(self) -> None:
+        """After a crowd has left, what it needed: malloc keeps freed pages, and the next crowd may never come."""
+        count = len(self.hub.clients)
+        self._peak_connections = max(count, self._peak_connections)
+        if self._peak_connections >= CROWD_CONNECTIONS and count <= self._peak_connections // 2:
+            self._peak_connections = count
+            trim_heap()
 
     def _refreshed(self, source: Any) -> None:
         before = source.generation

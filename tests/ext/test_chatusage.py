@@ -34,7 +34,8 @@ USUAL = {
 }
 
 EVENT_PARTS = (
-    b"data: ", b"data:", b"event: x\n", b"\n", b"\n\n", b"\r\n", b"\r", b": said\n\n", answer(USUAL), answer(None), b'"usage"',
+    b"data: ", b"data:", b"event: x\n", b"\n", b"\n\n", b"\r\n", b"\r", b": said\n\n",
+    answer(USUAL), answer(None), b'"usage"',
 )  # fmt: skip
 
 

@@ -35,7 +35,9 @@ def run(args: argparse.Namespace) -> int:
     config = load(args.config, environ)
     problems = harden_process()  # before a secret is read
     from outrider.runtime import Sidecar
+    from outrider_ext import readbuffers
 
+    readbuffers.install()  # before the first connection; without it memory grows further, and that is all
     sidecar = Sidecar(config, environ)
     for problem in problems:
         sidecar.log("warning", "hygiene", message=problem)

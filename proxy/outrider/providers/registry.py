@@ -157,6 +157,7 @@ class Registry:
                 self._leaf_names.clear()
             self._leaf_names[host] = found
         return found
+
     def exact_hosts(self) -> frozenset[str]:
         """Every exactly claimed name, without ports (to mint leaves ahead, for NO_PROXY, for name constraints)."""
         return frozenset(name for name, _ in self._exact)
