@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from outrider import __version__
 from outrider.errors import StartError
 
 # name -> (module, one line for the list): the list must not import them all.
@@ -36,6 +35,19 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+class _ShowVersion(argparse.Action):
+    """As argparse's "version", but the version is looked up only then."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **_: object) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="print the version")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from outrider import __version__
+
+        print(f"outrider {__version__}")
+        parser.exit()
+
+
 def build_parser(only: str | None) -> argparse.ArgumentParser:
     """The parser; with `only`, that command's arguments alone are imported and declared."""
     parser = _Parser(
@@ -44,7 +56,7 @@ def build_parser(only: str | None) -> argparse.ArgumentParser:
         epilog="example: outrider exec -- python app.py",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"outrider {__version__}")
+    parser.add_argument("--version", action=_ShowVersion)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module_name, line) in COMMANDS.items():
         if only is not None and name != only:
