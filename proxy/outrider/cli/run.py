@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _without_plugins() -> Iterator[None]:
-    """Pydantic would search all that is installed for plugins of its own: 15 ms, for code that nobody asked for here."""
+    """Pydantic would search all that is installed for plugins of its own: 15 ms, and code that nobody chose."""
     name = "PYDANTIC_DISABLE_PLUGINS"
     before = os.environ.get(name)
     os.environ[name] = "__all__"
