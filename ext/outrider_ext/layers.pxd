@@ -16,6 +16,10 @@ cdef class ShowPlaceholder(Hook):
     cdef object _otherwise
 
 
+cdef class CheckMethod(Hook):
+    cdef object _otherwise
+
+
 cdef class LimitRow:
     cdef readonly str name
     cdef readonly Bucket bucket
@@ -77,6 +81,10 @@ cdef class RecordExchange(Hook):
     cdef _write(self, Exchange x, Call call)
 
 
+cdef class Held:
+    cdef public object value
+
+
 cdef class HeadWriter(Sender):
     cdef readonly bint injects
     cdef unsigned long long _drop
@@ -85,6 +93,7 @@ cdef class HeadWriter(Sender):
     cdef bytes _host
     cdef Py_ssize_t _prefix_bytes
     cdef object _source
+    cdef Held _held
     # what follows from the credential in hand
     cdef object _credential
     cdef bytes _secret

@@ -13,6 +13,9 @@ from outrider_ext.tokens import Usage
 class ShowPlaceholder(Hook):
     def __init__(self, slots: tuple[int, ...], placeholder: bytes, otherwise: Callable[[Exchange], None]) -> None: ...
 
+class CheckMethod(Hook):
+    def __init__(self, otherwise: Callable[[Exchange], None]) -> None: ...
+
 class LimitRow:
     @property
     def name(self) -> str: ...
@@ -54,6 +57,9 @@ class RecordExchange(Hook):
         rest_of: Callable[[Exchange, Call], bytes],
         on_estimate: Callable[[], None],
     ) -> None: ...
+
+class Held:
+    value: Any
 
 class HeadWriter(Sender):
     @property

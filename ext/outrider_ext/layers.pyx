@@ -102,6 +102,19 @@ cdef class ShowPlaceholder(Hook):
 
 
 @cython.final
+cdef class CheckMethod(Hook):
+    """No field may name another operation than the method and path do. otherwise(x): one does; raises."""
+
+    def __init__(self, otherwise):
+        self._otherwise = otherwise
+
+    cdef run(self, Exchange x, Call call):
+        if x.head.mask & OVERRIDES:
+            self._otherwise(x)
+        return None
+
+
+@cython.final
 cdef class LimitRow:
     """One limit for one key: its bucket, and where its decisions are counted."""
 
@@ -359,9 +372,15 @@ cdef class RecordExchange(Hook):
         self._lines.commit(put_text(put_bytes(out, rest), b"}\n"))
 
 
+@cython.final
+cdef class Held:
+    """`value`: the credential that a source has now, None as long as there is none."""
+
+
 cdef class HeadWriter(Sender):
     """The head that goes out: the client's fields without what is dropped, our Host, lengths, and the credential last.
 
+    source: its current() gives the credential, or raises; where it has `held`, a Held, that is looked at first.
     A subclass gives what is rare:
       upgrade_lines(x) -> (mask to drop, lines to add)         a WebSocket's handshake
       clean_target(target) -> target                           without the query parameters that carry keys
@@ -378,12 +397,15 @@ cdef class HeadWriter(Sender):
         self._host = host
         self._prefix_bytes = prefix_bytes
         self._source = source
+        self._held = getattr(source, "held", None)
         self._fixed = host
         self._is_fixed = True
 
     cdef _take_credential(self):
         """The source hands out the same object until it changes: what follows from it is worked out once."""
-        credential = self._source.current()
+        credential = self._held.value if self._held is not None else None
+        if credential is None:
+            credential = self._source.current()
         if credential is self._credential:
             return
         line = self.credential_line(credential)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from outrider.errors import CredentialUnavailableError
 from outrider.secrets.files import Signature, read_capped, reason, signature
 from outrider.secrets.secret import Secret
+from outrider_ext.layers import Held
 
 MAX_SECRET_BYTES = 16384
 AWS_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -52,13 +53,14 @@ class EnvSource:
 
     def __init__(self, name: str, environ: Mapping[str, str]) -> None:
         self._name = name
+        self.held = Held()  # for who asks at every request
         self._secret: Secret | None = None
         self._problem = f"environment variable {name} is not set; set it and restart"
         raw = environ.get(name)
         if raw is None:
             return
         try:
-            self._secret = Secret.from_text(raw.encode("utf-8", "surrogateescape"))
+            self._secret = self.held.value = Secret.from_text(raw.encode("utf-8", "surrogateescape"))
         except ValueError as exc:
             self._problem = f"environment variable {name} {exc}"
 
@@ -113,6 +115,7 @@ class FileSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.held = Held()
         self._secret: Secret | None = None
         self._signature: Signature | None = None
         self._problem = f"credential file {path} has not been read yet"
@@ -140,7 +143,7 @@ class FileSource:
         # The signature from before the read: what changes meanwhile is seen as a change next time.
         self._signature, self._warned = before, ""
         if secret != self._secret:
-            self._secret = secret
+            self._secret = self.held.value = secret
             self.generation += 1
         return None
 

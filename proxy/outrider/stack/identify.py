@@ -15,7 +15,7 @@ from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sigv4 import presented_access_key
 from outrider.stack.call import Call, LayerHook, Route
 from outrider_ext import http1
-from outrider_ext.layers import ShowPlaceholder
+from outrider_ext.layers import CheckMethod, ShowPlaceholder
 
 if TYPE_CHECKING:
     from outrider.telemetry.metrics import Metrics
@@ -89,7 +89,7 @@ class Identify:
         settings = route.binding.settings
         if route.attempt.injects:
             if settings is not None and not settings.require_placeholder:
-                return _allow
+                return CheckMethod(_check_method)
             return _require(presented, route)
         if route.attempt.refusal is not None:
             return _refuse(route.attempt.refusal)
@@ -105,10 +105,6 @@ class Identify:
                 raise PlaceholderRequiredError(sentence)
 
         return hook
-
-
-def _allow(x: "Exchange", call: Call) -> None:
-    _check_method(x)
 
 
 def _check_method(x: "Exchange") -> None:
