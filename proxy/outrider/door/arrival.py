@@ -19,6 +19,7 @@ from outrider.door.client_hello import ALERT_DECODE_ERROR, ClientHello, ClientHe
 from outrider.door.contract import CallLater, DoorHost, DoorLimits, ListenerKind, Origin, Peer
 from outrider.door.first_bytes import FIRST_BYTES, Speech, recognise
 from outrider.door.peek import Peek, PeekEndedError, PeekTimeoutError
+from outrider.door.readers import Readers
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _MAX_REASON_CHARS = 160
@@ -41,6 +42,7 @@ class Arrival:
         host: DoorHost,
         limits: DoorLimits,
         loop: asyncio.AbstractEventLoop,
+        readers: Readers,
         call_later: CallLater,
         forget: Callable[["Arrival"], None],
     ) -> None:
@@ -49,7 +51,7 @@ class Arrival:
         self.listener = listener
         self.host = host
         self.limits = limits
-        self.peek = Peek(loop, sock, call_later)
+        self.peek = Peek(loop, readers, sock, call_later)
         self.task: asyncio.Task[None] | None = None
         self.address = ""  # original destination, transparent only
         self.port = 0

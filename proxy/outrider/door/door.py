@@ -34,6 +34,7 @@ from outrider.door.contract import (
 from outrider.door.first_bytes import FIRST_BYTES, Speech, recognise
 from outrider.door.original_dst import original_destination
 from outrider.door.peek import PeekEndedError, PeekTimeoutError
+from outrider.door.readers import Readers
 from outrider.door.transparent import serve_transparent_opaque, serve_transparent_tls
 
 __all__ = [
@@ -72,6 +73,7 @@ class Door:
         self._loop = loop or asyncio.get_running_loop()
         self._call_later = call_later or cast(CallLater, self._loop.call_later)
         self._destination_of = destination_of
+        self._readers = Readers(self._loop)
         self._arrivals: set[Arrival] = set()
         self._is_closed = False
 
@@ -93,6 +95,7 @@ class Door:
             host=self._host,
             limits=self.limits,
             loop=self._loop,
+            readers=self._readers,
             call_later=self._call_later,
             forget=self._arrivals.discard,
         )
@@ -106,6 +109,7 @@ class Door:
 
     def close(self) -> None:
         self._is_closed = True
+        self._readers.close()
         for arrival in list(self._arrivals):
             if arrival.task is not None:
                 arrival.task.cancel()  # its end closes the socket

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable
 
 from outrider.door.contract import CallLater, Timer
+from outrider.door.readers import Readers
 
 _MAX_IDLE_WAKEUPS = 8  # wake-ups that neither bring bytes nor say why: seen when the receive buffer is full
 
@@ -30,12 +31,15 @@ class Peek:
     """One socket under observation, either by callback (`wait`) or in a task (`await more()`); never both at once."""
 
     __slots__ = (
-        "_call_later", "_callback", "_idle", "_loop", "_mark", "_other", "_reading", "_seen", "_sock", "_timer",
+        "_call_later", "_callback", "_idle", "_loop", "_mark", "_other", "_readers", "_reading", "_seen", "_sock", "_timer",
         "_woken", "ended", "expired", "other_ready",
     )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, call_later: CallLater) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, readers: Readers, sock: socket.socket, call_later: CallLater
+    ) -> None:
         self._loop = loop
+        self._readers = readers
         self._sock = sock
         self._call_later = call_later
         self._callback: Callable[[], None] | None = None
@@ -98,7 +102,7 @@ class Peek:
         self._set_mark(self._seen + 1)
         if not self._reading:
             self._reading = True
-            self._loop.add_reader(self._sock, self._on_readable)
+            self._readers.add_reader(self._sock, self._on_readable)
 
     async def more(self, other: socket.socket | None = None) -> None:
         """Returns when there is something new to look at. Raises PeekEndedError, PeekTimeoutError.
@@ -113,7 +117,7 @@ class Peek:
         self.wait(lambda: None if waiter.done() else waiter.set_result(None))
         if other is not None:
             self._other = other
-            self._loop.add_reader(other, self._on_other)
+            self._readers.add_reader(other, self._on_other)
         try:
             await waiter
         finally:
@@ -175,10 +179,10 @@ class Peek:
         self._callback = None
         if self._reading:
             self._reading = False
-            self._loop.remove_reader(self._sock)
+            self._readers.remove_reader(self._sock)
         if self._other is not None:
             other, self._other = self._other, None
-            self._loop.remove_reader(other)
+            self._readers.remove_reader(other)
 
     def _cancel_timer(self) -> None:
         timer, self._timer = self._timer, None
