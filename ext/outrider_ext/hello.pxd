@@ -5,6 +5,9 @@ cimport cython
                ciphers=Py_ssize_t)
 cpdef tuple read_hello(bytes body)
 
+@cython.locals(size=Py_ssize_t, length=Py_ssize_t)
+cpdef read_record(bytes data, Py_ssize_t max_bytes)
+
 @cython.locals(name_at=Py_ssize_t, name_end=Py_ssize_t, alpn_at=Py_ssize_t, alpn_end=Py_ssize_t, has_ech=bint, seen=set,
                last=Py_ssize_t, after=Py_ssize_t, kind=int)
 cdef tuple _read_extensions(bytes body, Py_ssize_t pos, Py_ssize_t end)

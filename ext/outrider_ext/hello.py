@@ -4,10 +4,10 @@
 Rules: unknown extensions, cipher suites, key shares and versions (GREASE, post-quantum) are skipped by length and never
 judged. What a server could read in two ways (two names, an extension twice, lengths that disagree) is an error with the
 alert that a server would send. Indices are checked against the end before a byte is read.
-Does not know: records, handshake headers, whether a name is a host's. Source: RFC 8446 4.1.2, RFC 6066 3, RFC 7301 3.1.
+Does not know: a hello in several records, whether a name is a host's. Source: RFC 8446 4.1.2, RFC 6066 3, RFC 7301 3.1.
 """
 
-__all__ = ["ClientHelloError", "read_hello"]
+__all__ = ["ClientHelloError", "read_hello", "read_record"]
 
 ILLEGAL_PARAMETER = 47
 DECODE_ERROR = 50
@@ -18,6 +18,9 @@ _ALPN = 16
 _ECH = 0xFE0D
 _SESSION_ID_AT = 34  # behind the version and the random
 _SESSION_ID_MAX = 32
+_RECORD_HEADER_BYTES = 5
+_MESSAGE_AT = 9  # behind the headers of record and handshake message
+_RECORD_MAX_BYTES = 1 << 14
 
 
 class ClientHelloError(Exception):
@@ -52,6 +55,29 @@ def read_hello(body: bytes) -> tuple[bytes, tuple[bytes, ...], bool]:
     if compression_end == end:  # no extensions at all, as before TLS 1.2
         return b"", (), False
     return _read_extensions(body, compression_end, end)
+
+
+def read_record(data: bytes, max_bytes: int) -> tuple[bytes, tuple[bytes, ...], bool] | None:
+    """`read_hello` of the record that `data` begins with, where that is what nearly all clients send: one record with
+    one whole hello of at most `max_bytes`, header included. None for anything else, which is not judged here."""
+    if len(data) < _MESSAGE_AT:
+        return None
+    size = data[3] << 8 | data[4]
+    length = data[6] << 16 | data[7] << 8 | data[8]
+    if (
+        data[0] != 0x16
+        or data[1] != 3
+        or data[2] < 1
+        or data[2] > 3
+        or data[5] != 1
+        or length == 0
+        or size != length + _MESSAGE_AT - _RECORD_HEADER_BYTES
+        or size > _RECORD_MAX_BYTES
+        or size > max_bytes
+        or len(data) < _RECORD_HEADER_BYTES + size
+    ):
+        return None
+    return read_hello(data[_MESSAGE_AT : _RECORD_HEADER_BYTES + size])
 
 
 def _read_extensions(body: bytes, pos: int, end: int) -> tuple[bytes, tuple[bytes, ...], bool]:

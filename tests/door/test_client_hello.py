@@ -204,3 +204,33 @@ def test_one_changed_byte_gives_the_declared_error_or_a_result(position: int, va
     data = bytearray(records(rich_message()))
     data[position % len(data)] = value
     assert is_error_or_result(bytes(data))
+
+
+def test_a_record_inside_a_record_is_not_taken_for_the_hello() -> None:
+    whole = records(rich_message())
+    reader = ClientHelloReader()
+    assert reader.receive_data(b"\x16\x03\x01" + len(whole).to_bytes(2, "big")) is None
+    with pytest.raises(ClientHelloError, match="not a ClientHello"):
+        reader.receive_data(whole)
+
+
+@pytest.mark.parametrize("extra", [b"", b"\x17\x03\x03\x00\x01x"])
+def test_one_record_is_read_at_once_whatever_follows(extra: bytes) -> None:
+    assert ClientHelloReader().receive_data(records(rich_message()) + extra) == WANTED
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 5, 6])
+@pytest.mark.parametrize("value", [0x00, 0x04, 0xFF])
+def test_a_changed_header_gives_the_same_at_once_and_by_the_byte(at: int, value: int) -> None:
+    data = bytearray(records(rich_message()))
+    data[at] = value
+    results: list[object] = []
+    for size in (len(data), 1):
+        reader, found = ClientHelloReader(), None
+        try:
+            for i in range(0, len(data), size):
+                found = found or reader.receive_data(bytes(data[i : i + size]))
+            results.append(found)
+        except ClientHelloError as exc:
+            results.append((exc.alert, str(exc)))
+    assert results[0] == results[1]

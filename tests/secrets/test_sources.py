@@ -235,3 +235,23 @@ def test_access_keys_in_variables_are_a_pair_with_or_without_a_session_token() -
     with_token = source_for(Credential(env="AWS_ACCESS_KEY_ID"), pair | {"AWS_SESSION_TOKEN": "T"}).current()
     assert isinstance(with_token, AwsCredentials)
     assert with_token.token is not None
+
+
+def test_what_is_held_is_what_is_current(tmp_path: Path) -> None:
+    """`held` is looked at for every request, in place of a call."""
+    path = tmp_path / "key"
+    source = FileSource(path)
+    assert source.held.value is None
+    path.write_text("sk-one")
+    source.refresh()
+    assert source.held.value is source.current()
+    path.unlink()
+    source.refresh()
+    assert source.held.value is source.current()  # the last good one
+    path.write_text("sk-another")
+    source.refresh()
+    assert source.held.value is source.current()
+    assert source.current().expose() == b"sk-another"
+    assert EnvSource("K", {}).held.value is None
+    known = EnvSource("K", {"K": "sk"})
+    assert known.held.value is known.current()

@@ -76,3 +76,13 @@ def test_unknown_operations_deny_refuses_them(tmp_path: Path) -> None:
     providers = {"openai": {**CREDENTIAL, "unknown_operations": "deny"}}
     request = chat(b"authorization: Bearer sk-own\r\n", b"/openai/v1/nobody-knows-this")
     assert verdict(tmp_path, providers, request) is ForbiddenError
+
+
+@pytest.mark.parametrize("field", [b"x-http-method-override", b"X-HTTP-Method", b"x-method-override"])
+@pytest.mark.parametrize("required", [True, False])
+def test_a_field_that_names_another_method_is_refused(
+    tmp_path: Path, placeholder: bytes, field: bytes, required: bool
+) -> None:
+    providers = {"openai": {**CREDENTIAL, "require_placeholder": required}}
+    more = b"authorization: Bearer " + placeholder + b"\r\n" + field + b": DELETE\r\n"
+    assert verdict(tmp_path, providers, chat(more)) is ForbiddenError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from outrider.authority import AuthorityError, canonical_host
-from outrider_ext.hello import ClientHelloError, read_hello
+from outrider_ext.hello import ClientHelloError, read_hello, read_record
 
 __all__ = ["ClientHello", "ClientHelloError", "ClientHelloReader", "bytes_wanted", "parse_client_hello"]
 
@@ -74,6 +74,10 @@ class ClientHelloReader:
         return RECORD_HEADER_BYTES - len(self._header) + 1
 
     def receive_data(self, chunk: bytes) -> ClientHello | None:
+        if not self._message and not self._header and not self._left:
+            found = read_record(chunk, self._max_bytes)
+            if found is not None:
+                return _hello(found)
         pos, end = 0, len(chunk)
         while pos < end:
             if self._left == 0:
@@ -84,7 +88,7 @@ class ClientHelloReader:
             self._left -= take
             pos += take
             if len(self._message) == self._wanted and self._has_whole_message():
-                return _parse_body(bytes(self._message[HANDSHAKE_HEADER_BYTES:]))
+                return _hello(read_hello(bytes(self._message[HANDSHAKE_HEADER_BYTES:])))
         return None
 
     def _read_record_header(self, chunk: bytes, pos: int) -> int:
@@ -133,8 +137,8 @@ def bytes_wanted(data: bytes) -> int:
     return 0 if reader.receive_data(data) is not None else reader.bytes_wanted
 
 
-def _parse_body(body: bytes) -> ClientHello:
-    name, alpn, ech = read_hello(body)
+def _hello(found: tuple[bytes, tuple[bytes, ...], bool]) -> ClientHello:
+    name, alpn, ech = found
     return ClientHello(_canonical_sni(name) if name else None, alpn, ech)
 
 

@@ -31,8 +31,8 @@ class Peek:
     """One socket under observation, either by callback (`wait`) or in a task (`await more()`); never both at once."""
 
     __slots__ = (
-        "_call_later", "_callback", "_idle", "_loop", "_mark", "_other", "_readers", "_reading", "_seen", "_sock", "_timer",
-        "_woken", "ended", "expired", "other_ready",
+        "_call_later", "_callback", "_idle", "_loop", "_mark", "_other", "_readers", "_reading", "_seen", "_sock",
+        "_timer", "_woken", "ended", "expired", "other_ready",
     )  # fmt: skip
 
     def __init__(
