@@ -15,14 +15,18 @@ from typing import Any
 from outrider.config import Config
 from outrider.door.contract import Deny, Intercept, Tunnel, Verdict
 from outrider.errors import CredentialUnavailableError, DestinationDeniedError, ForbiddenError, StartError
+from outrider.govern.gate import tunnel_refusal
+from outrider.govern.packs import Loaded, load_policies
 from outrider.lanes.routing import Router
 from outrider.providers.model import COMMON_SLOTS, Auth, Provider
 from outrider.providers.registry import Binding, Registry, join_host_port
 from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sources import FileSource, Source, source_for
 from outrider.stack.attempt import Attempt
+from outrider.stack.body_rules import BodyRules
 from outrider.stack.build import bind, filters
 from outrider.stack.call import Route
+from outrider.stack.cheap_rules import CheapRules, Rules
 from outrider.stack.identify import Identify
 from outrider.stack.meter import Meter
 from outrider.stack.record import Record
@@ -69,7 +73,7 @@ class Shared:
 
 
 class Snapshot:
-    """Raises: RegistryError (provider problems), StartError (a CA or key file that cannot be used)."""
+    """Raises: RegistryError (providers), ConfigError (policy files), StartError (an unusable CA or key file)."""
 
     def __init__(self, config: Config, shared: Shared, before: "Snapshot | None" = None) -> None:
         self.config = config
@@ -80,11 +84,15 @@ class Snapshot:
         self.dialer = Dialer(self.guard, connect_s=config.timeouts.connect_s, proxy=config.upstream.proxy)
         self._contexts = _contexts(config)
         self._pools: dict[tuple[Any, ...], Pool] = {}
+        self.policies = policies_of(config)
+        rules = Rules(self.policies.rules, shared.metrics, cap_bytes=config.caps.held_body_bytes)
         self._layers = filters(
             record=Record(shared.metrics, shared.log),
             identify=Identify(shared.placeholder, shared.metrics),
             request_limits=RequestLimits(config.limits, shared.buckets, shared.metrics),
+            cheap_rules=CheapRules(rules),
             meter=Meter(inject=config.usage.inject_stream_usage),
+            body_rules=BodyRules(rules),
         )
         self.router = Router(
             self.registry,
@@ -109,7 +117,8 @@ class Snapshot:
             self._check_egress(host, port)
         except (ForbiddenError, DestinationDeniedError) as error:
             return Deny(error.code, error.status, str(error))
-        return Tunnel()
+        refusal = tunnel_refusal(self.policies.rules, host)
+        return Tunnel() if refusal is None else Deny(refusal.code, refusal.status, str(refusal))
 
     def is_own_address(self, host: str, port: int) -> bool:
         if host == "localhost":
@@ -161,6 +170,8 @@ class Snapshot:
             prefix_bytes=prefix,
             error_dialect=binding.provider.error_dialect,
             pool=pool,
+            method=method,
+            path=path,
         )
         to = pool.destination
         route.attempt = Attempt(route, self.sources.get(binding.name), plain=to.context is None and not to.named)
@@ -223,6 +234,11 @@ class Snapshot:
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
+
+
+def policies_of(config: Config) -> Loaded:
+    """The rules of a configuration. Raises: ConfigError with every problem of all files."""
+    return load_policies(config.policies, where=[config.where("policies", at) for at in range(len(config.policies))])
 
 
 def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None) -> dict[str, Source]:
