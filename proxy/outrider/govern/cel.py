@@ -21,8 +21,8 @@ from outrider.govern.reading import FIELDS
 VARIABLES: Final = ("request", "principal", "provider", "operation", "time", "usage")
 # Slots of keys: a rule that read them could put them into a message or a tag.
 SECRET_HEADERS: Final = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key",
-     "x-amz-security-token", "sec-websocket-protocol"}
+    {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key",
+     "ocp-apim-subscription-key", "x-amz-security-token", "sec-websocket-protocol"}
 )  # fmt: skip
 
 _TOKEN: Final = re.compile(

@@ -1,7 +1,7 @@
 """Policy files -> one RuleSet: where packs are, their parameters, and every problem at once.
 
 Rules: a pack is a folder with policy.yaml (and cases.yaml); a name without a path is one that is shipped; parameters
-are put in before the file is checked, so that what they make of a rule is checked too; a problem says file, line and key.
+are put in before the file is checked, so that what they make of it is checked too; a problem says file, line and key.
 Rule ids are `pack/rule`; two packs may not have one name. Nothing is compiled twice.
 Does not know: requests.
 """
