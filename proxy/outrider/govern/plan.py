@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from outrider.errors import SidecarError
-from outrider.govern.cel import Batch, Expression, new_context, principal_map
+from outrider.govern.cel import Batch, Expression, header_variable, new_context, principal_map, variable
 from outrider.govern.globs import Matcher, name_matcher, path_matcher
 from outrider.govern.models import Model, ModelError, named
 from outrider.govern.principal import Principal
@@ -31,6 +31,8 @@ from outrider.govern.verdicts import Outcome
 
 MAX_PLANS: Final = 1024
 _SIGNED: Final = "(rule {} of the sidecar's policies)"
+# A prompt does not stay in memory until the next one comes.
+_NO_WORDS: Final = {variable("text"): "", variable("system"): ""}
 MAX_MODEL_CHARS: Final = 120  # the app chooses the name: a longer one is decided anew each time
 
 type Usage = Callable[[Principal, str], Mapping[str, Any]]
@@ -443,6 +445,7 @@ class Late:
         self._fields = {name for rule in self._conditions if rule.when is not None for name in rule.when.fields}
         self._variables = {name for rule in self._conditions if rule.when is not None for name in rule.when.variables}
         self._headers = {name for rule in self._conditions if rule.when is not None for name in rule.when.headers}
+        self._keeps_words = bool(self._fields & {"text", "system"})
         self._context: Any = None
         if not self.dynamic:
             for rule in found:
@@ -480,21 +483,19 @@ class Late:
         if self._batch is None:
             return {}
         if self._context is None:
-            self._context = new_context(
-                {"principal": principal_map(view.principal), "provider": view.facts.provider,
-                 "operation": view.facts.operation.name}
-            )  # fmt: skip
+            self._context = new_context(self._constants(view))
         context, whole = self._context, self.plan.whole
-        request, unread = self._request(view)
-        if self._fields:
-            context.add_variable("request", request)
+        values, unread = self._request(view)
+        if unread:  # what an earlier request said must not stand for what this one does not
+            context = new_context(self._constants(view))
         if "time" in self._variables:
-            context.add_variable("time", whole.now())
+            values["time"] = whole.now()
         if "usage" in self._variables:
-            context.add_variable("usage", dict(whole.usage(view.principal, view.facts.provider)))
+            values["usage"] = dict(whole.usage(view.principal, view.facts.provider))
+        context.update(values)
         answers = self._batch.evaluate(context)
-        if "text" in request or "system" in request:
-            context.add_variable("request", {})  # a prompt does not stay in memory until the next one comes
+        if self._keeps_words:
+            context.update(_NO_WORDS)
         found: dict[str, bool | Exception] = {}
         for rule, answer in zip(self._conditions, answers, strict=True):
             assert rule.when is not None
@@ -502,13 +503,24 @@ class Late:
             found[rule.id] = ReadError(unread[missing]) if missing and isinstance(answer, Exception) else answer
         return found
 
+    @staticmethod
+    def _constants(view: View) -> dict[str, Any]:
+        return {
+            "principal": principal_map(view.principal),
+            "provider": view.facts.provider,
+            "operation": view.facts.operation.name,
+        }
+
     def _request(self, view: View) -> tuple[dict[str, Any], dict[str, str]]:
         """(the fields that could be read, why the others could not)."""
         values: dict[str, Any] = {}
         unread: dict[str, str] = {}
         for name in self._fields:
             try:
-                values[name] = self._field(name, view)
+                if name == "headers":
+                    values |= {header_variable(header): view.header(header) for header in self._headers}
+                else:
+                    values[variable(name)] = self._field(name, view)
             except (ReadError, RecursionError) as exc:
                 unread[name] = str(exc) if isinstance(exc, ReadError) else "the body is nested too deep"
             except SidecarError as exc:
@@ -521,11 +533,7 @@ class Late:
 
     def _field(self, name: str, view: View) -> Any:
         read = FIELDS[name].read
-        if read is not None:
-            return read(view)
-        if name == "headers":
-            return {header: view.header(header) for header in self._headers}
-        return self.plan.whole.matched(view.text)
+        return read(view) if read is not None else self.plan.whole.matched(view.text)
 
 
 # -- what one rule adds
@@ -587,8 +595,8 @@ def _demand(outcome: Outcome, rule: CompiledRule, require: Require, view: View) 
 def _missing(require: Require, view: View) -> str | None:
     """What the request lacks, None where it has all. Raises: ReadError."""
     for name, globs in (require.headers or {}).items():
-        value = view.header(name.lower())
-        if not value or not name_matcher(globs)(value):
+        value: object = view.header(name.lower())
+        if not value or not name_matcher(globs)(str(value)):
             return f"the header {name} is missing or has another value than it must have"
     if require.max_body_bytes is not None and len(view.plain_body()) > require.max_body_bytes:
         return f"the body has {len(view.plain_body())} bytes, and {require.max_body_bytes} are allowed"
