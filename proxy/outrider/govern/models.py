@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 
 MAX_MODELS: Final = 64
 MAX_MODEL_CHARS: Final = 2048
+MAX_FOLDED, MAX_FOLDED_CHARS = 4096, 32
 _MAX_DEPTH: Final = 8
 _NAME: Final = re.compile(r"[!-$&-~]+\Z")  # visible ASCII but the percent sign: an escape would be a second spelling
 _REGIONAL: Final = re.compile(r"(?:us|eu|apac|jp|au|ca|sa|me|af|us-gov|global)\.(?=[a-z0-9-]+\.)")
@@ -105,8 +106,17 @@ def _decoded(raw: bytes) -> str | None:
         return None
 
 
+_folded: dict[str, str] = {}  # what few keys there are come again and again
+
+
 def folded(key: str) -> str:
-    return key.casefold().replace("_", "").replace("-", "")
+    """Without case, `_` and `-`."""
+    known = _folded.get(key)
+    if known is None:
+        known = key.casefold().replace("_", "").replace("-", "")
+        if len(key) <= MAX_FOLDED_CHARS and len(_folded) < MAX_FOLDED:
+            _folded[key] = known
+    return known
 
 
 def in_document(document: Mapping[str, Any]) -> list[str]:

@@ -91,6 +91,7 @@ class View:
     plain_body: Callable[[], bytes] = lambda: b""
     parse: Callable[[], Any] | None = None
     usage: Mapping[str, Any] = field(default_factory=dict)
+    _form: bool | None = None
     _parts: list[Part] | None = None
     _document: Any = None
     _parsed: bool = False
@@ -109,7 +110,9 @@ class View:
 
     @property
     def is_form(self) -> bool:
-        return is_multipart(self.header("content-type").encode("latin-1", "replace"))
+        if self._form is None:
+            self._form = is_multipart(self.header("content-type").encode("latin-1", "replace"))
+        return self._form
 
     @property
     def parts(self) -> list[Part]:

@@ -131,6 +131,11 @@ def view_of(x: "Exchange", call: Call, plan: Plan, **more: Any) -> View:
 
     def header(name: str) -> str:
         wanted = name.encode("ascii")
+        first = head.get_name(wanted)
+        if first is None:
+            return ""
+        if head.data[head.start : head.end].lower().count(b"\n" + wanted + b":") == 1:
+            return first.decode("latin-1")
         return ", ".join(value.decode("latin-1") for key, value in head.items() if key.lower() == wanted)
 
     return plan.view(target=x.target, header=header, **more)
