@@ -256,7 +256,7 @@ class Sidecar:
         if self.config.path is not None:
             if self._watcher is not None:
                 self._watcher.close()
-            self._watched = (self.config.path, *self.snapshot.policies.files)
+            self._watched = (self.config.path, *self.snapshot.policy_files)
             self._watcher = FileWatcher(
                 self._watched,
                 lambda _path: self.reload_from_file(),
@@ -285,7 +285,7 @@ class Sidecar:
         self._shared.buckets.keep_only(config.limits)
         self.json_log.set_level(config.telemetry.log_level)
         old.close()
-        if self._watched and self._watched[1:] != snapshot.policies.files:
+        if self._watched and self._watched[1:] != snapshot.policy_files:
             self._watch()
         self.metrics.count("reloaded")
         self.json_log.event("info", "reloaded", applied=live, after_restart=restart)

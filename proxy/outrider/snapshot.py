@@ -10,23 +10,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outrider.config import Config
 from outrider.door.contract import Deny, Intercept, Tunnel, Verdict
-from outrider.errors import CredentialUnavailableError, DestinationDeniedError, ForbiddenError, StartError
-from outrider.govern.gate import tunnel_refusal
-from outrider.govern.packs import Loaded, load_policies
+from outrider.errors import CredentialUnavailableError, DestinationDeniedError, ForbiddenError, SidecarError, StartError
 from outrider.lanes.routing import Router
 from outrider.providers.model import COMMON_SLOTS, Auth, Provider
 from outrider.providers.registry import Binding, Registry, join_host_port
 from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sources import FileSource, Source, source_for
 from outrider.stack.attempt import Attempt
-from outrider.stack.body_rules import BodyRules
 from outrider.stack.build import bind, filters
 from outrider.stack.call import Route
-from outrider.stack.cheap_rules import CheapRules, Rules
 from outrider.stack.identify import Identify
 from outrider.stack.meter import Meter
 from outrider.stack.record import Record
@@ -38,6 +34,9 @@ from outrider.upstream.guard import AddressGuard
 from outrider.upstream.pool import Destination, Pool
 from outrider.upstream.tls import client_context
 from outrider_ext.relay import Hub
+
+if TYPE_CHECKING:
+    from outrider.govern.packs import Loaded
 
 MAX_POOLS = 512
 
@@ -84,15 +83,15 @@ class Snapshot:
         self.dialer = Dialer(self.guard, connect_s=config.timeouts.connect_s, proxy=config.upstream.proxy)
         self._contexts = _contexts(config)
         self._pools: dict[tuple[Any, ...], Pool] = {}
-        self.policies = policies_of(config)
-        rules = Rules(self.policies.rules, shared.metrics, cap_bytes=config.caps.held_body_bytes)
+        self.policies = policies_of(config) if config.policies else None
+        cheap_rules, body_rules = self._rule_layers()
         self._layers = filters(
             record=Record(shared.metrics, shared.log),
             identify=Identify(shared.placeholder, shared.metrics),
             request_limits=RequestLimits(config.limits, shared.buckets, shared.metrics),
-            cheap_rules=CheapRules(rules),
+            cheap_rules=cheap_rules,
             meter=Meter(inject=config.usage.inject_stream_usage),
-            body_rules=BodyRules(rules),
+            body_rules=body_rules,
         )
         self.router = Router(
             self.registry,
@@ -102,6 +101,21 @@ class Snapshot:
             own_names=_own_names(shared.listeners, config.listen.allowed_hosts),
             allowed_origins=frozenset(origin.encode("ascii") for origin in config.listen.allowed_origins),
         )
+
+    def _rule_layers(self) -> tuple[Any, Any]:
+        """What rules take to be imported is nothing that a configuration without any pays for."""
+        if self.policies is None:
+            return None, None
+        from outrider.stack.body_rules import BodyRules
+        from outrider.stack.cheap_rules import CheapRules, Rules
+
+        cap_bytes = self.config.caps.held_body_bytes
+        rules = Rules(self.policies.rules, self._shared.metrics, cap_bytes=cap_bytes)
+        return CheapRules(rules), BodyRules(rules)
+
+    @property
+    def policy_files(self) -> tuple[Path, ...]:
+        return self.policies.files if self.policies is not None else ()
 
     # -- the door's questions
 
@@ -117,8 +131,20 @@ class Snapshot:
             self._check_egress(host, port)
         except (ForbiddenError, DestinationDeniedError) as error:
             return Deny(error.code, error.status, str(error))
-        refusal = tunnel_refusal(self.policies.rules, host)
+        refusal = self._tunnel_refusal(host)
         return Tunnel() if refusal is None else Deny(refusal.code, refusal.status, str(refusal))
+
+    def _tunnel_refusal(self, host: str) -> SidecarError | None:
+        if self.policies is None:
+            return None
+        from outrider.govern.gate import decide_tunnel
+
+        found = decide_tunnel(self.policies.rules, host)
+        if found is None:
+            return None
+        for rule in found.rules:
+            self._shared.metrics.rules.add((rule, "enforce"))
+        return found.refusal
 
     def is_own_address(self, host: str, port: int) -> bool:
         if host == "localhost":
@@ -236,8 +262,10 @@ class Snapshot:
             pool.close()
 
 
-def policies_of(config: Config) -> Loaded:
+def policies_of(config: Config) -> "Loaded":
     """The rules of a configuration. Raises: ConfigError with every problem of all files."""
+    from outrider.govern.packs import load_policies
+
     return load_policies(config.policies, where=[config.where("policies", at) for at in range(len(config.policies))])
 
 

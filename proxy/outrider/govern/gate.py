@@ -8,12 +8,7 @@ Does not know: sockets.
 from outrider.govern.plan import RuleSet
 from outrider.govern.principal import ANONYMOUS
 from outrider.govern.reading import View, tunnel_facts
-from outrider.govern.verdicts import Outcome, PolicyDeniedError
-
-
-def tunnel_refusal(rules: RuleSet, host: str) -> PolicyDeniedError | None:
-    found = decide_tunnel(rules, host)
-    return None if found is None or found.refusal is None else found.refusal.again()
+from outrider.govern.verdicts import Outcome
 
 
 def decide_tunnel(rules: RuleSet, host: str) -> Outcome | None:

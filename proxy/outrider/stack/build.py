@@ -5,16 +5,18 @@ Hooks are bound once per route, so a layer that has nothing to say there costs n
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from outrider.stack.body_rules import BodyRules
 from outrider.stack.call import Hook, PlainHook, Route
-from outrider.stack.cheap_rules import CheapRules
 from outrider.stack.document import WriteDocument
 from outrider.stack.identify import Identify
 from outrider.stack.meter import Meter
 from outrider.stack.record import Record
 from outrider.stack.request_limits import RequestLimits
+
+if TYPE_CHECKING:
+    from outrider.stack.body_rules import BodyRules
+    from outrider.stack.cheap_rules import CheapRules
 
 
 def filters(
@@ -22,12 +24,12 @@ def filters(
     record: Record,
     identify: Identify,
     request_limits: RequestLimits,
-    cheap_rules: CheapRules,
+    cheap_rules: "CheapRules | None",
     meter: Meter,
-    body_rules: BodyRules,
+    body_rules: "BodyRules | None",
 ) -> tuple[Any, ...]:
-    """Innermost last; on the way out the ends run from the innermost to the outermost."""
-    return (
+    """Innermost last; on the way out the ends run from the innermost to the outermost. None: nothing was configured."""
+    layers = (
         # Outermost, so that it measures refusals and counts what every layer below found out.
         record,
         # Who is calling: nothing below may spend anything on a caller who may not be here.
@@ -43,6 +45,7 @@ def filters(
         # The last of the body's layers: what others changed is written once.
         WriteDocument(),
     )
+    return tuple(layer for layer in layers if layer is not None)
 
 
 def bind(route: Route, layers: Sequence[Any]) -> None:
