@@ -16,6 +16,7 @@ RUN apt-get update \
 ARG EXTRAS=
 WORKDIR /src
 COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE ./
+COPY policies policies
 COPY proxy proxy
 COPY ext ext
 RUN pip wheel --no-cache-dir --disable-pip-version-check --wheel-dir /wheels ".${EXTRAS}"

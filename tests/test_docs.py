@@ -157,6 +157,47 @@ async def test_the_metrics_page_names_every_field_of_the_log_line(tmp_path: Path
     assert names(row[1]) == list(tokens)
 
 
+# --- docs/policies.md -------------------------------------------------------------------------------------------------
+
+
+def test_the_policies_page_names_every_field_and_action() -> None:
+    from outrider.govern.cel import VARIABLES
+    from outrider.govern.packs import shipped
+    from outrider.govern.reading import FIELDS
+    from outrider.govern.rules import ACTIONS, Match, Rule
+
+    assert set(first_names("policies.md", "pack |")) == set(shipped())
+    assert {names(row[0])[0]: row[1] for row in rows("policies.md", "request field |")} == {
+        name: field.type for name, field in FIELDS.items()
+    }
+    assert set(first_names("policies.md", "variable | type")) == set(VARIABLES)
+    assert set(first_names("policies.md", "field | matches")) == set(Match.model_fields)
+    assert set(first_names("policies.md", "action |")) == set(ACTIONS)
+    keys = {field.alias or name for name, field in Rule.model_fields.items()}
+    assert set(first_names("policies.md", "key | meaning")) == keys
+
+
+def test_the_policies_page_names_every_operation() -> None:
+    from outrider.providers import BUILT_IN
+
+    text = (DOCS / "policies.md").read_text()
+    said = set(names(text[text.index("\nOperations: ") :].split("\n\n", 1)[0]))
+    real = {row.operation.name for provider in BUILT_IN.values() for row in provider.endpoints}
+    assert said == real | {"unknown", "tunnel"}
+
+
+def test_the_example_of_a_rule_file_and_its_case_hold(tmp_path: Path) -> None:
+    from outrider.govern.cases import Runner, load_cases
+
+    for name in ("rules.yaml", "cases.yaml"):
+        found = re.search(rf"^```yaml\n(# {name}.*?)^```", (DOCS / "policies.md").read_text(), re.M | re.S)
+        assert found is not None
+        (tmp_path / name).write_text(found.group(1))
+    results = list(Runner(tmp_path / "rules.yaml").run(load_cases(tmp_path / "cases.yaml")))
+    assert results
+    assert all(result.passed for result in results), results
+
+
 # --- docs/interception.md ---------------------------------------------------------------------------------------------
 
 

@@ -75,3 +75,9 @@ def test_the_command_is_installed_beside_the_interpreter() -> None:
 def test_data_files_are_installed() -> None:
     assert (Path(str(outrider.__file__)).parent / "py.typed").is_file()
     assert (Path(str(outrider_ext.__file__)).parent / "py.typed").is_file()
+
+
+def test_the_policy_packs_are_installed() -> None:
+    done = run("-m", "outrider", "policy", "test", "baseline")
+    assert done.returncode == 0, done.stderr
+    assert "baseline" in done.stdout

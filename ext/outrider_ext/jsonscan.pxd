@@ -72,6 +72,7 @@ cdef class FieldScan:
     cdef readonly tuple names
     cdef readonly int max_depth
     cdef int _count
+    cdef bint _fold
     cdef Py_ssize_t[NAMES_CAP] _name_lengths
     # what the last scan found
     cdef readonly Py_ssize_t inside

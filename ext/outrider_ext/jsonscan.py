@@ -51,13 +51,14 @@ class FieldScan:
     """Finds top-level fields of JSON objects. One object is used for many bodies; a scan forgets the one before.
 
     names: the keys to look for, as UTF-8, at most 32; results are asked for by index into it.
-    max_depth: nesting allowed, the object itself being 1; at most 1024.
+    max_depth: nesting allowed, the object itself being 1; at most 1024. fold_case: keys are compared without regard to
+    (ASCII) case, as some servers do; the names are lower-case.
     After a scan: `inside` is the index just behind the opening brace (a member can be inserted there), `close` that of
     the closing brace, `empty` whether no member stands between; before one, and after one that failed, -1, -1, False.
     Memory: keeps the body until the next scan or clear(). Cost: linear in the body.
     """
 
-    def __init__(self, names: tuple[bytes, ...], max_depth: int = 128) -> None:
+    def __init__(self, names: tuple[bytes, ...], max_depth: int = 128, fold_case: bool = False) -> None:
         if len(names) > NAMES_CAP or len(set(names)) != len(names):
             raise ValueError(f"At most {NAMES_CAP} names can be looked for, each once.")
         if not 1 <= max_depth <= DEPTH_CAP:
@@ -65,6 +66,7 @@ class FieldScan:
         self.names = names
         self.max_depth = max_depth
         self._count = len(names)
+        self._fold = fold_case
         if not cython.compiled:
             self._name_lengths = [0] * NAMES_CAP
             self._starts = [-1] * NAMES_CAP
@@ -139,8 +141,16 @@ class FieldScan:
         if plain_run(body, pos, end) != end:  # an escape; rare, so decoded in full
             key = loads(b'"%b"' % body[pos:end].decode("utf-8", "replace").encode())
             escaped = key.encode("utf-8", "surrogatepass")
+            if self._fold:
+                escaped = escaped.lower()
             return self.names.index(escaped) if escaped in self.names else -1
         length = end - pos
+        if self._fold:
+            folded = body[pos:end].lower()
+            for i in range(self._count):
+                if self._name_lengths[i] == length and folded == self.names[i]:
+                    return i
+            return -1
         for i in range(self._count):
             if self._name_lengths[i] == length and same_bytes(body, pos, self.names[i], length):
                 return i

@@ -11,6 +11,8 @@ cdef class Route:
     cdef readonly int destination_port
     cdef readonly Py_ssize_t prefix_bytes
     cdef readonly str error_dialect
+    cdef readonly bytes method
+    cdef readonly bytes path         # the provider's own, without the query
     # -- how it gets there --
     cdef public object pool
     cdef public Sender attempt
@@ -47,6 +49,8 @@ cdef class Call:
     cdef public object lease         # what was borrowed before the call and is settled at its end
     cdef public object cost_nusd     # int, 1e-9 US$; None while unknown or unpriced
     cdef public bytes digest         # canonical hash of the request, 32 bytes
+    cdef public object plan          # what the rules decided before the body was there
+    cdef public bint needs_body      # a rule has to read the body: one that cannot be held is refused
 
 
 cdef class Hook:

@@ -49,7 +49,7 @@ cdef class Route:
     """
 
     def __init__(self, *, binding, operation, known, model, destination_host, destination_port, prefix_bytes,
-                 error_dialect, pool):
+                 error_dialect, pool, bytes method=b"", bytes path=b""):
         self.binding = binding
         self.operation = operation
         self.known = known
@@ -58,6 +58,8 @@ cdef class Route:
         self.destination_port = destination_port
         self.prefix_bytes = prefix_bytes
         self.error_dialect = error_dialect
+        self.method = method
+        self.path = path
         self.pool = pool
         self.request_hooks = self.body_hooks = self.answer_hooks = self.end_hooks = ()
 
@@ -177,7 +179,7 @@ cdef class Lane(Owner):
 
     cpdef on_body(self, Exchange x):
         cdef Call call = x.state
-        if x.body is None and call.route.attempt.needs_body:
+        if x.body is None and (call.needs_body or call.route.attempt.needs_body):
             self._desk.too_large(x, call)
             return
         self._run(x, call, len(call.route.request_hooks))

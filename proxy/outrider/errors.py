@@ -14,7 +14,7 @@ class SidecarError(Exception):
     """
 
     code: ClassVar[str] = "internal"
-    status: ClassVar[int] = 500
+    status: int = 500  # an error whose status a rule chooses has its own
     should_retry: ClassVar[bool | None] = None
     by_code: ClassVar[dict[str, type["SidecarError"]]] = {}
 

@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Coroutine, Mapping
+from pathlib import Path
 from typing import Any
 
 from outrider.admin.server import AdminServer
@@ -60,6 +61,7 @@ class Sidecar:
         self._listeners: list[Listener] = []
         self._admin: AdminServer | None = None
         self._watcher: FileWatcher | None = None
+        self._watched: tuple[Path, ...] = ()
         self._sweeper: asyncio.TimerHandle | None = None
         self._accepting = False
         self._aws_at_s = 0.0
@@ -268,9 +270,13 @@ class Sidecar:
     # -- reload
 
     def _watch(self) -> None:
+        """The configuration's file and those of its policies, which may be others after a reload."""
         if self.config.path is not None:
+            if self._watcher is not None:
+                self._watcher.close()
+            self._watched = (self.config.path, *self.snapshot.policy_files)
             self._watcher = FileWatcher(
-                [self.config.path],
+                self._watched,
                 lambda _path: self.reload_from_file(),
                 call_later=self._loop.call_later,
                 on_refused=lambda sentence: self.json_log.event("warning", "reload_refused", message=sentence),
@@ -297,6 +303,8 @@ class Sidecar:
         self._shared.buckets.keep_only(config.limits)
         self.json_log.set_level(config.telemetry.log_level)
         old.close()
+        if self._watched and self._watched[1:] != snapshot.policy_files:
+            self._watch()
         self.metrics.count("reloaded")
         self.json_log.event("info", "reloaded", applied=live, after_restart=restart)
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outrider.config import Config
 from outrider.door.contract import Deny, Intercept, Tunnel, Verdict
-from outrider.errors import CredentialUnavailableError, DestinationDeniedError, ForbiddenError, StartError
+from outrider.errors import CredentialUnavailableError, DestinationDeniedError, ForbiddenError, SidecarError, StartError
 from outrider.lanes.routing import Router
 from outrider.providers.model import COMMON_SLOTS, Auth, Provider
 from outrider.providers.registry import Binding, Registry, join_host_port
@@ -35,6 +35,9 @@ from outrider.upstream.guard import AddressGuard
 from outrider.upstream.pool import Destination, Pool
 from outrider.upstream.tls import client_context
 from outrider_ext.relay import Hub
+
+if TYPE_CHECKING:
+    from outrider.govern.packs import Loaded
 
 MAX_POOLS = 512
 
@@ -70,7 +73,7 @@ class Shared:
 
 
 class Snapshot:
-    """Raises: RegistryError (provider problems), StartError (a CA or key file that cannot be used)."""
+    """Raises: RegistryError (providers), ConfigError (policy files), StartError (an unusable CA or key file)."""
 
     def __init__(self, config: Config, shared: Shared, before: "Snapshot | None" = None) -> None:
         self.config = config
@@ -81,11 +84,15 @@ class Snapshot:
         self.dialer = Dialer(self.guard, connect_s=config.timeouts.connect_s, proxy=config.upstream.proxy)
         self._contexts = _contexts(config)
         self._pools: dict[tuple[Any, ...], Pool] = {}
+        self.policies = policies_of(config) if config.policies else None
+        cheap_rules, body_rules = self._rule_layers()
         self._layers = filters(
             record=Record(shared.metrics, shared.log),
             identify=Identify(shared.placeholder, shared.metrics),
             request_limits=RequestLimits(config.limits, shared.buckets, shared.metrics),
+            cheap_rules=cheap_rules,
             meter=Meter(inject=config.usage.inject_stream_usage),
+            body_rules=body_rules,
         )
         self.router = Router(
             self.registry,
@@ -95,6 +102,21 @@ class Snapshot:
             own_names=_own_names(shared.listeners, config.listen.allowed_hosts),
             allowed_origins=frozenset(origin.encode("ascii") for origin in config.listen.allowed_origins),
         )
+
+    def _rule_layers(self) -> tuple[Any, Any]:
+        """What rules take to be imported is nothing that a configuration without any pays for."""
+        if self.policies is None:
+            return None, None
+        from outrider.stack.body_rules import BodyRules
+        from outrider.stack.cheap_rules import CheapRules, Rules
+
+        cap_bytes = self.config.caps.held_body_bytes
+        rules = Rules(self.policies.rules, self._shared.metrics, cap_bytes=cap_bytes)
+        return CheapRules(rules), BodyRules(rules)
+
+    @property
+    def policy_files(self) -> tuple[Path, ...]:
+        return self.policies.files if self.policies is not None else ()
 
     # -- the door's questions
 
@@ -110,7 +132,20 @@ class Snapshot:
             self._check_egress(host, port)
         except (ForbiddenError, DestinationDeniedError) as error:
             return Deny(error.code, error.status, str(error))
-        return Tunnel()
+        refusal = self._tunnel_refusal(host)
+        return Tunnel() if refusal is None else Deny(refusal.code, refusal.status, str(refusal))
+
+    def _tunnel_refusal(self, host: str) -> SidecarError | None:
+        if self.policies is None:
+            return None
+        from outrider.govern.gate import decide_tunnel
+
+        found = decide_tunnel(self.policies.rules, host)
+        if found is None:
+            return None
+        for rule in found.rules:
+            self._shared.metrics.rules.add((rule, "enforce"))
+        return found.refusal
 
     def is_own_address(self, host: str, port: int) -> bool:
         if host == "localhost":
@@ -158,6 +193,8 @@ class Snapshot:
             prefix_bytes=prefix,
             error_dialect=binding.provider.error_dialect,
             pool=pool,
+            method=method,
+            path=path,
         )
         to = pool.destination
         route.attempt = Attempt(route, self.sources.get(binding.name), plain=to.context is None and not to.named)
@@ -229,6 +266,13 @@ def _literal(host: str) -> IPv4Address | IPv6Address | None:
         return ip_address(host)
     except ValueError:
         return None
+
+
+def policies_of(config: Config) -> "Loaded":
+    """The rules of a configuration. Raises: ConfigError with every problem of all files."""
+    from outrider.govern.packs import load_policies
+
+    return load_policies(config.policies, where=[config.where("policies", at) for at in range(len(config.policies))])
 
 
 def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None) -> dict[str, Source]:

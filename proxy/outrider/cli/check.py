@@ -18,10 +18,13 @@ from outrider.config import Config, ConfigError, load, located
 from outrider.config.reload import reload_marks
 from outrider.config.schema import Credential
 from outrider.errors import CredentialUnavailableError
+from outrider.govern.doubts import doubts
+from outrider.govern.packs import Loaded
 from outrider.providers.registry import Binding, Registry
 from outrider.secrets.files import readable_by_others, reason, writable_by_others
 from outrider.secrets.secret import looks_like_secret
 from outrider.secrets.sources import EnvSource, FileSource
+from outrider.snapshot import policies_of
 
 HELP = "Validate the configuration: every problem at once, or what it means."
 EXAMPLE = "outrider check --config ./outrider.yaml --verbose"
@@ -36,9 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     try:
         config, registry = checked(args.config, os.environ)
+        policies = policies_of(config)
     except ConfigError as exc:
         return _print_problems(exc, as_json=args.json)
     found = report(config, registry, os.environ)
+    _add_policies(found, policies, registry)
     if args.verbose:
         found["keys"] = reload_marks()
     if args.json:
@@ -80,6 +85,15 @@ def report(config: Config, registry: Registry, environ: Mapping[str, str]) -> di
         "limits": [f"{limit.name}: {limit.requests}" for limit in config.limits],
         "warnings": [*registry.warnings, *_warnings(config, environ)],
     }
+
+
+def _add_policies(found: dict[str, Any], policies: Loaded, registry: Registry) -> None:
+    found["policies"] = [
+        {"name": pack.name, "file": str(pack.path), "rules": [rule.rule.id for rule in pack.rules]}
+        for pack in policies.packs
+    ]
+    tables = {name: binding.provider for name, binding in registry.bindings.items()}
+    found["warnings"] += doubts(policies, tables)
 
 
 def _provider(binding: Binding, config: Config) -> dict[str, Any]:
@@ -157,6 +171,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"  intercepted without a credential of ours: {', '.join(found['built_in'])}"
     yield f"  all other hosts: {found['egress']['default']}; private addresses: {found['egress']['private']}"
     yield from (f"  limit {limit}" for limit in found["limits"])
+    for pack in found["policies"]:
+        yield f"  policy {pack['name']}: {len(pack['rules'])} rules ({pack['file']})"
     for key, mark in found.get("keys", {}).items():
         yield f"  {mark:<7}  {key}"
     yield from (f"warning: {sentence}" for sentence in found["warnings"])

@@ -19,6 +19,7 @@ COMMANDS = {
     "exec": ("exec_", "run a command beside a sidecar: outrider exec -- python app.py"),
     "demo": ("demo", "see it work without a key or a network"),
     "check": ("check", "validate the configuration"),
+    "policy": ("policy", "try rules without a sidecar: test, explain, schema"),
     "trust": ("trust", "let a configuration found in the working folder set hosts and credentials"),
     "ca": ("ca", "show the interception CA, or write its trust bundle"),
     "env": ("env", "print the variables by which each runtime finds the sidecar and trusts it"),

@@ -26,7 +26,7 @@ from pydantic import (
 
 from outrider.config import values
 from outrider.config.problems import KeyPath
-from outrider.config.values import ProxyUrl, Rate
+from outrider.config.values import PolicyUse, ProxyUrl, Rate
 
 PROVIDER_KINDS = (
     "openai", "anthropic", "gemini", "vertex", "azure", "bedrock", "mistral", "cohere", "together", "moonshot", "groq",
@@ -45,6 +45,10 @@ def _restart(default: Any = ..., **more: Any) -> Any:
 
 def _path(value: Any, info: ValidationInfo) -> Any:
     return value if value is None or value == "" else values.file_path(value, info.context)
+
+
+def _policy(value: Any, info: ValidationInfo) -> Any:
+    return values.policy_use(value, info.context)
 
 
 def _list_of(one: Callable[[Any], str], *after: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Any:
@@ -252,6 +256,7 @@ class Config(_Section):
     upstream: Upstream = _restart(default_factory=Upstream)
     ca: Ca = _restart(default_factory=Ca)
     providers: dict[str, Provider] = _live(default_factory=dict)
+    policies: tuple[Annotated[PolicyUse, BeforeValidator(_policy)], ...] = _live(())
     limits: tuple[Limit, ...] = _live(())
     state: Literal["memory"] = _restart("memory")
     cache: Cache = _restart(default_factory=Cache)
@@ -268,6 +273,11 @@ class Config(_Section):
     @classmethod
     def _list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("policies", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, (str, dict)) else tuple(value) if isinstance(value, list) else value
 
     @property
     def path(self) -> Path | None:

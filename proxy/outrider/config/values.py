@@ -49,6 +49,36 @@ class ProxyUrl:
         return f"http://{'****@' if self.authorization else ''}{host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyUse:
+    """One entry of `policies`: a shipped pack's name, or the path of a file or folder; `values` of its parameters."""
+
+    pack: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.pack
+
+
+def policy_use(value: Any, context: Mapping[str, Path] | None) -> PolicyUse:
+    """A name or path, or {pack: name or path, with: {parameter: value}}."""
+    if isinstance(value, PolicyUse):
+        return value
+    values: Any = {}
+    if isinstance(value, dict):
+        if not set(value) <= {"pack", "with"} or "pack" not in value:
+            raise ValueError("must be a pack's name, a path, or {pack: NAME, with: {parameter: value}}")
+        values = value.get("with") or {}
+        value = value["pack"]
+    if not isinstance(values, dict):
+        raise ValueError("needs a section of parameters below with:")
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be a pack's name, a path, or {pack: NAME, with: {parameter: value}}")
+    if "/" in value or value.startswith("~") or value.endswith((".yaml", ".yml")):
+        value = str(file_path(value, context))
+    return PolicyUse(value, values)
+
+
 def one_or_many(value: Any) -> Any:
     """A list as a tuple; a single value stands for a list of one, nothing for none."""
     return tuple(value) if isinstance(value, (list, tuple)) else () if value is None else (value,)

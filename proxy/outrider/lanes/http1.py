@@ -80,9 +80,8 @@ class Desk:
         x.waiter = self._spawn(drive(), name="exchange")
 
     def too_large(self, x: "Exchange", call: Call) -> None:
-        self._refuse(
-            x, call, BodyTooLargeError("the request's body is too large to be signed; raise caps.held_body_bytes")
-        )
+        why = "for the rules that have to read it" if call.needs_body else "to be signed"
+        self._refuse(x, call, BodyTooLargeError(f"the request's body is too large {why}; raise caps.held_body_bytes"))
 
     def open(self, x: "Exchange", call: Call) -> None:
         """A new connection, and the exchange on it."""

@@ -5,27 +5,47 @@ Hooks are bound once per route, so a layer that has nothing to say there costs n
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outrider.stack.call import Hook, PlainHook, Route
+from outrider.stack.document import WriteDocument
 from outrider.stack.identify import Identify
 from outrider.stack.meter import Meter
 from outrider.stack.record import Record
 from outrider.stack.request_limits import RequestLimits
 
+if TYPE_CHECKING:
+    from outrider.stack.body_rules import BodyRules
+    from outrider.stack.cheap_rules import CheapRules
 
-def filters(*, record: Record, identify: Identify, request_limits: RequestLimits, meter: Meter) -> tuple[Any, ...]:
-    """Innermost last; on the way out the ends run from the innermost to the outermost."""
-    return (
+
+def filters(
+    *,
+    record: Record,
+    identify: Identify,
+    request_limits: RequestLimits,
+    cheap_rules: "CheapRules | None",
+    meter: Meter,
+    body_rules: "BodyRules | None",
+) -> tuple[Any, ...]:
+    """Innermost last; on the way out the ends run from the innermost to the outermost. None: nothing was configured."""
+    layers = (
         # Outermost, so that it measures refusals and counts what every layer below found out.
         record,
         # Who is calling: nothing below may spend anything on a caller who may not be here.
         identify,
         # The cheapest refusal of a caller who may: before a byte of the body is held.
         request_limits,
+        # What rules can say of caller and route alone, while there is still no body to be held.
+        cheap_rules,
         # Reads the body's own words, so after everything that can refuse without them.
         meter,
+        # Behind the meter, which read the model's name; before all that keeps, counts or sends the app's words.
+        body_rules,
+        # The last of the body's layers: what others changed is written once.
+        WriteDocument(),
     )
+    return tuple(layer for layer in layers if layer is not None)
 
 
 def bind(route: Route, layers: Sequence[Any]) -> None:
@@ -39,5 +59,8 @@ def bind(route: Route, layers: Sequence[Any]) -> None:
 
 
 def _hooks(route: Route, layers: Sequence[Any], name: str) -> tuple[Hook, ...]:
-    bound = (getattr(layer, name)(route) for layer in layers if hasattr(layer, name))
-    return tuple(hook if isinstance(hook, Hook) else PlainHook(hook) for hook in bound if hook is not None)
+    """Those of layers that `follow` stand only where another layer has one: alone they have nothing to follow."""
+    bound = [(layer, getattr(layer, name)(route)) for layer in layers if hasattr(layer, name)]
+    if not any(hook is not None and not getattr(layer, "follows", False) for layer, hook in bound):
+        return ()
+    return tuple(hook if isinstance(hook, Hook) else PlainHook(hook) for _, hook in bound if hook is not None)

@@ -12,9 +12,12 @@ from typing import Any
 import orjson
 
 from outrider.errors import BadRequestError, BodyTooLargeError
+from outrider.govern.reading import REPEATED_KEY
 from outrider.stack.call import Call
 from outrider_ext import http1
+from outrider_ext.jsonkeys import has_repeated_key
 from outrider_ext.relay import Exchange
+from outrider_ext.rulehooks import WithDocument
 
 _ENCODING = http1.header_id(b"content-encoding")
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
@@ -32,6 +35,11 @@ class Document:
         self.value = value
         self.encoded = encoded
         self.changed = False
+
+    @property
+    def written_plain(self) -> bool:
+        """It came compressed and does not leave so: the field that says how it came is not true any more."""
+        return self.changed and self.encoded
 
     def change(self) -> dict[str, Any]:
         """The object, to be changed."""
@@ -82,14 +90,18 @@ def _read(x: Exchange, cap_bytes: int) -> Document:
         value = orjson.loads(plain)
     except orjson.JSONDecodeError:
         value = None
+    if isinstance(value, dict) and has_repeated_key(plain):
+        raise BadRequestError(REPEATED_KEY)
     return Document(value if isinstance(value, dict) else None, plain is not x.body)
 
 
 class WriteDocument:
     """The filter: the last body layer. What changed in the document becomes the body that is sent."""
 
+    follows = True  # where no layer reads the body, none changes it
+
     def body(self, route: object) -> Any:
-        return _write
+        return WithDocument(_write)
 
 
 def _write(x: Exchange, call: Call) -> None:

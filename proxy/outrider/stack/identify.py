@@ -89,7 +89,7 @@ class Identify:
         settings = route.binding.settings
         if route.attempt.injects:
             if settings is not None and not settings.require_placeholder:
-                return CheckMethod(_check_method)
+                return CheckMethod(check_method)
             return _require(presented, route)
         if route.attempt.refusal is not None:
             return _refuse(route.attempt.refusal)
@@ -107,8 +107,8 @@ class Identify:
         return hook
 
 
-def _check_method(x: "Exchange") -> None:
-    """The credential is added for the operation that was matched, so nothing may name another one."""
+def check_method(x: "Exchange") -> None:
+    """The credential is added, and rules apply, for the operation that was matched: nothing may name another one."""
     if x.head.mask & _OVERRIDES_MASK:
         name = next(name for name in _OVERRIDES if x.head.get_name(name) is not None)
         raise ForbiddenError(f"{name.decode('ascii')} would change the operation; send the method itself")
@@ -118,7 +118,7 @@ def _require(presented: Presented, route: Route) -> LayerHook:
     name = route.provider
 
     def otherwise(x: "Exchange") -> None:
-        _check_method(x)
+        check_method(x)
         if not presented.has_placeholder(x):
             raise PlaceholderRequiredError(
                 f"the sidecar holds the key of {name}, and a call has to carry its placeholder instead of a key; "

@@ -1,0 +1,51 @@
+"""What rules said about one request."""
+
+from dataclasses import dataclass, field
+
+from outrider.errors import SidecarError
+from outrider.govern.redaction import Redaction
+from outrider.govern.rules import Rewrite, Route
+
+
+class PolicyDeniedError(SidecarError):
+    """A rule refused it. `rule` is its whole id; the status is what the rule says."""
+
+    code, status, should_retry = "policy_denied", 403, False
+
+    def __init__(self, message: str, rule: str, status: int = 403) -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.status = status
+
+    def again(self) -> "PolicyDeniedError":
+        """One to raise: an exception that is raised twice keeps the frames of both, and a decision is remembered."""
+        return PolicyDeniedError(str(self), self.rule, self.status)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """rules: ids of enforcing rules that applied, in order. shadow: ids of shadow rules that would have. errors: ids of
+    rules that could not be evaluated. edits: changes to the body, in order. refusal: the first that refuses it.
+    allowed: packs of which an allow rule applied.
+    """
+
+    rules: list[str] = field(default_factory=list)
+    shadow: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    redactions: list[Redaction] = field(default_factory=list)
+    edits: list[tuple[str, str, Rewrite | Route]] = field(default_factory=list)  # (rule, on_error, action)
+    allowed: set[str] = field(default_factory=set)
+    routed: bool = False
+    refusal: PolicyDeniedError | None = None
+
+    def copy(self) -> "Outcome":
+        return Outcome(
+            list(self.rules), list(self.shadow), list(self.errors), list(self.tags), list(self.redactions),
+            list(self.edits), set(self.allowed), self.routed, self.refusal,
+        )  # fmt: skip
+
+    def refuse(self, rule: str, sentence: str, status: int = 403) -> None:
+        self.rules.append(rule)
+        if self.refusal is None:
+            self.refusal = PolicyDeniedError(sentence, rule, status)

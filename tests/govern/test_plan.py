@@ -1,0 +1,346 @@
+"""The order of rules and what comes of conflicts, as docs/policies.md says it; errors, shadow, what is remembered."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from outrider.errors import BodyTooLargeError
+from outrider.govern.cases import Asked, Judged, facts_for, judge
+from outrider.govern.packs import load_pack, load_policies
+from outrider.govern.plan import RuleSet
+from outrider.govern.principal import Principal
+
+CHAT = {"model": "gpt-5", "messages": [{"role": "user", "content": "hello"}]}
+
+
+def rules_of(folder: Path, *rules: dict[str, Any], **file: Any) -> RuleSet:
+    path = folder / "mine.yaml"
+    named = [{"id": f"r{at}", "description": f"Rule {at}", **rule} for at, rule in enumerate(rules)]
+    path.write_text(yaml.safe_dump({**file, "rules": named}))
+    pack = load_pack(path, {})
+    return RuleSet(
+        pack.rules,
+        patterns=pack.policy.patterns,
+        default_deny=["mine"] if pack.policy.default == "deny" else [],
+    )
+
+
+def asked(body: Any = CHAT, **more: Any) -> Asked:
+    return Asked.model_validate({"body": body, **more})
+
+
+def decided(folder: Path, *rules: dict[str, Any], request: Asked | None = None, **file: Any) -> Judged:
+    return judge(rules_of(folder, *rules, **file), request if request is not None else asked())
+
+
+ALLOW, DENY = {"then": "allow"}, {"then": "deny"}
+
+
+# -- order and conflicts
+
+
+@pytest.mark.parametrize("rules", [(ALLOW, DENY), (DENY, ALLOW)])
+def test_deny_wins_over_allow_in_any_order(tmp_path: Path, rules: Any) -> None:
+    refusal = decided(tmp_path, *rules).outcome.refusal
+    assert refusal is not None
+    assert refusal.rule == f"mine/r{rules.index(DENY)}"
+
+
+def test_the_first_rule_that_refuses_names_the_refusal(tmp_path: Path) -> None:
+    first = {"when": "request.stream == false", "then": {"deny": {"status": 451, "message": "No"}}}
+    judged = decided(tmp_path, first, {"when": "request.messages == 1", **DENY})
+    assert judged.outcome.refusal is not None
+    assert (judged.outcome.refusal.rule, judged.outcome.refusal.status) == ("mine/r0", 451)
+    assert "No (rule mine/r0" in str(judged.outcome.refusal)
+    assert judged.outcome.rules == ["mine/r0", "mine/r1"]
+
+
+def test_a_refusal_that_needs_no_body_comes_before_those_that_do(tmp_path: Path) -> None:
+    rules = rules_of(tmp_path, {"when": "request.text == 'hello'", **DENY}, {"match": {"provider": "openai"}, **DENY})
+    plan = rules.on_route(facts_for(asked())).plan(Principal("p"), "forward", False)  # type: ignore[union-attr]
+    assert plan.outcome.refusal is not None
+    assert plan.outcome.refusal.rule == "mine/r1"
+
+
+def test_default_deny_refuses_what_no_allow_rule_applies_to(tmp_path: Path) -> None:
+    allow = {"match": {"model": "gpt-5"}, **ALLOW}
+    assert decided(tmp_path, allow, default="deny").refusal is None
+    other = decided(tmp_path, allow, default="deny", request=asked({**CHAT, "model": "gpt-4"})).outcome.refusal
+    assert other is not None
+    assert other.rule == "mine/default"
+    assert (
+        decided(tmp_path, allow, default="deny", request=asked(None, method="GET", path="/v1/models")).refusal
+        is not None
+    )
+
+
+def test_an_allow_rule_in_shadow_allows_nothing(tmp_path: Path) -> None:
+    judged = decided(tmp_path, {**ALLOW, "mode": "shadow"}, default="deny")
+    assert judged.refusal is not None
+    assert judged.outcome.shadow == ["mine/r0"]
+
+
+def test_redactions_and_tags_add_up(tmp_path: Path) -> None:
+    pii, secrets = ({"then": {"redact": {"detectors": [name]}}} for name in ("pii", "secrets"))
+    judged = decided(tmp_path, pii, secrets, pii, {"then": {"tag": ["a", "b"]}}, {"then": {"tag": "b"}})
+    assert [one.detectors for one in judged.outcome.redactions] == [("pii",), ("secrets",)]
+    assert judged.outcome.tags == ["a", "b"]
+
+
+def test_rewrites_are_made_in_order_and_the_first_route_holds(tmp_path: Path) -> None:
+    cap, uncap = ({"then": {"rewrite": {"set": {"store": value}}}} for value in (False, True))
+    routes = ({"then": {"route": {"model": name}}} for name in ("first", "second"))
+    judged = decided(tmp_path, cap, uncap, *routes)
+    assert judged.document is not None
+    assert (judged.document["store"], judged.document["model"]) == (True, "first")
+    assert "mine/r3" in judged.outcome.rules
+
+
+def test_conditions_are_judged_on_the_request_as_it_was_sent(tmp_path: Path) -> None:
+    judged = decided(tmp_path, {"then": {"route": {"model": "gpt-4"}}}, {"when": "request.model == 'gpt-4'", **DENY})
+    assert judged.refusal is None
+
+
+# -- match
+
+
+@pytest.mark.parametrize(
+    ("match", "applies"),
+    [
+        ({}, True),
+        ({"provider": "OPENAI"}, True),
+        ({"provider": ["anthropic", "open*"]}, True),
+        ({"provider": []}, False),
+        ({"operation": "chat", "method": "POST", "host": "*.openai.com", "path": "/v1/**"}, True),
+        ({"path": "/v1/*"}, False),
+        ({"via": "connect"}, False),
+        ({"listener": "proxy", "via": ["forward", "connect"]}, True),
+        ({"listener": "transparent"}, False),
+        ({"model": "GPT-*"}, True),
+        ({"model": "gpt-4*"}, False),
+        ({"known_operation": True, "mints_secrets": False}, True),
+        ({"known_operation": False}, False),
+        ({"principal": {"team": "search", "roles": "admin", "labels": {"app": "web*"}}}, True),
+        ({"principal": {"roles": "root"}}, False),
+        ({"principal": {"labels": {"nope": "*"}}}, False),
+        ({"principal": {"project": "?*"}}, False),
+    ],
+)
+def test_a_rule_matches_where_all_its_fields_do(tmp_path: Path, match: Any, applies: bool) -> None:
+    who = {"id": "a", "team": "search", "roles": ["admin", "dev"], "labels": {"app": "web-1"}}
+    request = asked(principal=who)
+    assert (decided(tmp_path, {"match": match, **DENY}, request=request).refusal is not None) is applies
+    if match not in ({}, {"provider": []}):
+        excepted = decided(tmp_path, {"except": match, **DENY}, request=request)
+        assert (excepted.refusal is None) is applies
+
+
+def test_what_restricts_needs_one_model_and_what_permits_needs_all(tmp_path: Path) -> None:
+    request = asked({**CHAT, "models": ["gpt-5", "gpt-4"]})
+    rule = {"match": {"model": "gpt-4"}}
+    assert decided(tmp_path, {**rule, **DENY}, request=request).refusal is not None
+    assert decided(tmp_path, {**rule, **ALLOW}, default="deny", request=request).refusal is not None
+    assert decided(tmp_path, {"except": {"model": "gpt-4"}, **DENY}, request=request).refusal is not None
+    assert decided(tmp_path, {"except": {"model": "gpt-?"}, **DENY}, request=request).refusal is None
+
+
+# -- errors and shadow
+
+ERRS = {"when": "request.params.temperature > 1.0"}
+
+
+@pytest.mark.parametrize(("on_error", "refused"), [("deny", True), ("allow", False)])
+def test_each_rules_error_is_its_own(tmp_path: Path, on_error: str, refused: bool) -> None:
+    rules = ({**ERRS, "on_error": on_error, **DENY}, {"when": "request.messages == 1", "then": {"tag": "one"}})
+    judged = decided(tmp_path, *rules)
+    assert (judged.refusal is not None) is refused
+    assert judged.outcome.errors == ["mine/r0"]
+    assert judged.outcome.tags == ["one"]
+
+
+def test_a_shadow_rule_that_errs_refuses_nothing(tmp_path: Path) -> None:
+    judged = decided(tmp_path, {**ERRS, "mode": "shadow", **DENY})
+    assert judged.refusal is None
+    assert (judged.outcome.shadow, judged.outcome.errors) == (["mine/r0"], ["mine/r0"])
+
+
+def test_a_value_that_cannot_be_read_errs_only_where_it_is_read(tmp_path: Path) -> None:
+    request = asked({**CHAT, "max_tokens": "many"})
+    judged = decided(tmp_path, {"when": "request.messages == 1", "then": {"tag": "t"}}, request=request)
+    assert judged.refusal is None
+    judged = decided(tmp_path, {"when": "request.max_tokens > 5", **DENY}, request=request)
+    assert "max_tokens is no whole number" in str(judged.refusal)
+    assert "many" not in str(judged.refusal)
+
+
+def test_shadow_rules_change_nothing(tmp_path: Path) -> None:
+    actions: list[Any] = [
+        "deny", {"redact": {"detectors": ["pii"]}}, {"rewrite": {"max_tokens": 1, "set": {"a": 1}}},
+        {"route": {"model": "x"}}, {"tag": "t"}, {"require": {"max_body_bytes": 1}},
+    ]  # fmt: skip
+    judged = decided(tmp_path, *({"then": action, "mode": "shadow"} for action in actions))
+    assert judged.refusal is None
+    assert judged.document == CHAT
+    assert (judged.outcome.tags, judged.outcome.redactions, judged.outcome.rules) == ([], [], [])
+    assert len(judged.outcome.shadow) == len(actions)
+
+
+@pytest.mark.parametrize(("on_error", "refused"), [("deny", True), ("allow", False)])
+def test_an_edit_that_cannot_be_made_is_an_error_and_leaves_nothing_half_done(
+    tmp_path: Path, on_error: str, refused: bool
+) -> None:
+    rule = {"then": {"rewrite": {"set": {"a": 1}, "system_preamble": "x"}}, "on_error": on_error}
+    body = {"model": "m", "input": "x"}
+    judged = decided(tmp_path, rule, request=asked(body, path="/v1/embeddings"))
+    assert (judged.refusal is not None) is refused
+    if not refused:
+        assert judged.document == body
+
+
+def test_a_body_that_cannot_be_read_is_refused_only_for_rules_that_enforce(tmp_path: Path) -> None:
+    def unreadable() -> bytes:
+        raise BodyTooLargeError("too large")
+
+    for mode in ("enforce", "shadow"):
+        rules = rules_of(tmp_path, {"when": "request.text == 'x'", "mode": mode, **DENY})
+        plan = rules.on_route(facts_for(asked())).plan(Principal("p"), "forward", False)  # type: ignore[union-attr]
+        view = plan.view(plain_body=unreadable)
+        assert plan.needs_body is (mode == "enforce")
+        if mode == "enforce":
+            with pytest.raises(BodyTooLargeError):
+                plan.late_for(view).decide(view)
+        else:
+            assert plan.late_for(view).decide(view).refusal is None
+
+
+# -- websockets
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"when": "request.text == ''", "then": "deny"},
+        {"then": {"redact": {"detectors": ["pii"]}}},
+        {"then": {"rewrite": {"max_tokens": 1}}},
+        {"then": {"require": {"max_tokens": 1}}},
+    ],
+)
+def test_a_rule_that_needs_the_body_refuses_a_websocket_unless_it_says_so(tmp_path: Path, rule: Any) -> None:
+    upgrade = asked(None, method="GET", path="/v1/realtime?model=gpt-realtime", upgrade=True)
+    assert "WebSocket" in str(decided(tmp_path, rule, request=upgrade).refusal)
+    assert decided(tmp_path, {**rule, "websocket": "allow-uninspected"}, request=upgrade).refusal is None
+    shadow = decided(tmp_path, {**rule, "mode": "shadow"}, request=upgrade)
+    assert (shadow.refusal, shadow.outcome.shadow) == (None, ["mine/r0"])
+
+
+# -- what is remembered
+
+
+def test_what_is_decided_is_decided_once(tmp_path: Path) -> None:
+    rules = rules_of(tmp_path, {"match": {"model": "gpt-4*"}, **DENY}, {"match": {"provider": "anthropic"}, **DENY})
+    route = rules.on_route(facts_for(asked()))
+    assert route is not None
+    assert len(route.rules) == 1
+    who = Principal("p")
+    plan = route.plan(who, "forward", False)
+    assert route.plan(who, "forward", False) is plan
+    assert plan.for_name("gpt-5") is plan.for_name("gpt-5")
+    assert not plan.for_name("gpt-5").dynamic
+    assert plan.for_name("gpt-4o").outcome.refusal is not None
+
+
+def test_the_memory_of_models_and_callers_is_bounded(tmp_path: Path) -> None:
+    route = rules_of(tmp_path, {"match": {"model": "gpt-4*"}, **DENY}).on_route(facts_for(asked()))
+    assert route is not None
+    for at in range(1500):
+        route.plan(Principal(str(at)), "forward", False)
+    assert len(route.plans) <= 1024
+    plan = route.plan(Principal("p"), "forward", False)
+    for at in range(1500):
+        plan.for_name(f"model-{at}")
+    plan.for_name("x" * 2000)
+    assert len(plan.by_model) <= 1024
+    assert all(len("".join(key)) <= 120 for key in plan.by_model)
+
+
+def test_a_route_that_no_rule_can_apply_to_has_none(tmp_path: Path) -> None:
+    rules = rules_of(tmp_path, {"match": {"operation": "embeddings"}, **DENY})
+    assert rules.on_route(facts_for(asked())) is None
+
+
+# -- files
+
+
+ONE = "rules:\n - {id: a, description: d, then: "
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("rules: [{id: a, description: d, then: deny, wen: x}]", "rules[0].wen: unknown key"),
+        (ONE + "{deny: {}, allow: {}}}", "needs exactly one action"),
+        (ONE + "{denie: {}}}", "unknown key"),
+        (ONE + "deny, when: 'request.mdoel == 1'}", "request.mdoel, which there is not"),
+        (ONE + "deny, when: 'request == 1'}", "reads request as a whole"),
+        (ONE + "deny, when: 'nope(1)'}", "'nope', which there is not"),
+        (ONE + "deny, when: '1 +'}", "is not CEL"),
+        (ONE + "deny, when: \"request.headers['authorization'] == ''\"}", "where keys stand"),
+        (ONE + "deny, when: \"request.headers[provider] == ''\"}", "without saying which"),
+        (ONE + "deny}\n - {id: a, description: d, then: deny}", ":3: rules[1].id: is the second"),
+        (ONE + "{deny: {status: 200}}}", "status must be one of"),
+        (ONE + "{rewrite: {set: {model: x}}}}", "may not set model"),
+        ("patterns: {p: '(?=x)'}\nrules: []", "patterns.p: is no RE2 pattern"),
+        (ONE + "deny, match: {model: '${nope}'}}", "does not declare"),
+        ("rules: 7", "must be a section with rules:"),
+        ("rules: [", "is not YAML"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_used_says_where_and_why(tmp_path: Path, text: str, problem: str) -> None:
+    from outrider.config import ConfigError
+
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_pack(path, {})
+    assert problem in str(caught.value)
+    assert str(caught.value).startswith(f"{path}:")
+
+
+def test_every_problem_of_every_file_is_said_at_once(tmp_path: Path) -> None:
+    from outrider.config import ConfigError
+    from outrider.config.values import PolicyUse
+
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text("rules:\n - {id: x, description: d, then: nope}\n")
+    uses = [PolicyUse(str(tmp_path / "a.yaml")), PolicyUse("basline"), PolicyUse(str(tmp_path / "b.yaml"))]
+    with pytest.raises(ConfigError) as caught:
+        load_policies(uses, where=["c.yaml:1", "c.yaml:2", "c.yaml:3"])
+    assert [problem.where.rpartition("/")[2] for problem in caught.value.problems] == [
+        "a.yaml:2",
+        "c.yaml:2",
+        "b.yaml:2",
+    ]
+    assert "did you mean baseline?" in str(caught.value)
+
+
+def test_parameters_are_put_in_before_the_file_is_checked(tmp_path: Path) -> None:
+    from outrider.config import ConfigError
+
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "parameters: {most: {description: d, type: number}, names: {description: d, type: list, default: [a]}}\n"
+        "rules:\n - {id: a, description: d, when: 'request.messages > ${most}', then: deny,\n"
+        "    match: {model: [x, '${names}']}}\n"
+    )
+    pack = load_pack(path, {"most": 3, "names": ["b", "c"]})
+    assert pack.rules[0].rule.when == "request.messages > 3"
+    assert pack.rules[0].rule.match.model == ("x", "b", "c")
+    for values, problem in (
+        ({}, "has to be given"),
+        ({"most": "x"}, "needs a number"),
+        ({"most": 1, "z": 1}, "no parameter 'z'"),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            load_pack(path, values)
