@@ -1,10 +1,9 @@
 from outrider_ext.chatusage cimport ChatUsage
-from outrider_ext.gcra cimport Bucket
 from outrider_ext.jsonscan cimport FieldScan
 from outrider_ext.lane cimport Call, Hook, Sender
 from outrider_ext.lines cimport LineBuffer
 from outrider_ext.relay cimport Exchange
-from outrider_ext.series cimport Series, Tally
+from outrider_ext.series cimport Series
 from outrider_ext.tokens cimport Usage
 
 
@@ -16,26 +15,14 @@ cdef class ShowPlaceholder(Hook):
     cdef object _otherwise
 
 
-cdef class LimitRow:
-    cdef readonly str name
-    cdef readonly Bucket bucket
-    cdef Tally _allowed
-    cdef Tally _rejected
-
-
-cdef class LimitRequests(Hook):
-    cdef tuple _rows
-    cdef object _clock_ns
-    cdef object _refuse
-
-    cdef _reject(self, Call call, Py_ssize_t index, long long now, long long wait_ns)
-
-
 cdef class ReadFields(Hook):
     cdef FieldScan _scan
+    cdef FieldScan _inner
     cdef bint _reads_model
     cdef object _ask
     cdef object _misread
+
+    cdef long long _most(self, bytes body) except -2
 
 
 cdef class TapAnswer(Hook):
