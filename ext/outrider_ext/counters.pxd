@@ -3,6 +3,10 @@ from libc.stdint cimport int64_t
 
 from outrider_ext.gcra cimport Bucket
 
+cdef enum:
+    _FRACTION = 16
+    _USED_CAP = 0x10000000000
+
 
 cdef class Counter:
     cpdef int64_t charge(self, int64_t now_ns, int64_t cost) except? -3

@@ -14,12 +14,16 @@ Rules kept
 Does not know: keys, clocks, other processes.
 """
 
+import cython  # type: ignore[import-untyped,unused-ignore]
+
 from outrider_ext.gcra import Bucket
 
 __all__ = ["BucketCounter", "Counter", "FixedWindow", "ForeignCounter", "SlidingWindow", "Slots", "Spend"]
 
-_FRACTION = 16  # bits
-_USED_CAP = 1 << 40
+if not cython.compiled:
+    _FRACTION = 16  # bits of a weight
+    _USED_CAP = 1 << 40
+
 _PERIODS_KEPT = 3
 _PERIOD_CAP_NS = 86_400_000_000_000
 

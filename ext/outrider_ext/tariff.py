@@ -115,4 +115,5 @@ class Tariff:
         if not self._fast or given > _FAST_TOKENS or made > _FAST_TOKENS or 0 <= self._next_over < given:
             return self._cost_far(Usage(given, made))
         denominator: int = self.denominator
-        return (given * self._input + made * self._output + self._request + denominator // 2) // denominator
+        cost: int = (given * self._input + made * self._output + self._request + denominator // 2) // denominator
+        return cost

@@ -1,4 +1,4 @@
-"""Limits: all that apply must admit, what is refused costs nothing, and what was borrowed is settled once, however it ends."""
+"""Limits: all that apply must admit, what is refused costs nothing, what was borrowed is settled once."""
 
 from pathlib import Path
 from typing import Any

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from outrider.config import values
-from outrider.config.problems import KeyPath
+from outrider.config.problems import KeyPath, quote
 from outrider.config.values import Amount, ProxyUrl, Rate
 
 PROVIDER_KINDS = (
@@ -202,7 +202,7 @@ def _on_exceed(value: Any) -> Any:
     if value == "queue":
         return OnExceed()
     if isinstance(value, str) and value != "reject":
-        raise ValueError(f"must be reject, queue or {{queue: {{max_wait_s: 30}}}}, not {values.quote(value)}")
+        raise ValueError(f"must be reject, queue or {{queue: {{max_wait_s: 30}}}}, not {quote(value)}")
     return None if value == "reject" else value
 
 

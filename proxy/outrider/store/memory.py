@@ -87,7 +87,7 @@ class MemoryStore:
         now_ns = self._clock()
         idle: list[tuple[str, str, str]] = []
         for place, (identity, kept) in self._kept.items():
-            if _is_idle(place[0], identity, kept, now_ns):
+            if place[2] != OVERFLOW and _is_idle(place[0], identity, kept, now_ns):
                 idle.append(place)
                 if len(idle) >= wanted:
                     break
