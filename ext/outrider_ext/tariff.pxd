@@ -24,7 +24,8 @@ cdef class Tariff:
     cdef int64_t _small
 
     cpdef cost(self, Usage usage)
-    @cython.locals(read_audio=int64_t, heard=int64_t, written_1h=int64_t, plain=int64_t, said=int64_t, total=int64_t)
+    @cython.locals(read=int64_t, written=int64_t, read_audio=int64_t, written_1h=int64_t, heard=int64_t, spoken=int64_t,
+                   thought=int64_t, total=int64_t)
     cdef int64_t _cost(self, Usage usage) noexcept
     cdef _cost_far(self, Usage usage)
     cdef tuple _row(self, object given)

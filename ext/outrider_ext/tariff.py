@@ -4,8 +4,8 @@
 Rules kept
 1. Prices are integers over one denominator (nano-dollars a token); all is summed exactly and rounded once, half up.
 2. Every token is priced once, by the most special price that there is for it: what was read from the cache, written to
-   it (for an hour apart), heard, spoken or thought is taken out of its whole first. Parts larger than their whole
-   cannot make a price negative.
+   it (for an hour apart), heard, spoken or thought is taken out of its whole first. Parts that
+   together are more than their whole are cut to it.
 3. Where the price depends on the length of the input, all of the call is priced by the step that the input reached.
 
 Does not know: models, price lists, tiers.
@@ -56,26 +56,23 @@ class Tariff:
         return self._cost(usage)
 
     def _cost(self, usage: Usage) -> int:
-        read_audio = usage.cache_audio_tokens
-        read_audio = min(read_audio, usage.cache_read_tokens)
-        heard = usage.audio_input_tokens - read_audio
-        heard = max(heard, 0)
-        written_1h = usage.cache_write_1h_tokens
-        written_1h = min(written_1h, usage.cache_write_tokens)
-        plain = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens - heard
-        plain = max(plain, 0)
-        said = usage.output_tokens - usage.reasoning_tokens - usage.audio_output_tokens
-        said = max(said, 0)
+        read = min(usage.cache_read_tokens, usage.input_tokens)
+        written = min(usage.cache_write_tokens, usage.input_tokens - read)
+        read_audio = min(usage.cache_audio_tokens, read)
+        written_1h = min(usage.cache_write_1h_tokens, written)
+        heard = min(max(usage.audio_input_tokens - read_audio, 0), usage.input_tokens - read - written)
+        spoken = min(usage.audio_output_tokens, usage.output_tokens)
+        thought = min(usage.reasoning_tokens, usage.output_tokens - spoken)
         total = (
-            plain * self._input
-            + (usage.cache_read_tokens - read_audio) * self._cache_read
+            (usage.input_tokens - read - written - heard) * self._input
+            + (read - read_audio) * self._cache_read
             + read_audio * self._cache_audio
-            + (usage.cache_write_tokens - written_1h) * self._cache_write
+            + (written - written_1h) * self._cache_write
             + written_1h * self._cache_write_1h
             + heard * self._input_audio
-            + said * self._output
-            + usage.reasoning_tokens * self._reasoning
-            + usage.audio_output_tokens * self._output_audio
+            + (usage.output_tokens - spoken - thought) * self._output
+            + thought * self._reasoning
+            + spoken * self._output_audio
             + self._request
         )
         cost: int = (total + self._small // 2) // self._small
@@ -84,22 +81,27 @@ class Tariff:
     def _cost_far(self, usage: Usage) -> int:
         """The same in unbounded integers, and for the steps of long inputs."""
         prices = self._row(usage.input_tokens)
-        read_audio = min(int(usage.cache_audio_tokens), usage.cache_read_tokens)
-        heard = max(int(usage.audio_input_tokens) - read_audio, 0)
-        written_1h = min(int(usage.cache_write_1h_tokens), usage.cache_write_tokens)
+        given, made = int(usage.input_tokens), int(usage.output_tokens)
+        read = min(int(usage.cache_read_tokens), given)
+        written = min(int(usage.cache_write_tokens), given - read)
+        read_audio = min(int(usage.cache_audio_tokens), read)
+        written_1h = min(int(usage.cache_write_1h_tokens), written)
+        heard = min(max(int(usage.audio_input_tokens) - read_audio, 0), given - read - written)
+        spoken = min(int(usage.audio_output_tokens), made)
+        thought = min(int(usage.reasoning_tokens), made - spoken)
         counts = (
-            max(int(usage.input_tokens) - usage.cache_read_tokens - usage.cache_write_tokens - heard, 0),
-            usage.cache_read_tokens - read_audio,
-            usage.cache_write_tokens - written_1h,
+            given - read - written - heard,
+            read - read_audio,
+            written - written_1h,
             written_1h,
-            max(int(usage.output_tokens) - usage.reasoning_tokens - usage.audio_output_tokens, 0),
-            usage.reasoning_tokens,
+            made - spoken - thought,
+            thought,
             heard,
-            usage.audio_output_tokens,
+            spoken,
             read_audio,
             1,
         )
-        total = sum([int(count) * int(price) for count, price in zip(counts, prices, strict=True)])
+        total = sum([count * int(price) for count, price in zip(counts, prices, strict=True)])
         denominator: int = self.denominator
         return (total + denominator // 2) // denominator
 

@@ -242,7 +242,7 @@ PLAIN = {"input": 2, "output": 8}
         ({**PLAIN, "above": [{"tokens": 200, "input": 4}]}, Usage(200, 10), 200 * 2000 + 10 * 8000),
         ({**PLAIN, "above": [{"tokens": 200, "input": 4}]}, Usage(201, 10), 201 * 4000 + 10 * 8000),
         (PLAIN, Usage(2**53, 2**53), 2**53 * 10_000),
-        (PLAIN, Usage(10, 10, 10, 10, 10, audio_input_tokens=10), 30 * 2000 + 10 * 8000),
+        (PLAIN, Usage(10, 10, 10, 10, 10, audio_input_tokens=10, audio_output_tokens=9), 10 * 2000 + 10 * 8000),
     ],
 )  # fmt: skip
 def test_each_part_has_its_price(price: dict[str, Any], usage: Usage, nusd: int) -> None:
@@ -328,14 +328,15 @@ def test_nobody_pays_for_the_list_who_counts_no_money() -> None:
 )
 def test_a_cost_is_the_exact_sum_rounded_once(build: Any, counts: list[int], row: list[int], denominator: int) -> None:
     given_, made, read, written, thought, hour, heard, said, before = counts
-    read, written = min(read, given_), min(written, given_)
-    thought, heard, said = min(thought, made), min(heard, given_), min(said, made)
-    hour, before = min(hour, written), min(before, read)
     usage = Usage(given_, made, read, written, thought, False, None, hour, heard, said, before)
-    new_heard = max(heard - before, 0)
+    read = min(read, given_)
+    written, before = min(written, given_ - read), min(before, read)
+    hour, heard = min(hour, written), min(max(heard - before, 0), given_ - read - written)
+    said = min(said, made)
+    thought = min(thought, made - said)
     amounts = (
-        max(given_ - read - written - new_heard, 0), read - before, written - hour, hour, max(made - thought - said, 0),
-        thought, new_heard, said, before, 1,
+        given_ - read - written - heard, read - before, written - hour, hour, made - thought - said,
+        thought, heard, said, before, 1,
     )  # fmt: skip
     exact = sum((Fraction(n * price, denominator) for n, price in zip(amounts, row, strict=True)), Fraction(0))
     assert build.Tariff(((-1, tuple(row)),), denominator).cost(usage) == (exact + Fraction(1, 2)).__floor__()

@@ -1,4 +1,4 @@
-"""What providers say about their limits: every form that was seen, hostile values, and what follows for the next call."""
+"""What providers say about their limits: every form that was seen, hostile values, what follows for the next call."""
 
 import math
 from collections.abc import Callable
@@ -39,7 +39,8 @@ def named(headers: dict[str, str]) -> Callable[[bytes], bytes | None]:
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("1s", 1), ("6m0s", 360), ("12ms", 0.012), ("1h2m3.5s", MAX_WAIT_S), ("59m59s", 3599), ("0s", 0), ("7.66s", 7.66),
+        ("1s", 1), ("6m0s", 360), ("12ms", 0.012), ("1h2m3.5s", MAX_WAIT_S), ("59m59s", 3599), ("0s", 0),
+        ("7.66s", 7.66),
         ("10.332999999s", 10.332999999), ("2us", 2e-6), ("5µs", 5e-6), ("3ns", 3e-9), ("", None), ("1", None),
         ("s", None), ("1s2", None), ("-1s", None), ("1 s", None), ("99999999999999s", None), ("999999999s", MAX_WAIT_S),
     ],
@@ -131,7 +132,11 @@ def test_retry_after_in_all_its_forms(headers: dict[str, str], seconds: float | 
             {"ratelimitbysize-limit": "500000", "ratelimitbysize-remaining": "0", "ratelimitbysize-reset": "19"},
             [Told("tokens", 0, 19.0, 500000)],
         ),
-        ("", {"ratelimit-remaining": "0", "ratelimit-reset": "1", "ratelimit-limit": "600"}, [Told("requests", 0, 1.0, 600)]),
+        (
+            "",
+            {"ratelimit-remaining": "0", "ratelimit-reset": "1", "ratelimit-limit": "9"},
+            [Told("requests", 0, 1.0, 9)],
+        ),
     ],
 )  # fmt: skip
 def test_headers_of_every_family(family: str, headers: dict[str, str], told: list[Told]) -> None:

@@ -1,4 +1,4 @@
-"""The store in memory: one object per (name, key), a bounded number of them, and nobody passes a limit by being many."""
+"""The store in memory: one object per (name, key), bounded, and nobody passes a limit by being many."""
 
 import pytest
 
