@@ -94,11 +94,7 @@ async def _wait(
         refused = admit(plan, x, call, clock, second, monotonic_ns())
         if refused is None:
             return
-    row = (
-        refused[0]
-        if refused is not None
-        else next(row for row in plan.rows if row.room is not None and row.room.waiting)
-    )
+    row = refused[0] if refused is not None else next(row for row in plan.rows if row.room is not None)
     if row.room is None or (refused is not None and refused[1] == NEVER):
         raise _refusal(route, call, row, refused[1] if refused is not None else 0, second=second)
     await _queue(rules, route, x, call, row, attempt, second=second)
