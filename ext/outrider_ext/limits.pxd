@@ -100,7 +100,8 @@ cdef class Plan:
     cdef readonly tuple budgets
     cdef readonly Family family
     cdef readonly Outputs outputs
-    cdef public object tariff
+    cdef Tariff _tariff
+    cdef int64_t _tariff_until_ns
     cdef public bint needs_price
     cdef public object refusal
     cdef readonly bint waits

@@ -124,7 +124,6 @@ class Outputs:
     def learn(self, made: int) -> None: ...
 
 class Plan:
-    tariff: Any
     needs_price: bool
     refusal: Callable[[], None] | None
     def __init__(

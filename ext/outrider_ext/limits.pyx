@@ -631,7 +631,7 @@ cdef class Borrow(Hook):
 
     cdef _estimate(self, Exchange x, Call call, Plan plan, Lease lease):
         """Input by the body's bytes, output by what this caller's answers held, at most what it asked for."""
-        cdef int64_t most = call.max_tokens
+        cdef int64_t most = call.max_tokens, wall
         cdef bytes body = x.body
         if body is not None:
             lease.raw_input = estimate_tokens(body)
@@ -649,9 +649,12 @@ cdef class Borrow(Hook):
             if lease.output > most:
                 lease.output = most
         if plan.needs_price:
-            tariff = self._tariff_of(plan, call.model)
-            if tariff is not None:
-                lease.cost_nusd = (<Tariff>tariff).estimate(lease.input, lease.output)
+            wall = self._clock.wall(x.started_ns)
+            if wall >= plan._tariff_until_ns:
+                plan._tariff = self._tariff_of(plan, call.model)
+                plan._tariff_until_ns = wall - wall % QUARTER_NS + QUARTER_NS
+            if plan._tariff is not None:
+                lease.cost_nusd = plan._tariff.estimate(lease.input, lease.output)
 
 
 cdef int64_t _now() noexcept:
