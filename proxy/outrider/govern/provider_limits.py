@@ -17,7 +17,6 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import orjson
 
@@ -124,6 +123,8 @@ def retry_after_s(get: Get, now_s: float) -> float | None:
     seconds = _number(text)
     if seconds is not None:
         return _clamped(seconds)
+    from email.utils import parsedate_to_datetime  # seldom needed, and the package is large
+
     try:
         return _clamped(parsedate_to_datetime(text).timestamp() - now_s)
     except (ValueError, TypeError, IndexError, OverflowError):
