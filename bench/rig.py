@@ -17,9 +17,9 @@ import yaml
 from bench.samples import OWN_HOST, PLACEHOLDER, PROVIDER_KEY
 from outrider.config import load
 from outrider.door.contract import Origin
+from outrider.govern.limits import memory_ledger
 from outrider.lanes.http1 import Desk
 from outrider.snapshot import Shared, Snapshot
-from outrider.stack.request_limits import Buckets
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider_ext import http1
@@ -193,7 +193,7 @@ class Stack(Ends):
             metrics=self.metrics,
             log=self.log,
             placeholder=PLACEHOLDER,
-            buckets=Buckets(),
+            ledger=memory_ledger(self.metrics, self.log),
             environ=ENVIRON,
             context_for=_no_context,
             hub=self.hub,

@@ -131,6 +131,7 @@ async def test_the_metrics_page_names_every_field_of_the_log_line(tmp_path: Path
     plain = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
     cut = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 99\r\n\r\ndata: {}\n\n"
     settings = {"telemetry": {"log": str(log)}, "limits": [{"name": "two", "requests": "2/h"}]}
+    settings["prices"] = {"local/m": {"input": 1, "output": 1}}
     async with Provider() as provider, running(tmp_path, local(provider.url), **settings) as sidecar:
         for answer in (plain, cut, None):
             app = await client_of(sidecar)

@@ -16,7 +16,7 @@ cdef class ChatUsage:
     cpdef read_last_event(self, bytes run)
 
     @cython.locals(answer=FieldScan, numbers=FieldScan, parts=FieldScan, start=Py_ssize_t, given=int64_t, made=int64_t,
-                   cache_read=int64_t, cache_write=int64_t, reasoning=int64_t)
+                   cache_read=int64_t, cache_write=int64_t, reasoning=int64_t, heard=int64_t, spoken=int64_t)
     cdef _read(self, bytes body)
 
 

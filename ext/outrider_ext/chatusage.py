@@ -24,7 +24,7 @@ class ChatUsage:
     """
 
     def __init__(self) -> None:
-        self._answer = FieldScan((b"usage", b"model"))
+        self._answer = FieldScan((b"usage", b"model", b"service_tier"))
         # From the fourth on: spellings of other providers, which need their own reading.
         self._numbers = FieldScan(
             (
@@ -32,7 +32,7 @@ class ChatUsage:
                 b"completion_tokens_details", b"cached_tokens", b"prompt_cache_hit_tokens", b"reasoning_tokens",
             )
         )  # fmt: skip
-        self._parts = FieldScan((b"cached_tokens", b"cache_write_tokens", b"reasoning_tokens"))
+        self._parts = FieldScan((b"cached_tokens", b"cache_write_tokens", b"reasoning_tokens", b"audio_tokens"))
 
     def read(self, body: bytes) -> "Usage | None":
         try:
@@ -70,22 +70,31 @@ class ChatUsage:
             return None
         if numbers.starts(5) >= 0 or numbers.starts(6) >= 0 or numbers.starts(7) >= 0:
             return None
-        cache_read = cache_write = reasoning = 0
+        cache_read = cache_write = reasoning = heard = spoken = 0
         start = numbers.starts(3)
         if start >= 0 and body[start] == 123:
             parts.scan(body, start, numbers.ends(3))
             cache_read = max(parts.count(0), 0)
             cache_write = max(parts.count(1), 0)
+            heard = max(parts.count(3), 0)
         start = numbers.starts(4)
         if start >= 0 and body[start] == 123:
             parts.scan(body, start, numbers.ends(4))
             reasoning = max(parts.count(2), 0)
-        if cache_read > given or cache_write > given or reasoning > made:
+            spoken = max(parts.count(3), 0)
+        if cache_read > given or cache_write > given or reasoning > made or heard > given or spoken > made:
             return None
         model = answer.text(1)
         if model is not None and (len(model) == 0 or len(model) > 256):
             model = None
-        return Usage(given, made, cache_read, cache_write, reasoning, False, model)
+        if heard > 0 and cache_read > 0:
+            return None  # which of them were heard before is in an object of its own
+        if answer.starts(2) < 0 and heard == 0 and spoken == 0:
+            return Usage(given, made, cache_read, cache_write, reasoning, False, model)
+        tier = answer.text(2)
+        if tier is not None and (tier == "default" or len(tier) > 32):
+            tier = None
+        return Usage(given, made, cache_read, cache_write, reasoning, False, model, 0, heard, spoken, 0, tier)
 
 
 def _is_null(run: bytes, pos: int) -> bool:

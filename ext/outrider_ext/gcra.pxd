@@ -21,6 +21,9 @@ cdef class Bucket:
     cdef int64_t _next_part
 
     cpdef int64_t take(self, int64_t now_ns, int64_t cost=*) except? -1
+    @cython.locals(base_ns=int64_t, base_part=int64_t, part=int64_t, ns=int64_t, far_ns=int64_t)
+    cpdef force(self, int64_t now_ns, int64_t cost)
+
     cpdef int64_t peek(self, int64_t now_ns, int64_t cost=*) except? -1
 
     @cython.locals(base_ns=int64_t, base_part=int64_t, part=int64_t, wait_ns=int64_t)

@@ -18,6 +18,7 @@ __all__ = ["Bucket"]
 
 _COUNT_CAP = (1 << 31) - 1
 _DEPTH_CAP_NS = 1 << 61
+_DEBT_CAP_NS = 1 << 60  # how far `force` may move the time of being full
 
 
 class Bucket:
@@ -51,6 +52,25 @@ class Bucket:
             self.tat_ns = self._next_ns
             self._tat_part = self._next_part
         return wait_ns
+
+    def force(self, now_ns: int, cost: int) -> None:
+        """Take although there is not enough: a debt, which time repays. At most 2**31 - 1 tokens at once."""
+        self._check(now_ns, cost)
+        cost = min(cost, 2147483647)
+        base_ns = self.tat_ns
+        base_part = self._tat_part
+        if base_ns < now_ns:
+            base_ns = now_ns
+            base_part = 0
+        far_ns = now_ns + _DEBT_CAP_NS
+        if self._step_ns > _DEBT_CAP_NS // (cost + 1) or base_ns >= far_ns:
+            self.tat_ns = far_ns if base_ns < far_ns else base_ns
+            self._tat_part = 0
+            return
+        part = base_part + cost * self._step_part
+        ns = base_ns + cost * self._step_ns + part // self.count
+        self.tat_ns = ns if ns < far_ns else far_ns
+        self._tat_part = part % self.count if ns < far_ns else 0
 
     def peek(self, now_ns: int, cost: int = 1) -> int:
         """What take would answer, without taking."""

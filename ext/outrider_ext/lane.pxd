@@ -30,6 +30,7 @@ cdef class Call:
     cdef readonly bytes request_id
     cdef public str model
     cdef public bint stream
+    cdef public long long max_tokens # of the answer, as asked for in the body, times the choices; -1: not said
     cdef public bint strip_usage
     cdef public object reader
     cdef public bytes answer_kind

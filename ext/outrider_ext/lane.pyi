@@ -53,6 +53,7 @@ class Route:
 class Call:
     model: str | None
     stream: bool
+    max_tokens: int
     strip_usage: bool
     reader: Any
     answer_kind: bytes

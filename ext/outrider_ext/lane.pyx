@@ -79,6 +79,7 @@ cdef class Call:
         self.model = route.model
         self.answer_kind = b""
         self.decision = "allow"
+        self.max_tokens = -1
         self.rules = self.shadow_rules = self.tags = ()
 
 
@@ -267,9 +268,8 @@ cdef class Lane(Owner):
                 return False
         if not route.wants_body:
             return True
-        if x.body is None:
-            if x.request_complete or x.holding or call.body_asked:
-                return True
+        # A body beyond the cap is not held; its hooks run without it, since a limit must not be passed by size.
+        if x.body is None and not call.body_asked:
             call.body_asked = True
             x.hold(self.held_body_bytes)
             return False

@@ -1,10 +1,9 @@
 from outrider_ext.chatusage cimport ChatUsage
-from outrider_ext.gcra cimport Bucket
 from outrider_ext.jsonscan cimport FieldScan
 from outrider_ext.lane cimport Call, Hook, Sender
 from outrider_ext.lines cimport LineBuffer
 from outrider_ext.relay cimport Exchange
-from outrider_ext.series cimport Series, Tally
+from outrider_ext.series cimport Series
 from outrider_ext.tokens cimport Usage
 
 
@@ -20,24 +19,10 @@ cdef class CheckMethod(Hook):
     cdef object _otherwise
 
 
-cdef class LimitRow:
-    cdef readonly str name
-    cdef readonly Bucket bucket
-    cdef Tally _allowed
-    cdef Tally _rejected
-
-
-cdef class LimitRequests(Hook):
-    cdef tuple _rows
-    cdef object _clock_ns
-    cdef object _refuse
-
-    cdef _reject(self, Call call, Py_ssize_t index, long long now, long long wait_ns)
-
-
 cdef class ReadFields(Hook):
     cdef FieldScan _scan
     cdef FieldScan _options
+    cdef FieldScan _inner
     cdef bint _reads_model
     cdef bytes _request
     cdef object _ask
@@ -45,6 +30,7 @@ cdef class ReadFields(Hook):
 
     cdef _ask_for_usage(self, Exchange x, Call call, bytes body)
     cdef bint _asks(self, bytes body, Py_ssize_t start, Py_ssize_t end) except -1
+    cdef long long _most(self, bytes body) except -2
 
 
 cdef class TapAnswer(Hook):

@@ -1,13 +1,12 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from outrider_ext.chatusage import ChatUsage
-from outrider_ext.gcra import Bucket
 from outrider_ext.jsonscan import FieldScan
 from outrider_ext.lane import Call, Hook, Sender
 from outrider_ext.lines import LineBuffer
 from outrider_ext.relay import Exchange
-from outrider_ext.series import Series, Tally
+from outrider_ext.series import Series
 from outrider_ext.tokens import Usage
 
 class ShowPlaceholder(Hook):
@@ -15,21 +14,6 @@ class ShowPlaceholder(Hook):
 
 class CheckMethod(Hook):
     def __init__(self, otherwise: Callable[[Exchange], None]) -> None: ...
-
-class LimitRow:
-    @property
-    def name(self) -> str: ...
-    @property
-    def bucket(self) -> Bucket: ...
-    def __init__(self, name: str, bucket: Bucket, allowed: Tally, rejected: Tally) -> None: ...
-
-class LimitRequests(Hook):
-    def __init__(
-        self,
-        rows: Iterable[LimitRow],
-        refuse: Callable[[str, int], None],
-        clock_ns: Callable[[], int] | None = None,
-    ) -> None: ...
 
 class ReadFields(Hook):
     def __init__(
@@ -40,6 +24,7 @@ class ReadFields(Hook):
         request: bytes | None,
         ask: Callable[[Exchange, Call, bytes], None],
         misread: Callable[[Exception], None],
+        inner: FieldScan | None = None,
     ) -> None: ...
 
 class TapAnswer(Hook):

@@ -14,7 +14,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.string cimport memcmp
 
 from outrider_ext.chatusage cimport ChatUsage
-from outrider_ext.gcra cimport Bucket
 from outrider_ext.http1 cimport Head, cut
 from outrider_ext.jsonscan cimport FieldScan
 from outrider_ext.lane cimport Call, Hook, Sender
@@ -22,7 +21,7 @@ from outrider_ext.lines cimport (
     NUMBER_BYTES, STAMP_BYTES, LineBuffer, put_bytes, put_number, put_stamp, put_text,
 )
 from outrider_ext.relay cimport ANSWERED_OUTCOME, Exchange, outcome_name
-from outrider_ext.series cimport Series, Tally
+from outrider_ext.series cimport Series
 from outrider_ext.tokens cimport Usage
 
 import cython
@@ -47,9 +46,17 @@ cdef enum:
     STREAM = 1
     STREAM_OPTIONS = 2
     INCLUDE_USAGE = 0                   # the field of those options
+    MAX_FIRST = 3                       # three spellings of how many tokens may be answered
+    MAX_LAST = 5
+    CHOICES = 6
+    INNER = 7                           # an object that holds such fields
+    MOST_TOKENS = 10_000_000
     REMEMBERED_MODEL_CHARS = 120        # the app chooses the name: a longer one is not kept beside each route
     LINE_TEXT_BYTES = 400               # names, braces and punctuation of a log line
-    LINE_NUMBERS = 16                   # numbers in it, at most
+    LINE_NUMBERS = 17                   # numbers in it, at most
+
+
+cdef object MOST_NUSD = (1 << 62)
 
 
 cdef inline bint same_secret(bytes a, bytes b) noexcept:
@@ -115,75 +122,33 @@ cdef class CheckMethod(Hook):
 
 
 @cython.final
-cdef class LimitRow:
-    """One limit for one key: its bucket, and where its decisions are counted."""
-
-    def __init__(self, str name, Bucket bucket, Tally allowed, Tally rejected):
-        self.name = name
-        self.bucket = bucket
-        self._allowed = allowed
-        self._rejected = rejected
-
-
-@cython.final
-cdef class LimitRequests(Hook):
-    """All rows must admit, or none is charged.
-
-    clock_ns() -> monotonic ns, None for the time at which the request's head was complete. refuse(name, wait_ns) raises.
-    """
-
-    def __init__(self, rows, refuse, clock_ns=None):
-        self._rows = tuple(rows)
-        self._refuse = refuse
-        self._clock_ns = clock_ns
-
-    cdef run(self, Exchange x, Call call):
-        cdef long long now = x.started_ns if self._clock_ns is None else self._clock_ns()
-        cdef long long wait_ns
-        cdef Py_ssize_t i
-        cdef LimitRow row
-        for i in range(len(self._rows)):
-            row = self._rows[i]
-            wait_ns = row.bucket.take(now, 1)
-            if wait_ns:
-                self._reject(call, i, now, wait_ns)
-        for row in self._rows:
-            row._allowed.n += 1
-        return None
-
-    cdef _reject(self, Call call, Py_ssize_t index, long long now, long long wait_ns):
-        cdef LimitRow row
-        for row in self._rows[:index]:
-            row.bucket.give_back(now, 1)
-        row = self._rows[index]
-        row._rejected.n += 1
-        call.decision = row.name
-        self._refuse(row.name, wait_ns)
-
-
-@cython.final
 cdef class ReadFields(Hook):
-    """Finds `model` and `stream` in the request's body, and makes a stream ask for its usage.
+    """Finds `model`, `stream` and how much may be answered in the request's body, and makes a stream ask for its usage.
 
-    scan, options: FieldScans for `model`, `stream`, `stream_options`, and for its `include_usage`. request: the member
-    that asks, put first where there is no `stream_options`; None where nothing is to be asked for. ask(x, call, body):
-    for any other spelling of not asking. misread(error): the body is no JSON object, or names a field twice; may raise.
+    scan: a FieldScan whose first names these are, in the order of the indices above; options: for `include_usage`.
+    request: the member that asks, put first where there is no `stream_options`; None where nothing is to be asked for.
+    ask(x, call, body): for any other spelling of not asking. misread(error): the body is no JSON object, or names a
+    field twice; may raise. inner: a FieldScan for what stands one level down, in the field INNER: (max tokens, choices);
+    None where nothing does.
     """
 
-    def __init__(self, FieldScan scan, FieldScan options, bint reads_model, bytes request, ask, misread):
+    def __init__(self, FieldScan scan, FieldScan options, bint reads_model, bytes request, ask, misread,
+                 FieldScan inner=None):
         self._scan = scan
         self._options = options
         self._reads_model = reads_model
         self._request = request
         self._ask = ask
         self._misread = misread
+        self._inner = inner
 
     cdef run(self, Exchange x, Call call):
         cdef bytes body = x.body
-        if PyBytes_GET_SIZE(body) == 0 or x.head.mask & CONTENT_ENCODING:
+        if body is None or PyBytes_GET_SIZE(body) == 0 or x.head.mask & CONTENT_ENCODING:
             return None
         try:
             self._scan.scan(body)
+            call.max_tokens = self._most(body)
         except JsonScanError as error:
             self._misread(error)
             return None
@@ -210,6 +175,27 @@ cdef class ReadFields(Hook):
         except JsonScanError:
             return False
         return self._options.flag(INCLUDE_USAGE)
+
+    cdef long long _most(self, bytes body) except -2:
+        """Tokens that the answer may have in all, -1 where the request does not say."""
+        cdef FieldScan scan = self._scan
+        cdef long long most = -1, found, choices
+        cdef int i
+        for i in range(MAX_FIRST, MAX_LAST + 1):
+            found = scan.count(i)
+            if found > most:
+                most = found
+        choices = scan.count(CHOICES)
+        if self._inner is not None and scan.starts(INNER) >= 0 and body[scan.starts(INNER)] == 0x7B:
+            self._inner.scan(body, scan.starts(INNER), scan.ends(INNER))
+            found = self._inner.count(0)
+            if found > most:
+                most = found
+            if self._inner.count(1) > choices:
+                choices = self._inner.count(1)
+        if most > MOST_TOKENS:
+            most = MOST_TOKENS
+        return most * (choices if choices < 128 else 128) if most > 0 and choices > 1 else most
 
 
 @cython.final
@@ -369,6 +355,8 @@ cdef class RecordExchange(Hook):
             out = put_number(put_text(out, b',"cache_write":'), usage.cache_write_tokens)
             out = put_number(put_text(out, b',"reasoning":'), usage.reasoning_tokens)
             out = put_text(out, b',"estimated":true}' if usage.estimated else b',"estimated":false}')
+        if call.cost_nusd is not None:
+            out = put_number(put_text(out, b',"cost_nusd":'), <long long>min(call.cost_nusd, MOST_NUSD))
         self._lines.commit(put_text(put_bytes(out, rest), b"}\n"))
 
 

@@ -24,6 +24,9 @@ cdef class Exchange:
         if self.pending_bytes > cap:
             self._overflow()
             return
+        if self.request_complete:   # all of it came while something else was waited for
+            self._request_done()
+            return
         if self.wants_continue:
             self.wants_continue = False
             self.client._write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -9,6 +9,8 @@ class Usage:
     """Tokens of one exchange. input_tokens includes both cache parts, output_tokens includes reasoning_tokens.
 
     model: as the answer names it, None where it does not. estimated: counted by us from bytes, not by the provider.
+    Parts that are priced apart: cache writes kept for an hour (inside cache_write_tokens), audio inside input and
+    output, audio read from the cache (inside both), and the tier that was served, None for the standard one.
     """
 
     def __init__(
@@ -20,6 +22,11 @@ class Usage:
         reasoning_tokens: int = 0,
         estimated: bool = False,
         model: str | None = None,
+        cache_write_1h_tokens: int = 0,
+        audio_input_tokens: int = 0,
+        audio_output_tokens: int = 0,
+        cache_audio_tokens: int = 0,
+        tier: str | None = None,
     ) -> None:
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
@@ -28,8 +35,13 @@ class Usage:
         self.reasoning_tokens = reasoning_tokens
         self.estimated = estimated
         self.model = model
+        self.cache_write_1h_tokens = cache_write_1h_tokens
+        self.audio_input_tokens = audio_input_tokens
+        self.audio_output_tokens = audio_output_tokens
+        self.cache_audio_tokens = cache_audio_tokens
+        self.tier = tier
 
-    def row(self) -> "tuple[int, int, int, int, int, bool, str | None]":
+    def row(self) -> "tuple[int, int, int, int, int, bool, str | None, int, int, int, int, str | None]":
         """All of it, in the order of the constructor."""
         return (
             self.input_tokens,
@@ -39,6 +51,11 @@ class Usage:
             self.reasoning_tokens,
             self.estimated,
             self.model,
+            self.cache_write_1h_tokens,
+            self.audio_input_tokens,
+            self.audio_output_tokens,
+            self.cache_audio_tokens,
+            self.tier,
         )
 
     def __eq__(self, other: object) -> bool:

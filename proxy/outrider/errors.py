@@ -65,6 +65,24 @@ class RateLimitedError(SidecarError):
         self.retry_after_ms = retry_after_ms
 
 
+class BudgetExceededError(RateLimitedError):
+    """What may be spent in this period is spent; `retry_after_ms` is the period's end."""
+
+    code, status, should_retry = "budget_exceeded", 429, False
+
+
+class LimitTooSmallError(RateLimitedError):
+    """One call asks for more than the limit ever admits at once: waiting does not help."""
+
+    code, status, should_retry = "limit_too_small", 429, False
+
+
+class UnpricedError(SidecarError):
+    """A budget in dollars cannot be kept for a model whose price is not known."""
+
+    code, status, should_retry = "unpriced", 403, False
+
+
 class CredentialUnavailableError(SidecarError):
     code, status, should_retry = "credential_unavailable", 503, False
 

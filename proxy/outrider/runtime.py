@@ -22,13 +22,13 @@ from outrider.door.contract import DoorLimits, Origin, Verdict
 from outrider.door.door import Door
 from outrider.door.listener import Listener, bind
 from outrider.errors import StartError
+from outrider.govern.limits import memory_ledger
 from outrider.lanes.http1 import Desk
 from outrider.lanes.tunnel import Splice
 from outrider.providers.registry import RegistryError
 from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sources import AwsSource, FileSource
 from outrider.snapshot import Shared, Snapshot
-from outrider.stack.request_limits import Buckets
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider.untrusting import advice_for
@@ -131,13 +131,14 @@ class Sidecar:
             metrics=self.metrics,
             log=self.json_log,
             placeholder=self.placeholder,
-            buckets=Buckets(),
+            ledger=memory_ledger(self.metrics, self.json_log),
             environ=self.environ,
             context_for=self.ca.context_for,
             hub=self.hub,
             listeners=tuple(self.proxy_addresses + self.transparent_addresses + self.admin_addresses),
         )
         self.snapshot = self._snapshot(self.config, None)
+        self._shared.ledger.use(self.snapshot.rules, self.config.caps.limit_keys)
         desk = Desk(
             self.snapshot.router,
             self.metrics,
@@ -235,6 +236,7 @@ class Sidecar:
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
         self.hub.sweep(time.monotonic_ns())
         self._return_memory()
+        self._shared.ledger.clock.refresh()
         now = self._loop.time()
         idle_s = self.config.timeouts.stream_idle_s
         for tunnel in [tunnel for tunnel in self._tunnels if now - tunnel.last_s > idle_s]:
@@ -300,7 +302,7 @@ class Sidecar:
         self.lane.router = snapshot.router
         self.lane.held_body_bytes = config.caps.held_body_bytes
         self._apply_numbers(config)
-        self._shared.buckets.keep_only(config.limits)
+        self._shared.ledger.use(snapshot.rules, config.caps.limit_keys)
         self.json_log.set_level(config.telemetry.log_level)
         old.close()
         if self._watched and self._watched[1:] != snapshot.policy_files:
@@ -389,6 +391,8 @@ class Sidecar:
             ("provider", "idle"): float(idle),
         }
         yield "outrider_connections", "Connections now.", ("side", "state"), values
+        spent = self.snapshot.rules.spent(self._shared.ledger.clock.wall(time.monotonic_ns()))
+        yield "outrider_budget_spent", "Spent in the current period.", ("budget", "key", "unit"), spent
         opened: dict[tuple[str, ...], float] = {}
         for name, pool in self.snapshot.pools():
             opened[(name,)] = opened.get((name,), 0.0) + pool.opened

@@ -7,7 +7,7 @@ Does not know: listeners, signals, files' changes.
 
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -16,18 +16,23 @@ from typing import TYPE_CHECKING, Any
 from outrider.config import Config
 from outrider.door.contract import Deny, Intercept, Tunnel, Verdict
 from outrider.errors import CredentialUnavailableError, DestinationDeniedError, ForbiddenError, SidecarError, StartError
+from outrider.govern.limits import Ledger, Rulebook
+from outrider.govern.pricing import pricing_of
 from outrider.lanes.routing import Router
 from outrider.providers.model import COMMON_SLOTS, Auth, Provider
 from outrider.providers.registry import Binding, Registry, join_host_port
 from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sources import FileSource, Source, source_for
+from outrider.stack.adaptive import Adaptive, Gates
 from outrider.stack.attempt import Attempt
+from outrider.stack.borrow import BorrowTokens
 from outrider.stack.build import bind, filters
 from outrider.stack.call import Route
 from outrider.stack.identify import Identify
+from outrider.stack.limits import Limits
 from outrider.stack.meter import Meter
+from outrider.stack.price import PriceUsage
 from outrider.stack.record import Record
-from outrider.stack.request_limits import Buckets, RequestLimits
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider.upstream.dial import Dialer
@@ -65,9 +70,10 @@ class Shared:
     metrics: Metrics
     log: JsonLog
     placeholder: Placeholder
-    buckets: Buckets
+    ledger: Ledger
     environ: Mapping[str, str]
     context_for: Callable[[str], ssl.SSLContext]
+    gates: Gates = field(default_factory=Gates)
     hub: Hub | None = None
     listeners: tuple[tuple[str, int], ...] = ()
 
@@ -86,13 +92,23 @@ class Snapshot:
         self._pools: dict[tuple[Any, ...], Pool] = {}
         self.policies = policies_of(config) if config.policies else None
         cheap_rules, body_rules = self._rule_layers()
+        ledger, pricing = shared.ledger, pricing_of(config.budgets, config.prices)
+        self.rules = Rulebook(
+            config.limits,
+            config.budgets,
+            ledger,
+            lambda provider, kind, model: pricing.tariff(provider, kind, None, model, None) if pricing else None,
+        )
         self._layers = filters(
             record=Record(shared.metrics, shared.log),
             identify=Identify(shared.placeholder, shared.metrics),
-            request_limits=RequestLimits(config.limits, shared.buckets, shared.metrics),
+            limits=Limits(self.rules),
+            price=PriceUsage(pricing, ledger.clock, shared.metrics, shared.log),
             cheap_rules=cheap_rules,
             meter=Meter(inject=config.usage.inject_stream_usage),
             body_rules=body_rules,
+            borrow=BorrowTokens(self.rules, pricing),
+            adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics),
         )
         self.router = Router(
             self.registry,

@@ -124,3 +124,39 @@ def test_a_found_config_is_refused_until_it_is_trusted(tmp_path: Path, run: Any)
     assert trusted.returncode == 0
     assert trusted.stdout == f"outrider.yaml is trusted as it is now (noted in {tmp_path}/.outrider/trusted)\n"
     assert run("check").returncode == 0
+
+
+def test_limits_on_fields_that_nobody_sets_are_warned_of(tmp_path: Path, run: Any) -> None:
+    text = (
+        "version: 1\nlimits:\n"
+        "  - {name: a, key: [principal.team, provider], requests: 5/s, concurrent: 3}\n"
+        "  - {name: b, key: [provider, model], tokens: 5/s}\n"
+        "budgets: [{name: c, key: [principal.labels.x], usd: 5/day}]\n"
+    )
+    done = run("check", "--config", str(write(tmp_path, text)))
+    assert done.returncode == 0
+    said = [line for line in done.stdout.splitlines() if "no principal sets" in line]
+    assert len(said) == 2
+    assert "c.yaml:3: limits[0].key: no principal sets principal.team, so a counts all callers as one" in said[0]
+    assert "budgets[0].key: no principal sets principal.labels.x, so c counts all callers as one" in said[1]
+    assert "  limit a: 5/s requests, 3 concurrent" in done.stdout
+    assert "  budget c: 5/day usd" in done.stdout
+
+
+def test_rules_that_count_nothing_or_say_words_without_meaning_are_refused(tmp_path: Path, run: Any) -> None:
+    text = (
+        "version: 1\nlimits: [{name: a}, {name: a, requests: 5/s, burst: 9, algorithm: fixed-window, reserve: max}]\n"
+        "budgets: [{name: b}]\nprices: {gpt-5: {input: 1}, openai/x: {cache_read: 1}}\n"
+    )
+    done = run("check", "--config", str(write(tmp_path, text)))
+    assert done.returncode == 2
+    for part in (
+        "limits[0]: counts nothing; set one of requests, tokens, concurrent",
+        "limits[1].name: is the second limit called 'a'",
+        "limits[1].burst: is for token-bucket only",
+        "limits[1].reserve: says how tokens are counted, and this limit has no tokens",
+        "budgets[0]: counts nothing; set one of usd, tokens",
+        "prices.gpt-5: must be PROVIDER/MODEL",
+        "prices.openai/x: has neither an input nor an output price",
+    ):
+        assert part in done.stderr, part

@@ -146,7 +146,7 @@ caps: {head_bytes: 1.5}
         ("providers: {openai: 5}", "1: providers.openai: must be a section"),
         ("providers: []", "1: providers: must be a section (key: value), not a list"),
         ("limits: {a: 1}", "1: limits: must be a list, not a section"),
-        ("limits: [{name: a, requests: 1/s, key: [team]}]", "key[0]: must be 'provider' in this version, not 'team'"),
+        ("limits: [{name: a, requests: 1/s, key: [team]}]", "key[0]: must be principal.id, principal.team"),
         ("limits: [{name: a, requests: 1/s, providers: []}]", "providers: needs at least 1 entry"),
         ("usage: {inject_stream_usage: yes}", "must be true or false, not 'yes'"),
         ("listen: {max_connections: true}", "must be a whole number, not true"),

@@ -232,3 +232,30 @@ def test_a_negative_cost_and_a_clock_out_of_range_are_refused(gcra: ModuleType) 
                 call(now_ns, 1)
     with pytest.raises(OverflowError):
         bucket.remaining(-1)
+
+
+@given(
+    rate=st.tuples(st.integers(1, 50), st.sampled_from([1, 7, SECOND, MINUTE]), st.integers(1, 50)),
+    steps=st.lists(st.tuples(st.sampled_from("tf"), st.integers(0, MINUTE), st.integers(0, 200)), max_size=40),
+)
+@pytest.mark.parametrize("build", BUILDS, ids=["compiled", "interpreted"])
+def test_what_is_forced_is_a_debt_that_time_repays(build: Any, rate: Any, steps: Any) -> None:
+    count, period_ns, burst = rate
+    bucket, model, now = build.Bucket(count, period_ns, burst), Model(count, period_ns, burst), 0
+    for what, ahead, cost in steps:
+        now += ahead
+        if what == "f":
+            bucket.force(now, cost)
+            model.refill(now)
+            model.level -= cost
+        else:
+            assert bucket.take(now, cost) == model.take(now, cost)
+        model.refill(now)
+        assert bucket.remaining(now) == max(int(model.level // 1), 0)
+
+
+def test_a_debt_never_overflows(gcra: ModuleType) -> None:
+    bucket = gcra.Bucket(1, 10**15, 1)
+    for _ in range(50):
+        bucket.force((1 << 62) - 1, (1 << 62) - 1)
+    assert 0 < bucket.take((1 << 62) - 1) < 1 << 62

@@ -9,12 +9,13 @@ import yaml
 
 from ext.relay_rig import FakePool, FakeTransport
 from outrider.config import load
+from outrider.govern.limits import memory_ledger
 from outrider.secrets.placeholder import Placeholder
 from outrider.snapshot import Shared, Snapshot
 from outrider.stack.call import Call
-from outrider.stack.request_limits import Buckets
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
+from outrider_ext.limits import Clock
 from outrider_ext.relay import Downstream, Exchange, Hub, Owner, Upstream
 
 REQUEST_ID = b"0000000000000001"
@@ -75,17 +76,23 @@ def answered(
 
 
 def snapshot(
-    folder: Path, providers: dict[str, Any], *, environ: dict[str, str] | None = None, **sections: Any
+    folder: Path,
+    providers: dict[str, Any],
+    *,
+    environ: dict[str, str] | None = None,
+    clock: Clock | None = None,
+    **sections: Any,
 ) -> Snapshot:
     """A configuration's routes and layers, without listeners."""
     path = folder / "outrider.yaml"
     path.write_text(yaml.safe_dump({"version": 1, "providers": providers, **sections}))
     environ = environ if environ is not None else {}
+    metrics, log = Metrics(), JsonLog("off")
     shared = Shared(
-        metrics=Metrics(),
-        log=JsonLog("off"),
+        metrics=metrics,
+        log=log,
         placeholder=Placeholder.open(folder),
-        buckets=Buckets(),
+        ledger=memory_ledger(metrics, log, clock),
         environ=environ,
         context_for=lambda name: None,  # type: ignore[arg-type, return-value]
         hub=Hub(None, None),  # type: ignore[arg-type]

@@ -16,9 +16,10 @@ from typing import Any
 
 from outrider.config import Config, ConfigError, load, located
 from outrider.config.reload import reload_marks
-from outrider.config.schema import Credential
+from outrider.config.schema import Budget, Credential, Limit
 from outrider.errors import CredentialUnavailableError
 from outrider.govern.doubts import doubts
+from outrider.govern.limits import unset_fields
 from outrider.govern.packs import Loaded
 from outrider.providers.registry import Binding, Registry
 from outrider.secrets.files import readable_by_others, reason, writable_by_others
@@ -82,7 +83,8 @@ def report(config: Config, registry: Registry, environ: Mapping[str, str]) -> di
         "built_in": sorted(
             name for name, binding in registry.bindings.items() if name not in config.providers and binding.hosts
         ),
-        "limits": [f"{limit.name}: {limit.requests}" for limit in config.limits],
+        "limits": [f"{limit.name}: {_counted(limit)}" for limit in config.limits],
+        "budgets": [f"{budget.name}: {_counted(budget)}" for budget in config.budgets],
         "warnings": [*registry.warnings, *_warnings(config, environ)],
     }
 
@@ -110,6 +112,12 @@ def _provider(binding: Binding, config: Config) -> dict[str, Any]:
     }
 
 
+def _counted(rule: Limit | Budget) -> str:
+    """ "600/min requests, 10 concurrent"."""
+    words = ("requests", "tokens", "concurrent") if isinstance(rule, Limit) else ("usd", "tokens")
+    return ", ".join(f"{getattr(rule, word)} {word}" for word in words if getattr(rule, word) is not None)
+
+
 def _warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
     for name, provider in config.providers.items():
         if provider.credential is None:
@@ -125,6 +133,12 @@ def _warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
     for address in (*config.listen.proxy, *config.listen.transparent, *config.listen.admin):
         if not address.startswith(("127.", "[::1]:")):
             yield f"{config.where('listen')}: listen: {address} is open to other machines; prefer a loopback address"
+    for section, index, field in unset_fields(config):
+        name = getattr(config, section)[index].name
+        yield (
+            f"{config.where(section, index, 'key')}: {section}[{index}].key: no principal sets {field}, so "
+            f"{name} counts all callers as one"
+        )
     if config.path is not None:
         yield from _file_warnings(config.path)
 
@@ -173,6 +187,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"  limit {limit}" for limit in found["limits"])
     for pack in found["policies"]:
         yield f"  policy {pack['name']}: {len(pack['rules'])} rules ({pack['file']})"
+    yield from (f"  budget {budget}" for budget in found["budgets"])
     for key, mark in found.get("keys", {}).items():
         yield f"  {mark:<7}  {key}"
     yield from (f"warning: {sentence}" for sentence in found["warnings"])

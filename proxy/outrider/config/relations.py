@@ -80,20 +80,47 @@ def _provider_credentials(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _limits(data: Mapping[str, Any]) -> Iterator[Finding]:
-    configured = {name for name in _section(data.get("providers")) if isinstance(name, str)}
-    known = configured | set(PROVIDER_KINDS)
-    seen: set[str] = set()
+    for section, kind, counted in (
+        ("limits", "limit", ("requests", "tokens", "concurrent")),
+        ("budgets", "budget", ("usd", "tokens")),
+    ):
+        yield from _named_rules(data, section, kind)
+        for index, entry in _entries(data, section):
+            if entry and not any(entry.get(key) is not None for key in counted):
+                yield (section, index), f"counts nothing; set one of {', '.join(counted)}"
     for index, limit in _entries(data, "limits"):
-        name = limit.get("name")
+        yield from _limit_words(index, limit)
+    for name, entry in _section(data.get("prices")).items():
+        if not isinstance(name, str) or not name.partition("/")[2] or "*" in name[:-1]:
+            yield ("prices", name), "must be PROVIDER/MODEL, and may end in '*', such as openai/gpt-5*"
+        elif _section(entry).get("input") is None and _section(entry).get("output") is None:
+            yield ("prices", name), "has neither an input nor an output price"
+
+
+def _named_rules(data: Mapping[str, Any], section: str, kind: str) -> Iterator[Finding]:
+    known = {name for name in _section(data.get("providers")) if isinstance(name, str)} | set(PROVIDER_KINDS)
+    seen: set[str] = set()
+    for index, entry in _entries(data, section):
+        name = entry.get("name")
         if isinstance(name, str):
             if name in seen:
-                yield ("limits", index, "name"), f"is the second limit called {quote(name)}; give it another name"
+                yield (section, index, "name"), f"is the second {kind} called {quote(name)}; give it another name"
             seen.add(name)
-        providers = limit.get("providers")
+        providers = entry.get("providers")
         for place, provider in enumerate(providers if isinstance(providers, list) else []):
             if isinstance(provider, str) and provider not in known:
-                where: KeyPath = ("limits", index, "providers", place)
+                where: KeyPath = (section, index, "providers", place)
                 yield where, f"names a provider that is not configured: {quote(provider)}{suggest(provider, known)}"
+
+
+def _limit_words(index: int, limit: Mapping[Any, Any]) -> Iterator[Finding]:
+    """Words that mean nothing beside the others."""
+    algorithm = limit.get("algorithm")
+    if algorithm in ("fixed-window", "sliding-window") and limit.get("burst") is not None:
+        yield ("limits", index, "burst"), f"is for token-bucket only; {algorithm} admits its count and no more"
+    for key in ("count", "reserve"):
+        if key in limit and limit.get("tokens") is None:
+            yield ("limits", index, key), "says how tokens are counted, and this limit has no tokens"
 
 
 def _listeners(data: Mapping[str, Any]) -> Iterator[Finding]:

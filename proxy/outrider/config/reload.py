@@ -8,7 +8,7 @@ Does not know: how to load a configuration or what to do with a new one.
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_origin
 
 from pydantic import BaseModel
 
@@ -105,7 +105,7 @@ def diff(old: Config, new: Config) -> tuple[list[str], list[str]]:
 
 
 def reload_marks() -> dict[str, str]:
-    """Every key of the schema -> "live" or "restart"; an entry of `providers` is called `*`, one of `limits` `[]`."""
+    """Every key of the schema -> "live" or "restart"; an entry of a table is called `*`, one of a list `[]`."""
     return dict(_marks(Config, "", "restart"))
 
 
@@ -116,8 +116,12 @@ def _marks(model: type[BaseModel], prefix: str, inherited: str) -> Iterable[tupl
         if inner is None:
             yield prefix + name, mark
             continue
-        step = {"providers": ".*.", "limits": "[]."}.get(name, ".")
-        yield from _marks(inner, prefix + name + step, mark)
+        yield from _marks(inner, prefix + name + _step(field.annotation), mark)
+
+
+def _step(annotation: Any) -> str:
+    """What stands between a key and those below it."""
+    return {dict: ".*.", tuple: "[]."}.get(get_origin(annotation), ".")
 
 
 def _mark(field: Any, inherited: str) -> str:

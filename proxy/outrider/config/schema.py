@@ -8,6 +8,7 @@ Does not know: files, lines, environment variables.
 
 import functools
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
@@ -25,8 +26,8 @@ from pydantic import (
 )
 
 from outrider.config import values
-from outrider.config.problems import KeyPath
-from outrider.config.values import PolicyUse, ProxyUrl, Rate
+from outrider.config.problems import KeyPath, quote
+from outrider.config.values import Amount, PolicyUse, ProxyUrl, Rate
 
 PROVIDER_KINDS = (
     "openai", "anthropic", "gemini", "vertex", "azure", "bedrock", "mistral", "cohere", "together", "moonshot", "groq",
@@ -173,21 +174,116 @@ class Provider(_Section):
     require_placeholder: bool = _live(True)
     unknown_operations: Literal["byok", "deny"] = _live("byok")
     intercept: bool = _live(True)
+    adaptive: bool = _live(False)
+
+
+class Queue(_Section):
+    """Where a caller waits for a limit. priority: a number for all, or by a principal's id, team or role (else 0)."""
+
+    max_wait_s: Seconds = _live(30.0)
+    max_waiting: int = _live(1000, ge=1, le=100_000)
+    priority: int | dict[str, int] = _live(0)
+
+    def priority_of(self, principal: Any) -> int:
+        if isinstance(self.priority, int):
+            return self.priority
+        names = (principal.id, principal.team, *principal.roles)
+        return max((self.priority[name] for name in names if name in self.priority), default=0)
+
+
+def _names(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else (value,) if isinstance(value, str) else value
+
+
+class OnExceed(_Section):
+    """What becomes of a caller beyond the limit."""
+
+    queue: Queue = _live(default_factory=Queue)
+
+
+def _on_exceed(value: Any) -> Any:
+    """`reject`, `queue`, or {queue: {...}}; None is to reject."""
+    if value == "queue":
+        return OnExceed()
+    if isinstance(value, str) and value != "reject":
+        raise ValueError(f"must be reject, queue or {{queue: {{max_wait_s: 30}}}}, not {quote(value)}")
+    return None if value == "reject" else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Fields = Annotated[
+    tuple[Annotated[str, BeforeValidator(values.limit_field)], ...],
+    BeforeValidator(_names),
+    AfterValidator(values.distinct),
+]
+RateOf = Annotated[Rate, BeforeValidator(values.rate)]
+AmountOf = Annotated[Amount, BeforeValidator(values.amount)]
+Percents = Annotated[tuple[Annotated[int, BeforeValidator(values.percent)], ...], BeforeValidator(values.one_or_many)]
+Dollars = Annotated[Decimal, BeforeValidator(values.price)]
+RULE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 
 
 class Limit(_Section):
-    """At most `requests`, in one bucket per value of `key`; `burst` at once (default: the count of `requests`)."""
+    """At most `requests`, `tokens` and `concurrent`, each counted apart for every value of `key`.
 
-    name: str = _live(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
-    key: tuple[Literal["provider"], ...] = _live(("provider",))
-    requests: Annotated[Rate, BeforeValidator(values.rate)] = _live()
+    burst: at once (default: the count). on_exceed: None to reject, else where callers wait.
+    """
+
+    name: str = _live(pattern=RULE_NAME)
+    key: Fields = _live(("provider",))
+    requests: RateOf | None = _live(None)
+    tokens: RateOf | None = _live(None)
+    count: Literal["total", "input", "output"] = _live("total")
+    concurrent: int | None = _live(None, ge=1, le=1_000_000)
     burst: int | None = _live(None, ge=1, le=1_000_000_000)
-    providers: tuple[str, ...] | None = _live(None, min_length=1)
+    algorithm: Literal["token-bucket", "fixed-window", "sliding-window"] = _live("token-bucket")
+    reserve: Literal["estimate", "max"] = _live("estimate")
+    on_exceed: Annotated[OnExceed | None, BeforeValidator(_on_exceed)] = _live(None)
+    providers: Names | None = _live(None, min_length=1)
+    models: Names | None = _live(None, min_length=1)
 
-    @field_validator("key", "providers", mode="before")
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else (value,) if isinstance(value, str) else value
+
+class Budget(_Section):
+    """At most `usd` and `tokens` in a period of the calendar, for every value of `key`. soft: percentages told."""
+
+    name: str = _live(pattern=RULE_NAME)
+    key: Fields = _live(("provider",))
+    usd: AmountOf | None = _live(None)
+    tokens: AmountOf | None = _live(None)
+    time_zone: Annotated[str, BeforeValidator(values.time_zone)] = _live("UTC")
+    soft: Percents = _live((80,))
+    on_exceed: Literal["deny", "alert"] = _live("deny")
+    unpriced: Literal["deny", "allow"] = _live("deny")
+    providers: Names | None = _live(None, min_length=1)
+    models: Names | None = _live(None, min_length=1)
+
+
+class PriceStep(_Section):
+    """Dollars a million tokens (request: a thousand requests). What is left out has the price of its whole."""
+
+    input: Dollars | None = _live(None)
+    output: Dollars | None = _live(None)
+    cache_read: Dollars | None = _live(None)
+    cache_write: Dollars | None = _live(None)
+    cache_write_1h: Dollars | None = _live(None)
+    reasoning: Dollars | None = _live(None)
+    input_audio: Dollars | None = _live(None)
+    output_audio: Dollars | None = _live(None)
+    cache_audio: Dollars | None = _live(None)
+    request: Dollars | None = _live(None)
+
+
+class PriceAbove(PriceStep):
+    """The prices of a call whose input has more than so many tokens."""
+
+    tokens: int = _live(ge=1, le=1_000_000_000)
+
+
+class Price(PriceStep):
+    """tiers: rows of their own for batch, flex, priority, ..."""
+
+    above: Annotated[tuple[PriceAbove, ...], BeforeValidator(values.one_or_many)] = _live(())
+    tiers: dict[str, PriceStep] = _live(default_factory=dict)
 
 
 class Cache(_Section):
@@ -212,6 +308,7 @@ class Caps(_Section):
     event_bytes: int = _live(1 << 20, ge=4096, le=1 << 28)
     usage_bytes: int = _live(1 << 20, ge=4096, le=1 << 28)
     write_buffer_bytes: int = _live(262_144, ge=16_384, le=1 << 28)
+    limit_keys: int = _live(100_000, ge=100, le=10_000_000)
 
 
 class Usage(_Section):
@@ -258,6 +355,8 @@ class Config(_Section):
     providers: dict[str, Provider] = _live(default_factory=dict)
     policies: tuple[Annotated[PolicyUse, BeforeValidator(_policy)], ...] = _live(())
     limits: tuple[Limit, ...] = _live(())
+    budgets: tuple[Budget, ...] = _live(())
+    prices: dict[str, Price] = _live(default_factory=dict)
     state: Literal["memory"] = _restart("memory")
     cache: Cache = _restart(default_factory=Cache)
     timeouts: Timeouts = _live(default_factory=Timeouts)
@@ -269,7 +368,7 @@ class Config(_Section):
     _only_found: bool = PrivateAttr(default=False)
     _origins: dict[KeyPath, str] = PrivateAttr(default_factory=dict)
 
-    @field_validator("limits", mode="before")
+    @field_validator("limits", "budgets", mode="before")
     @classmethod
     def _list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value

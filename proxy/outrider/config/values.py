@@ -9,9 +9,11 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+from zoneinfo import ZoneInfo
 
 from outrider.config.problems import quote
 from outrider.secrets.secret import Secret
@@ -19,8 +21,12 @@ from outrider.secrets.secret import Secret
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+){1,5}|global|us|eu")
-_RATE = re.compile(r"([1-9][0-9]{0,8})\s*/\s*(s|min|h)")
-_PERIOD_S = {"s": 1, "min": 60, "h": 3600}
+_RATE = re.compile(r"([1-9][0-9]{0,8})\s*/\s*(s|min|h|day)")
+_PERIOD_S = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
+_BUDGET = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*/\s*(minute|hour|day|month)")
+_LIMIT_FIELD = re.compile(
+    r"principal\.(id|team|project|environment|labels\.[A-Za-z0-9_./-]{1,63})|provider|model|operation"
+)
 LOOPBACKS = ("127.0.0.1", "[::1]")
 
 
@@ -34,6 +40,17 @@ class Rate:
     def __str__(self) -> str:
         unit = next(name for name, seconds in _PERIOD_S.items() if seconds == self.period_s)
         return f"{self.count}/{unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """`amount` in every period of the calendar: dollars or tokens; str() gives back "50/day"."""
+
+    amount: Decimal
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.amount}/{self.unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +249,65 @@ def proxy_url(value: Any) -> ProxyUrl | None:
 
 
 def rate(value: Any) -> Rate:
-    """ "600/min": a whole number per s, min or h."""
+    """ "600/min": a whole number per s, min, h or day."""
     if isinstance(value, Rate):
         return value
     found = _RATE.fullmatch(value) if isinstance(value, str) else None
     if not found:
-        raise ValueError(f"must be a count per s, min or h, such as 600/min, not {quote(value)}")
+        raise ValueError(f"must be a count per s, min, h or day, such as 600/min, not {quote(value)}")
     return Rate(int(found[1]), _PERIOD_S[found[2]])
+
+
+def amount(value: Any) -> Amount:
+    """ "50/day": dollars (or tokens) per minute, hour, day or month of the calendar."""
+    if isinstance(value, Amount):
+        return value
+    found = _BUDGET.fullmatch(value) if isinstance(value, str) else None
+    if not found or not Decimal(found[1]):
+        raise ValueError(f"must be an amount per minute, hour, day or month, such as 50/day, not {quote(value)}")
+    return Amount(Decimal(found[1]), found[2])
+
+
+def price(value: Any) -> Decimal:
+    """Dollars a million tokens, exactly as they are written."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
+        raise ValueError(f"must be dollars per million tokens, such as 0.15, not {quote(value)}")
+    try:
+        found = Decimal(repr(value) if isinstance(value, float) else value)
+    except InvalidOperation:
+        found = Decimal(-1)
+    if not found.is_finite() or not 0 <= found < 10**6 or -int(found.as_tuple().exponent) > 12:
+        raise ValueError(f"must be dollars per million tokens, such as 0.15, not {quote(value)}")
+    return found
+
+
+def limit_field(value: Any) -> str:
+    """What a limit may be keyed by."""
+    if not isinstance(value, str) or not _LIMIT_FIELD.fullmatch(value):
+        raise ValueError(
+            "must be principal.id, principal.team, principal.project, principal.environment, principal.labels.NAME, "
+            f"provider, model or operation, not {quote(value)}"
+        )
+    return value
+
+
+def percent(value: Any) -> int:
+    """50 or "50%"."""
+    text = value.removesuffix("%") if isinstance(value, str) else value
+    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 3:
+        text = int(text)
+    if isinstance(text, bool) or not isinstance(text, int) or not 1 <= text <= 100:
+        raise ValueError(f"must be a percentage from 1 to 100, not {quote(value)}")
+    return text
+
+
+def time_zone(value: Any) -> str:
+    text = _text(value, "a time zone such as Europe/Berlin")
+    try:
+        ZoneInfo(text)
+    except (OSError, ValueError, KeyError):
+        raise ValueError(f"must be a time zone of this machine, such as Europe/Berlin, not {quote(text)}") from None
+    return text
 
 
 def env_name(value: Any) -> str:

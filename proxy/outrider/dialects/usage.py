@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 type Json = dict[str, Any]
+type Shape = Callable[[Json, object, object], "Usage | None"]  # (usage, model, tier)
 
 MAX_TOKENS: Final = 1 << 53
 _TRIES_MAX: Final = 8  # places of the key that are tried, from the end
@@ -109,25 +110,60 @@ def _usage(
     cache_write: object = 0,
     reasoning: object = 0,
     model: object = None,
+    cache_write_1h: object = 0,
+    heard: object = 0,
+    spoken: object = 0,
+    heard_before: object = 0,
+    tier: object = None,
 ) -> Usage | None:
     """None when neither side was told; a side that was not told is 0."""
     if given is None and made is None:
         return None
     whole_in, whole_out = min(given or 0, MAX_TOKENS), min(made or 0, MAX_TOKENS)
+    read, written = _part(cache_read, whole_in), _part(cache_write, whole_in)
     return Usage(
         whole_in,
         whole_out,
-        _part(cache_read, whole_in),
-        _part(cache_write, whole_in),
+        read,
+        written,
         _part(reasoning, whole_out),
         model=_model(model),
+        cache_write_1h_tokens=_part(cache_write_1h, written),
+        audio_input_tokens=_part(heard, whole_in),
+        audio_output_tokens=_part(spoken, whole_out),
+        cache_audio_tokens=_part(heard_before, read),
+        tier=_tier(tier),
     )
+
+
+# The usual service, in the providers' words.
+_STANDARD: Final = frozenset({"default", "standard", "auto", "on_demand", "on-demand", "unspecified", "standard_only"})
+
+
+def _tier(value: object) -> str | None:
+    """The tier that was served; None for the usual one. Bedrock says {"type": "priority"}."""
+    value = value.get("type") if type(value) is dict else value
+    if type(value) is not str or not 0 < len(value) <= 32:
+        return None
+    tier = value.lower().removeprefix("service_tier_")
+    return None if tier in _STANDARD else tier
+
+
+def _modality(details: object, name: str) -> int:
+    """Google's lists of {"modality": "AUDIO", "tokenCount": 5}."""
+    rows = details if type(details) is list else ()
+    found = [
+        count(row.get("tokenCount", row.get("tokens"))) or 0
+        for row in rows
+        if type(row) is dict and str(row.get("modality")).upper() == name
+    ]
+    return sum(found[:8])
 
 
 # -- shapes: the provider's object -> Usage
 
 
-def openai_usage(usage: Json, model: object = None) -> Usage | None:
+def openai_usage(usage: Json, model: object = None, tier: object = None) -> Usage | None:
     """Chat, completions, embeddings (prompt_/completion_tokens), responses, images, audio (input_/output_tokens).
 
     Cached tokens are inside input. Reasoning is inside output, except at xAI's chat, where the total gives it away.
@@ -146,24 +182,36 @@ def openai_usage(usage: Json, model: object = None) -> Usage | None:
     if cached is None:
         cached = usage.get("cached_tokens", usage.get("prompt_cache_hit_tokens"))
     written = details_in.get("cache_write_tokens")
-    return _usage(given, made, cache_read=cached, cache_write=written, reasoning=reasoning, model=model)
+    before = _object(details_in.get("cached_tokens_details")).get("audio_tokens")
+    return _usage(
+        given,
+        made,
+        cache_read=cached,
+        cache_write=written,
+        reasoning=reasoning,
+        model=model,
+        heard=details_in.get("audio_tokens"),
+        spoken=details_out.get("audio_tokens"),
+        heard_before=before,
+        tier=tier,
+    )
 
 
-def google_openai_usage(usage: Json, model: object = None) -> Usage | None:
+def google_openai_usage(usage: Json, model: object = None, tier: object = None) -> Usage | None:
     """Google's OpenAI-compatible answers leave thoughts out of completion_tokens; only the total has them."""
     given, made, total = (count(usage.get(key)) for key in ("prompt_tokens", "completion_tokens", "total_tokens"))
-    read = openai_usage(usage, model)
+    read = openai_usage(usage, model, tier)
     if read is None or given is None or total is None or total <= given + (made or 0):
         return read
     thoughts = max(read.reasoning_tokens, total - given - (made or 0))
-    return Usage(given, total - given, read.cache_read_tokens, 0, thoughts, model=read.model)
+    return Usage(given, total - given, read.cache_read_tokens, 0, thoughts, model=read.model, tier=read.tier)
 
 
 # Sub-inferences of these types are billed and are not in the top-level numbers (beta_usage.py of the SDK).
 _ANTHROPIC_APART: Final = ("compaction", "advisor_message")
 
 
-def anthropic_usage(usage: Json, model: object = None) -> Usage | None:
+def anthropic_usage(usage: Json, model: object = None, tier: object = None) -> Usage | None:
     """input_tokens leaves both cache parts out: they are added."""
     given, made = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
     read = count(usage.get("cache_read_input_tokens")) or 0
@@ -171,6 +219,8 @@ def anthropic_usage(usage: Json, model: object = None) -> Usage | None:
     if given is not None or read or written:
         given = (given or 0) + read + written
     reasoning = _object(usage.get("output_tokens_details")).get("thinking_tokens")
+    for_an_hour = count(_object(usage.get("cache_creation")).get("ephemeral_1h_input_tokens")) or 0
+    served = "speed-fast" if usage.get("speed") == "fast" else usage.get("service_tier", tier)
     apart = usage.get("iterations")
     for entry in apart if type(apart) is list else ():
         if type(entry) is dict and entry.get("type") in _ANTHROPIC_APART:
@@ -178,10 +228,20 @@ def anthropic_usage(usage: Json, model: object = None) -> Usage | None:
             if more is not None:
                 given, made = (given or 0) + more.input_tokens, (made or 0) + more.output_tokens
                 read, written = read + more.cache_read_tokens, written + more.cache_write_tokens
-    return _usage(given, made, cache_read=read, cache_write=written, reasoning=reasoning, model=model)
+                for_an_hour += more.cache_write_1h_tokens
+    return _usage(
+        given,
+        made,
+        cache_read=read,
+        cache_write=written,
+        reasoning=reasoning,
+        model=model,
+        cache_write_1h=for_an_hour,
+        tier=served,
+    )
 
 
-def gemini_usage(usage: Json, model: object = None) -> Usage | None:
+def gemini_usage(usage: Json, model: object = None, tier: object = None) -> Usage | None:
     """promptTokenCount includes cached; tool results come on top; candidatesTokenCount leaves thoughts out."""
     given, made = count(usage.get("promptTokenCount")), count(usage.get("candidatesTokenCount"))
     if made is None:
@@ -192,10 +252,20 @@ def gemini_usage(usage: Json, model: object = None) -> Usage | None:
         given = (given or 0) + (tools or 0)
     if made is not None or thoughts:
         made = (made or 0) + (thoughts or 0)
-    return _usage(given, made, cache_read=usage.get("cachedContentTokenCount"), reasoning=thoughts, model=model)
+    return _usage(
+        given,
+        made,
+        cache_read=usage.get("cachedContentTokenCount"),
+        reasoning=thoughts,
+        model=model,
+        heard=_modality(usage.get("promptTokensDetails"), "AUDIO"),
+        spoken=_modality(usage.get("candidatesTokensDetails"), "AUDIO"),
+        heard_before=_modality(usage.get("cacheTokensDetails"), "AUDIO"),
+        tier=usage.get("serviceTier", tier),
+    )
 
 
-def interactions_usage(usage: Json, model: object = None) -> Usage | None:
+def interactions_usage(usage: Json, model: object = None, tier: object = None) -> Usage | None:
     """Gemini interactions: output leaves thoughts out, input leaves tool use out."""
     given, made = count(usage.get("total_input_tokens")), count(usage.get("total_output_tokens"))
     tools, thoughts = count(usage.get("total_tool_use_tokens")), count(usage.get("total_thought_tokens"))
@@ -203,20 +273,42 @@ def interactions_usage(usage: Json, model: object = None) -> Usage | None:
         given = (given or 0) + (tools or 0)
     if made is not None or thoughts:
         made = (made or 0) + (thoughts or 0)
-    return _usage(given, made, cache_read=usage.get("total_cached_tokens"), reasoning=thoughts, model=model)
+    return _usage(
+        given,
+        made,
+        cache_read=usage.get("total_cached_tokens"),
+        reasoning=thoughts,
+        model=model,
+        heard=_modality(usage.get("input_tokens_by_modality"), "AUDIO"),
+        spoken=_modality(usage.get("output_tokens_by_modality"), "AUDIO"),
+        tier=tier,
+    )
 
 
-def converse_usage(usage: Json, model: object = None) -> Usage | None:
+def converse_usage(usage: Json, model: object = None, tier: object = None) -> Usage | None:
     """Bedrock TokenUsage: inputTokens leaves both cache parts out; totalTokens is the sum of all four."""
     given = count(usage.get("inputTokens"))
     read = count(usage.get("cacheReadInputTokens", usage.get("cacheReadInputTokenCount"))) or 0
     written = count(usage.get("cacheWriteInputTokens", usage.get("cacheWriteInputTokenCount"))) or 0
     if given is not None or read or written:
         given = (given or 0) + read + written
-    return _usage(given, count(usage.get("outputTokens")), cache_read=read, cache_write=written, model=model)
+    details = usage.get("cacheDetails")
+    rows = details if type(details) is list else ()
+    for_an_hour = sum(
+        count(row.get("inputTokens")) or 0 for row in rows[:8] if type(row) is dict and row.get("ttl") == "1h"
+    )
+    return _usage(
+        given,
+        count(usage.get("outputTokens")),
+        cache_read=read,
+        cache_write=written,
+        model=model,
+        cache_write_1h=for_an_hour,
+        tier=tier,
+    )
 
 
-def cohere_usage(usage: Json, model: object = None) -> Usage | None:
+def cohere_usage(usage: Json, model: object = None, tier: object = None) -> Usage | None:
     """v2 `usage` and v1 `meta`: what is billed, or what was processed where nothing is said about billing."""
     for key in ("billed_units", "tokens"):
         units = _object(usage.get(key))
@@ -238,7 +330,7 @@ def _whole(value: object) -> int | None:
     return count(value)
 
 
-def ollama_usage(answer: Json, model: object = None) -> Usage | None:
+def ollama_usage(answer: Json, model: object = None, tier: object = None) -> Usage | None:
     """The final object itself; prompt_eval_count is missing when the prompt was cached."""
     return _usage(count(answer.get("prompt_eval_count")), count(answer.get("eval_count")), model=model)
 
@@ -326,7 +418,7 @@ class _Reader:
     header_names: tuple[bytes, ...] = ()
     usual: ChatUsage | None = None
 
-    def __init__(self, key: str, shape: Callable[[Json, object], Usage | None], model_key: str = "model") -> None:
+    def __init__(self, key: str, shape: Shape, model_key: str = "model") -> None:
         self.needle = self.body_needle = b'"%s"' % key.encode()
         self._key = key
         self._shape = shape
@@ -347,6 +439,8 @@ class _Reader:
             return usual
         members, at = tail_object(body, self.body_needle)
         model = members.get(self._model_key) or _model_before(body, at)
+        if _served(members) is None and at > 0 and b'"service_tier"' in body:
+            members = members | {"service_tier": _load(body).get("service_tier")}
         return self._read(members, model)
 
     def read_events(self, first: bytes, last: bytes) -> Usage | None:
@@ -358,7 +452,12 @@ class _Reader:
 
     def _read(self, holder: Json, model: object) -> Usage | None:
         usage = holder.get(self._key)
-        return self._shape(usage, model) if type(usage) is dict else None
+        return self._shape(usage, model, _served(holder)) if type(usage) is dict else None
+
+
+def _served(holder: Json) -> object:
+    """The tier where it stands beside the usage: OpenAI's in the answer, Bedrock's in the metadata."""
+    return holder.get("service_tier", holder.get("serviceTier"))
 
 
 def _model_before(body: bytes, end: int) -> str | None:
@@ -375,7 +474,7 @@ class _OpenAIChat(_Reader):
     A whole answer of the usual shape is read from its bytes (chatusage); whatever is unusual takes the common way.
     """
 
-    def __init__(self, key: str, shape: Callable[[Json, object], Usage | None], model_key: str = "model") -> None:
+    def __init__(self, key: str, shape: Shape, model_key: str = "model") -> None:
         super().__init__(key, shape, model_key)
         self.usual = ChatUsage()
 
@@ -387,13 +486,13 @@ class _OpenAIChat(_Reader):
         if type(usage) is not dict:
             choices = holder.get("choices")
             usage = _object(choices[0]).get("usage") if type(choices) is list and choices else None
-        return self._shape(usage, model) if type(usage) is dict else None
+        return self._shape(usage, model, _served(holder)) if type(usage) is dict else None
 
 
 class _Nested(_Reader):
     """In a stream's event the usage stands one level down, in `inner` (a whole answer has it at the top)."""
 
-    def __init__(self, key: str, shape: Callable[[Json, object], Usage | None], inner: str, model_key: str = "model"):
+    def __init__(self, key: str, shape: Shape, inner: str, model_key: str = "model"):
         super().__init__(key, shape, model_key)
         self._inner = inner
 
@@ -439,7 +538,7 @@ class _Ollama(_Reader):
         return self._read(members, _model_before(body, at))
 
     def _read(self, holder: Json, model: object) -> Usage | None:
-        return self._shape(holder, model)
+        return self._shape(holder, model, None)
 
 
 class _CohereV1(_Reader):
@@ -526,7 +625,7 @@ _TABLE: Final[dict[str, UsageReader]] = {
     "gemini.generate": _Gemini("usageMetadata", gemini_usage, "modelVersion"),
     "gemini.embed": _Reader("usageMetadata", gemini_usage, "modelVersion"),
     "gemini.interactions": _Nested("usage", interactions_usage, "interaction"),
-    "google.predict": _Predict("predictions", lambda usage, model: None),
+    "google.predict": _Predict("predictions", lambda usage, model, tier: None),
     "bedrock.converse": _Nested("usage", converse_usage, "metadata"),
     "bedrock.invoke": _Invoke(),
     "cohere.chat": _Nested("usage", cohere_usage, "delta"),

@@ -7,12 +7,15 @@ Hooks are bound once per route, so a layer that has nothing to say there costs n
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from outrider.stack.adaptive import Adaptive
+from outrider.stack.borrow import BorrowTokens
 from outrider.stack.call import Hook, PlainHook, Route
 from outrider.stack.document import WriteDocument
 from outrider.stack.identify import Identify
+from outrider.stack.limits import Limits
 from outrider.stack.meter import Meter
+from outrider.stack.price import PriceUsage
 from outrider.stack.record import Record
-from outrider.stack.request_limits import RequestLimits
 
 if TYPE_CHECKING:
     from outrider.stack.body_rules import BodyRules
@@ -23,10 +26,13 @@ def filters(
     *,
     record: Record,
     identify: Identify,
-    request_limits: RequestLimits,
+    limits: Limits,
+    price: PriceUsage,
     cheap_rules: "CheapRules | None",
     meter: Meter,
     body_rules: "BodyRules | None",
+    adaptive: Adaptive,
+    borrow: BorrowTokens,
 ) -> tuple[Any, ...]:
     """Innermost last; on the way out the ends run from the innermost to the outermost. None: nothing was configured."""
     layers = (
@@ -34,16 +40,22 @@ def filters(
         record,
         # Who is calling: nothing below may spend anything on a caller who may not be here.
         identify,
-        # The cheapest refusal of a caller who may: before a byte of the body is held.
-        request_limits,
+        # The cheapest refusal of a caller who may: before its body is held. Its end settles what was borrowed.
+        limits,
+        # What the usage cost: before the limits' end, which settles budgets by it, after the meter's, which reads it.
+        price,
         # What rules can say of caller and route alone, while there is still no body to be held.
         cheap_rules,
         # Reads the body's own words, so after everything that can refuse without them.
         meter,
         # Behind the meter, which read the model's name; before all that keeps, counts or sends the app's words.
         body_rules,
-        # The last of the body's layers: what others changed is written once.
+        # What the layers above changed is written once; below, the body is what will be sent.
         WriteDocument(),
+        # What the provider said of its own limits: asked before ours are charged, so that its refusal costs nothing.
+        adaptive,
+        # Tokens and dollars: after every rule that may refuse, rewrite or name another model.
+        borrow,
     )
     return tuple(layer for layer in layers if layer is not None)
 

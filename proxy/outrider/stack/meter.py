@@ -19,7 +19,16 @@ from outrider_ext.sse import event_data, event_spans
 if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
 
-_FIELDS = (b"model", b"stream", b"stream_options")
+# In the order that layers.ReadFields knows them by; the last is the object that may hold such fields, by dialect.
+_FIELDS = (
+    b"model", b"stream", b"stream_options", b"max_tokens", b"max_completion_tokens", b"max_output_tokens", b"n",
+)  # fmt: skip
+# dialect's family -> (the object, (most tokens, choices) inside it)
+_INNER = {
+    "gemini": (b"generationConfig", (b"maxOutputTokens", b"candidateCount")),
+    "bedrock": (b"inferenceConfig", (b"maxTokens",)),
+    "ollama": (b"options", (b"num_predict",)),
+}
 _OPTIONS = 2
 _ASK = b'"stream_options":{"include_usage":true}'
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
@@ -30,7 +39,10 @@ class Meter:
 
     def __init__(self, *, inject: bool) -> None:
         self._inject = inject
-        self._scan = FieldScan(_FIELDS)
+        self._scans = {
+            family: (FieldScan((*_FIELDS, name)), FieldScan(names)) for family, (name, names) in _INNER.items()
+        }
+        self._scan = FieldScan((*_FIELDS, b"parameters"))
         self._options = FieldScan((b"include_usage",))
 
     # -- the request's body
@@ -40,8 +52,9 @@ class Meter:
         if not reads_model and not route.operation.stream:
             return None
         inject = self._inject and route.operation.stream_usage == "inject"
+        scan, inner = self._scans.get(route.operation.dialect.partition(".")[0], (self._scan, None))
         return ReadFields(
-            self._scan, self._options, reads_model, _ASK if inject else None, self._ask_for_usage, _misread
+            scan, self._options, reads_model, _ASK if inject else None, self._ask_for_usage, _misread, inner
         )
 
     def _ask_for_usage(self, x: "Exchange", call: Call, body: bytes) -> None:

@@ -5,7 +5,7 @@ a scrape; names are the contract of the documentation's metrics page, the OpenTe
 Does not know: HTTP, exchanges.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from outrider_ext.series import Cells, Series, Tally
@@ -81,6 +81,14 @@ class Metrics:
         self.rules = Counter(
             "outrider_rule_decisions", "Rules that applied, would have, or could not be evaluated.", ("rule", "mode")
         )
+        self.limit_wait = Histogram(
+            "outrider_limit_wait_seconds", "How long callers waited for a limit.", ("limit",), _LATENCY_S
+        )
+        self.thresholds = Counter(
+            "outrider_budget_threshold", "Marks that a budget's spending reached.", ("budget", "percent")
+        )
+        self.costs_nusd = Counter("outrider_cost_usd", "Cost of exchanges by the price list.", ("provider", "model"))
+        self.unpriced = Counter("outrider_unpriced", "Exchanges whose model has no price.", ("provider", "model"))
         self.events = Counter("outrider_events", "What happened beside exchanges.", ("event", "provider"))
         self.overhead = Histogram(
             "outrider_overhead_seconds", "Time spent inside, waiting for no peer.", ("provider",), _OVERHEAD_S
@@ -163,12 +171,14 @@ class Metrics:
         """prometheus_client's Collector interface."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-        for name, text, names, rows in self._counters():
+        for name, text, names, rows in (*self._counters(), self._costs()):
             family = CounterMetricFamily(name, text, labels=names)
             for labels, value in rows.items():
                 family.add_metric(labels, value)
             yield family
-        for histogram in (self.overhead, self.upstream, self.first_event, self.gen_ai_duration, self.gen_ai_tokens):
+        for histogram in (
+            self.overhead, self.upstream, self.first_event, self.gen_ai_duration, self.gen_ai_tokens, self.limit_wait,
+        ):  # fmt: skip
             shown = HistogramMetricFamily(histogram.name, histogram.help, labels=histogram.label_names)
             for labels, cells in histogram.cells.items():
                 if any(cells.counts):
@@ -181,12 +191,17 @@ class Metrics:
                     gauge.add_metric(labels, level)
                 yield gauge
 
-    def _counters(self) -> Iterator[tuple[str, str, Labels, dict[Labels, int]]]:
+    def _counters(self) -> Iterator[tuple[str, str, Labels, Mapping[Labels, float]]]:
         labels = ("provider", "operation", "model", "status", "decision")
         yield "outrider_requests", "Exchanges, by what was decided and answered.", labels, self.requests
         yield "outrider_tokens", "Tokens, by type.", ("provider", "model", "type"), self.tokens
-        for counter in (self.limits, self.rules, self.events):
+        for counter in (self.limits, self.rules, self.thresholds, self.unpriced, self.events):
             yield counter.name, counter.help, counter.label_names, counter.values
+
+    def _costs(self) -> tuple[str, str, Labels, Mapping[Labels, float]]:
+        """Counted in nano-dollars, shown in dollars."""
+        counter = self.costs_nusd
+        return counter.name, counter.help, counter.label_names, {at: n / 1e9 for at, n in counter.values.items()}
 
     def exposition(self) -> bytes:
         """The text that /metrics serves."""
