@@ -47,6 +47,8 @@ cdef class Call:
     cdef public object lease         # what was borrowed before the call and is settled at its end
     cdef public object cost_nusd     # int, 1e-9 US$; None while unknown or unpriced
     cdef public bytes digest         # canonical hash of the request, 32 bytes
+    cdef public object redacting     # how the answer is to be redacted, None for not at all
+    cdef public bint plain_answer    # the answer has to be read: ask for it without a content-encoding
 
 
 cdef class Hook:

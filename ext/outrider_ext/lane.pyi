@@ -65,6 +65,8 @@ class Call:
     lease: Any
     cost_nusd: int | None
     digest: bytes | None
+    redacting: Any
+    plain_answer: bool
     def __init__(self, route: Route, request_id: bytes) -> None: ...
     @property
     def route(self) -> Route: ...

@@ -5,16 +5,22 @@ Hooks are bound once per route, so a layer that has nothing to say there costs n
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outrider.stack.call import Hook, PlainHook, Route
+from outrider.stack.document import WriteDocument
 from outrider.stack.identify import Identify
 from outrider.stack.meter import Meter
 from outrider.stack.record import Record
 from outrider.stack.request_limits import RequestLimits
 
+if TYPE_CHECKING:
+    from outrider.stack.redact import Redact
 
-def filters(*, record: Record, identify: Identify, request_limits: RequestLimits, meter: Meter) -> tuple[Any, ...]:
+
+def filters(
+    *, record: Record, identify: Identify, request_limits: RequestLimits, meter: Meter, redact: "Redact | None" = None
+) -> tuple[Any, ...]:
     """Innermost last; on the way out the ends run from the innermost to the outermost."""
     return (
         # Outermost, so that it measures refusals and counts what every layer below found out.
@@ -25,6 +31,8 @@ def filters(*, record: Record, identify: Identify, request_limits: RequestLimits
         request_limits,
         # Reads the body's own words, so after everything that can refuse without them.
         meter,
+        # Behind the rules that ask for it, before anything keeps or sends the app's words.
+        *((redact, WriteDocument()) if redact is not None else ()),
     )
 
 

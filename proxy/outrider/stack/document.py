@@ -33,6 +33,11 @@ class Document:
         self.encoded = encoded
         self.changed = False
 
+    @property
+    def written_plain(self) -> bool:
+        """It came compressed and does not leave so: the field that says how it came is not true any more."""
+        return self.changed and self.encoded
+
     def change(self) -> dict[str, Any]:
         """The object, to be changed."""
         assert self.value is not None
@@ -94,5 +99,5 @@ class WriteDocument:
 
 def _write(x: Exchange, call: Call) -> None:
     document: Document | None = call.document
-    if document is not None and document.changed:
+    if document is not None and document.changed and document.value is not None:
         x.body = orjson.dumps(document.value)

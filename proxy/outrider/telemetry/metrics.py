@@ -78,6 +78,9 @@ class Metrics:
         self._models: dict[str, str] = {}
         self._series: dict[tuple[str, ...], Series] = {}
         self.limits = Counter("outrider_limit_decisions", "Decisions of limits.", ("limit", "decision"))
+        self.redactions = Counter(
+            "outrider_redactions", "What was found and replaced.", ("detector", "action", "where")
+        )
         self.events = Counter("outrider_events", "What happened beside exchanges.", ("event", "provider"))
         self.overhead = Histogram(
             "outrider_overhead_seconds", "Time spent inside, waiting for no peer.", ("provider",), _OVERHEAD_S
@@ -182,7 +185,7 @@ class Metrics:
         labels = ("provider", "operation", "model", "status", "decision")
         yield "outrider_requests", "Exchanges, by what was decided and answered.", labels, self.requests
         yield "outrider_tokens", "Tokens, by type.", ("provider", "model", "type"), self.tokens
-        for counter in (self.limits, self.events):
+        for counter in (self.limits, self.redactions, self.events):
             yield counter.name, counter.help, counter.label_names, counter.values
 
     def exposition(self) -> bytes:
