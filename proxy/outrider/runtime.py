@@ -21,9 +21,9 @@ from outrider.door.contract import DoorLimits, Origin, Verdict
 from outrider.door.door import Door
 from outrider.door.listener import Listener, bind
 from outrider.errors import StartError
+from outrider.govern.redaction import RedactError
 from outrider.lanes.http1 import Desk
 from outrider.lanes.tunnel import Splice
-from outrider.govern.redaction import RedactError
 from outrider.providers.registry import RegistryError
 from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sources import AwsSource, FileSource

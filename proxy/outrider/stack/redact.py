@@ -1,10 +1,11 @@
 """Redaction on its way: the request's body before it leaves, the answer before it arrives, streams event by event.
 
 Rules
-- What is to be redacted comes from `redact.always` and from rules (`call.redactions`). A request or an answer that then cannot be read is
-  refused, never passed on unread: an unknown coding, a WebSocket, an event or a body beyond the caps.
+- What is to be redacted comes from `redact.always` and from rules (`call.redactions`). A request or an answer that then
+  cannot be read is refused, never passed on unread: an unknown coding, a WebSocket, an event or a body beyond the caps.
 - A body in which nothing is found is not touched. Most are scanned as bytes, once, and never parsed.
-- An answer that has to be read is asked for without a content-encoding. A plain one is held until it is whole, a stream is not.
+- An answer that has to be read is asked for without a content-encoding. A plain one is held until it is whole, a stream
+  is not; of its events those that differ in their text alone are compared and not parsed.
 - Nothing that was found is in an error, an event or a log line.
 Does not know: what is looked for (govern/redact), where text stands (govern/redact/texts).
 """
@@ -15,15 +16,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from outrider.errors import BadRequestError, ForbiddenError, SidecarError, UpstreamBrokenError
 from outrider.govern.redact.actions import Vault
-from outrider.govern.redact.events import Events, Out, Ways, dump, load
+from outrider.govern.redact.events import RAW, Events, Out, Ways, dump, in_json, load
 from outrider.govern.redact.plan import Plan, Plans, UnknownDetectorError
 from outrider.govern.redact.stream import JSON_TEXT, TEXT
-from outrider.govern.redact.texts import drop_logprobs, walk
+from outrider.govern.redact.texts import Slot, drop_logprobs, read_event, walk
 from outrider.govern.redaction import Redaction
 from outrider.stack.call import Call, LayerHook, Route
 from outrider.stack.document import Document, document_of, plain_body
 from outrider.stack.meter import without_extra_chunk
 from outrider_ext import http1
+from outrider_ext.eventholes import NUMBER, PADDING, Template
+from outrider_ext.eventholes import TEXT as TEXT_HOLE
 from outrider_ext.eventstream import EventStreamError, EventStreamReader, encode
 from outrider_ext.sse import event_data, event_spans
 
@@ -33,9 +36,18 @@ if TYPE_CHECKING:
 _CONTENT_TYPE: Final = http1.header_id(b"content-type")
 _CONTENT_ENCODING: Final = http1.header_id(b"content-encoding")
 _AUTHORIZATION: Final = http1.header_id(b"authorization")
-_BINARY: Final = (b"audio/", b"video/", b"image/", b"font/", b"application/octet-stream", b"application/zip", b"application/pdf")
+_BINARY: Final = (
+    b"audio/",
+    b"video/",
+    b"image/",
+    b"font/",
+    b"application/octet-stream",
+    b"application/zip",
+    b"application/pdf",
+)
 _DATA_LINE: Final = re.compile(rb"^data(?::[^\r\n]*)?(?:\r\n|\r|\n)", re.MULTILINE)
 _BOUNDARY: Final = re.compile(rb'(?i)boundary="?([^";,\s]{1,100})"?')
+MAX_KNOWN: Final = 8
 _PART_HEAD: Final = b"\r\n\r\n"
 
 
@@ -66,7 +78,9 @@ class Redact:
         if plan is None:
             return
         if x.allow_upgrade:
-            raise ForbiddenError("what goes over a WebSocket cannot be redacted, and a rule asks for it; use plain HTTP")
+            raise ForbiddenError(
+                "what goes over a WebSocket cannot be redacted, and a rule asks for it; use plain HTTP"
+            )
         vault = Vault()
         if plan.request is not None:
             self._redact_body(x, call, plan, vault)
@@ -131,10 +145,12 @@ class Redact:
         if coding is not None and coding.lower() != b"identity":
             shown = coding.decode("latin-1")[:40]
             raise UpstreamBrokenError(
-                f"the answer came as {shown!r} though it was asked for plain, so it cannot be redacted and is not passed on"
+                f"the answer came as {shown!r} though it was asked for plain: it cannot be redacted and is not passed on"
             )
         if x.status == 101:
-            raise ForbiddenError("what goes over a WebSocket cannot be redacted, and a rule asks for it; use plain HTTP")
+            raise ForbiddenError(
+                "what goes over a WebSocket cannot be redacted, and a rule asks for it; use plain HTTP"
+            )
         kind = (x.answer_head.get(_CONTENT_TYPE) or b"").lower()
         events = Events(ways_of(redacting))
         if kind.startswith(b"text/event-stream"):
@@ -152,7 +168,7 @@ class Redact:
 def _check_signature(x: "Exchange", call: Call) -> None:
     """The app's own SigV4 signature covers the body as it was."""
     value = x.head.get(_AUTHORIZATION)
-    if value is not None and value.startswith(b"AWS4-") and not call.route.attempt.injects:  # type: ignore[attr-defined]
+    if value is not None and value.startswith(b"AWS4-") and not call.route.attempt.injects:
         raise BadRequestError(
             "the request was redacted, so the app's own signature does not match any more; "
             f"set providers.{call.route.provider}.credential so that the sidecar signs"
@@ -278,6 +294,7 @@ class SseRedactor:
         self._events = events
         self._call = call
         self._text = redacting.plan.answer_stream(redacting.vault)
+        self._known: list[tuple[Template, Slot]] = []
 
     def run(self, x: "Exchange", run: bytes) -> bytes:
         try:
@@ -305,6 +322,24 @@ class SseRedactor:
         return b"".join(out)
 
     def _event(self, event: bytes) -> bytes:
+        for template, slot in self._known:
+            if template.match(event):
+                start, end = template.start, template.end
+                piece = event[start:end]
+                if template.escaped:
+                    piece = load(b'"' + piece + b'"').encode("utf-8", "surrogatepass")
+                given = self._events.feed_raw(slot, event, start, end, piece)
+                return event[:start] + in_json(given) + event[end:]
+        return self._new_event(event)
+
+    def _learn(self, event: bytes, pieces: list[str]) -> None:
+        """From now on an event that is the same but for its text is not read again."""
+        slot = self._events.plain
+        learned = template_of(event, pieces[0], slot) if slot is not None and len(pieces) == 1 else None
+        if learned is not None and slot is not None:
+            self._known = [(learned, slot), *self._known[: MAX_KNOWN - 1]]
+
+    def _new_event(self, event: bytes) -> bytes:
         data = event_data(event)
         if not data:
             return event
@@ -315,10 +350,47 @@ class SseRedactor:
             flushed = self._joined(self._events.end())
             text = self._text(TEXT).finish(data)
             return flushed + (event if text == data else _sse(frame, text.replace(b"\n", b"\ndata: ")))
-        return self._joined(self._events.event(value, frame))
+        pieces = [slot.holder[slot.name] for slot in read_event(value).slots] if type(value) is dict else []
+        out = self._joined(self._events.event(value, frame))
+        self._learn(event, pieces)
+        return out
 
     def _joined(self, out: Out) -> bytes:
-        return b"".join([_sse(frame, data) for frame, data in out])
+        return b"".join([data if frame is RAW else _sse(frame, data) for frame, data in out])
+
+
+# What may differ from event to event and is no text: numbers that count, and a padding against listeners.
+_HOLES: Final = re.compile(
+    rb'"(?:sequence_number|created|created_at|[A-Za-z]*[tT]okenCount|[a-z_]*_tokens)":\s?(?P<number>[0-9]+)(?=[,}])'
+    rb'|"obfuscation":\s?"(?P<padding>[^"\\\x00-\x1f]*)"'
+)
+_SENTINEL: Final = "\x7foutrider\x7f"
+
+
+def template_of(event: bytes, piece: str, slot: Slot) -> Template | None:
+    """None where the text's place in the bytes cannot be told."""
+    said = dump(piece)
+    if event.count(said) != 1 or event.count(b"\ndata") + event.startswith(b"data") != 1:
+        return None
+    low = event.index(said) + 1
+    high = low + len(said) - 2
+    try:  # the proof: what stands there is that text and no other
+        again = load(event_data(event[:low] + _SENTINEL.encode() + event[high:]))
+    except ValueError:
+        return None
+    found = read_event(again).slots if type(again) is dict else []
+    if len(found) != 1 or found[0].key != slot.key or found[0].holder[found[0].name] != _SENTINEL:
+        return None
+    holes = [(low, high, TEXT_HOLE)]
+    for match in _HOLES.finditer(event):
+        name = "number" if match["number"] is not None else "padding"
+        if match.end(name) <= low or match.start(name) >= high:
+            holes.append((*match.span(name), NUMBER if name == "number" else PADDING))
+    holes.sort()
+    ends = [0, *(hole[1] for hole in holes)]
+    starts = [*(hole[0] for hole in holes), len(event)]
+    literals = tuple(event[a:b] for a, b in zip(ends, starts, strict=True))
+    return Template(literals, tuple(hole[2] for hole in holes))
 
 
 def _sse(frame: bytes, data: bytes) -> bytes:
@@ -337,7 +409,9 @@ class LinesRedactor:
     def pipe(self, x: "Exchange", data: bytes, is_last: bool) -> bytes:
         *lines, self._held = (self._held + data).split(b"\n")
         if len(self._held) > self._cap_bytes:
-            raise UpstreamBrokenError("a line of the answer is larger than caps.held_body_bytes, so it cannot be redacted")
+            raise UpstreamBrokenError(
+                "a line of the answer is larger than caps.held_body_bytes, so it cannot be redacted"
+            )
         out = list(self._lines(lines))
         if is_last:
             out += self._lines([self._held])

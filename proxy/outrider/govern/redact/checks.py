@@ -63,7 +63,9 @@ _CARDS: Final = (
 )
 
 
-_CARD_WORDS: Final = re.compile(rb"(?i)\b(?:card|visa|mastercard|amex|maestro|diners|discover|jcb|carta|karte|tarjeta)\b")
+_CARD_WORDS: Final = re.compile(
+    rb"(?i)\b(?:card|visa|mastercard|amex|maestro|diners|discover|jcb|carta|karte|tarjeta)\b"
+)
 
 
 def is_card(digits: bytes, named: bool = False) -> bool:

@@ -9,15 +9,17 @@ Does not know: framing (a frame is handed back as it was handed in), detectors, 
 
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from outrider.govern.redact.stream import TextStream
 from outrider.govern.redact.texts import ALL, Event, Json, Key, Slot, drop_logprobs, read_event, walk
+from outrider_ext.eventholes import is_plain
 
 type Out = list[tuple[Any, bytes]]  # (frame, JSON)
-MAX_TEXTS = 4096  # an answer with more of them is none
+RAW: Final = object()  # in a frame's place: the bytes are the whole event
+MAX_TEXTS: Final = 4096  # an answer with more of them is none
 
 
 class TooManyTextsError(Exception):
@@ -27,7 +29,7 @@ class TooManyTextsError(Exception):
 class _Text:
     """last, slot, slots: the event that brought the last piece, kept to be said again with the rest."""
 
-    __slots__ = ("frame", "last", "slot", "slots", "stream", "wrapped")
+    __slots__ = ("frame", "last", "raw", "slot", "slots", "stream", "wrapped")
 
     def __init__(self, stream: TextStream) -> None:
         self.stream = stream
@@ -36,6 +38,7 @@ class _Text:
         self.slots: list[Slot] = []
         self.frame: Any = None
         self.wrapped: Json | None = None
+        self.raw: tuple[bytes, int, int] | None = None  # the last event, as bytes and where its text stands
 
 
 class Ways(NamedTuple):
@@ -50,6 +53,7 @@ class Events:
     def __init__(self, ways: Ways) -> None:
         self._ways = ways
         self._texts: dict[Key, _Text] = {}
+        self.plain: Slot | None = None  # of the last event, where it held a piece of one text and nothing else changed
 
     def event(self, event: Any, frame: Any = None) -> Out:
         """What to send for this event: its JSON, and before it what had to be flushed.
@@ -68,12 +72,13 @@ class Events:
         """The stream ends: everything that was kept back."""
         return self._flush(ALL, ())
 
-    def stream_of(self, key: Key, kind: str) -> TextStream:
-        return self._text(key, kind).stream
+    def feed_raw(self, slot: Slot, event: bytes, start: int, end: int, piece: bytes) -> bytes:
+        """The next piece of a text, whose event is known but for it."""
+        text = self._text(slot.key, slot.kind)
+        text.raw = (event, start, end)
+        return text.stream.feed(piece)
 
     def _event(self, event: Json, frame: Any, wrapped: Json | None) -> Out:
-        if self._ways.drops_logprobs:
-            drop_logprobs(event)
         read = read_event(event)
         keys = tuple(slot.key for slot in read.slots)
         out: Out = []
@@ -81,13 +86,17 @@ class Events:
             out += self._flush(read.ends, keys)
         if read.alone and keys:
             out += self._flush(keys[0][:1], keys)
+        dropped = self._ways.drops_logprobs and drop_logprobs(event)
         self._take(read, keys)
-        walk(event, self._ways.whole, skip=frozenset((id(slot.holder), slot.name) for slot in read.slots))
+        changed = walk(event, self._ways.whole, skip=frozenset((id(slot.holder), slot.name) for slot in read.slots))
         for slot in read.slots:
             text = self._texts.get(slot.key)
             if text is not None:
+                text.raw = None
                 text.last, text.slot, text.slots, text.frame, text.wrapped = event, slot, read.slots, frame, wrapped
         out.append((frame, _dumped(event, wrapped)))
+        alone = len(read.slots) == 1 and read.ends is None and wrapped is None and not (changed or dropped)
+        self.plain = read.slots[0] if alone else None
         if read.ends is not None:
             for key in [key for key in self._texts if key[: len(read.ends)] == read.ends]:
                 del self._texts[key]
@@ -98,7 +107,9 @@ class Events:
         for place, slot in enumerate(read.slots):
             piece = _utf8(slot.holder[slot.name])
             stream = self._text(slot.key, slot.kind).stream
-            ends = read.ends is not None and slot.key[: len(read.ends)] == read.ends and slot.key not in keys[place + 1 :]
+            ends = (
+                read.ends is not None and slot.key[: len(read.ends)] == read.ends and slot.key not in keys[place + 1 :]
+            )
             given = stream.finish(piece) if ends else stream.feed(piece)
             slot.holder[slot.name] = given.decode("utf-8", "surrogatepass")
 
@@ -113,15 +124,23 @@ class Events:
     def _flush(self, prefix: Key, but: tuple[Key, ...]) -> Out:
         out: Out = []
         for key, text in self._texts.items():
-            if key[: len(prefix)] != prefix or key in but or not text.stream.pending or text.slot is None:
+            if key[: len(prefix)] != prefix or key in but or not text.stream.pending:
                 continue
             rest = text.stream.finish()
-            if rest:
+            if rest and text.raw is not None:
+                event, start, end = text.raw
+                out.append((RAW, event[:start] + in_json(rest) + event[end:]))
+            elif rest and text.slot is not None:
                 for slot in text.slots:
                     slot.holder[slot.name] = ""
                 text.slot.holder[text.slot.name] = rest.decode("utf-8", "surrogatepass")
                 out.append((text.frame, _dumped(text.last, text.wrapped)))
         return out
+
+
+def in_json(text: bytes) -> bytes:
+    """As it stands between the quotes of a JSON string."""
+    return text if is_plain(text) else dump(text.decode("utf-8", "surrogatepass"))[1:-1]
 
 
 def _utf8(text: str) -> bytes:

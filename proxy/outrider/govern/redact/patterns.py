@@ -12,7 +12,7 @@ from re import _constants as sre  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, Final
 
-import re2
+import re2  # type: ignore[import-untyped]
 
 REPEAT_MAX: Final = 1000  # RE2's own bound for {m,n}
 _ESCAPED: Final = re.compile(r"[^A-Za-z0-9_\s]")
@@ -55,7 +55,6 @@ class Pattern:
         self.text = flags + writer.sequence(items)
         self.open = flags + writer.beginnings(items)
         self.tail = writer.tail(items)
-        compiled(self.text)
 
 
 def compiled(pattern: str) -> Any:

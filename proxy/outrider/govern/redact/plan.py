@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from outrider.errors import ForbiddenError
 from outrider.govern.redact.actions import LITERAL, PSEUDONYM, Vault, keyed_hash, mask
-from outrider.govern.redact.detectors import BUILT_IN, GROUPS, ROWS, Detector
+from outrider.govern.redact.detectors import GROUPS, ROWS, Detector
 from outrider.govern.redact.patterns import Pattern
 from outrider.govern.redact.scan import Scanner
 from outrider.govern.redact.stream import TEXT, Replace, TextStream
@@ -41,7 +41,9 @@ class Catalogue:
         found: set[str] = set()
         for name in names:
             if name in GROUPS or name == "pii":
-                found |= {row.name for row in self._rows if row.group == name or (name == "pii" and row.group == "network")}
+                found |= {
+                    row.name for row in self._rows if row.group == name or (name == "pii" and row.group == "network")
+                }
             elif name in self._by_name:
                 found.add(name)
             else:
@@ -125,9 +127,7 @@ def blocked(name: str, where: str) -> ForbiddenError:
     return ForbiddenError(f"the {what} what looks like {name}, and a rule blocks that (action: block); take it out")
 
 
-def _chosen(
-    redactions: Sequence[Redaction], where: str, catalogue: Catalogue
-) -> dict[str, tuple[str, frozenset[str]]]:
+def _chosen(redactions: Sequence[Redaction], where: str, catalogue: Catalogue) -> dict[str, tuple[str, frozenset[str]]]:
     """Detector -> (action, restore_in)."""
     chosen: dict[str, tuple[str, frozenset[str]]] = {}
     for redaction in redactions:

@@ -12,9 +12,9 @@ Does not know: streams' events, actions, JSON.
 
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import re2
+import re2  # type: ignore[import-untyped]
 
 from outrider.govern.redact.detectors import Detector
 from outrider.govern.redact.patterns import compiled
@@ -92,13 +92,13 @@ class Scanner:
         while coming:
             low, row, high = heappop(coming)
             again = low + 1
-            if begun < low < ended:
+            if begun <= low < ended:
                 again = ended
             elif (claim := self._judge(row, text, low, high)) is not None:
                 claims.append(claim)
                 again = claim.high
                 if claim.has_tail and claim.high > ended:
-                    begun, ended = low, claim.high
+                    begun, ended = claim.solid, claim.high
             if (at := self._next(row, text, again, hold)) is not None:
                 heappush(coming, at)
         return claims
@@ -118,9 +118,9 @@ class Scanner:
             part = found
         end = low + part[1]
         if tail is None or not (tail.always or end == high):
-            return _Claim(low, low + part[0], end, row, False, False)
-        end, goes_on = self.follow(row, text, end, end)
-        return _Claim(low, low + part[0], end, row, True, goes_on)
+            return _Claim(low, low + part[0], end, end, row, False, False)
+        high, goes_on = self.follow(row, text, end, end)
+        return _Claim(low, low + part[0], end, high, row, True, goes_on)
 
     def follow(self, row: int, text: bytes, start: int, since: int) -> tuple[int, bool]:
         """(where the tail of this row's match ends, whether it reaches the text's end), from `start` on.
@@ -138,8 +138,11 @@ class Scanner:
 
 
 class _Claim(NamedTuple):
+    """begin: of the match. low, high: of what is replaced. solid: where the match ends and its tail begins."""
+
     begin: int
     low: int
+    solid: int
     high: int
     row: int
     has_tail: bool
@@ -147,12 +150,12 @@ class _Claim(NamedTuple):
 
 
 def _settled(claims: list[_Claim], hold: int) -> int:
-    """Back to where a span begins that reaches past `hold`, unless it does so by its tail alone."""
+    """Back to where a match begins that reaches past `hold`, unless it does so by its tail alone."""
     moved = True
     while moved:
         moved = False
         for claim in claims:
-            if claim.begin < hold < claim.high and not claim.has_tail:
+            if claim.begin < hold < claim.solid:
                 hold, moved = claim.begin, True
     return hold
 

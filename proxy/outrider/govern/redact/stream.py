@@ -31,7 +31,7 @@ _URL: Final = re.compile(
     rb"|[a-z0-9-]\.[a-z]{2,24}[/?#]"
 )
 _URL_CUT_BYTES: Final = 32  # how much of a URL's beginning may be cut off from the rest
-_LINE_END: Final = re.compile(rb"[\n\r]")
+_UNKNOWN: Final = b"?"
 
 
 class Url:
@@ -45,7 +45,9 @@ class Url:
 
     def passes(self, text: bytes) -> None:
         run = self._last + text
-        at = len(self._last) if self._inside else 0
+        at = 0  # while inside, nothing is kept
+        if self._inside == _UNKNOWN:
+            self._inside = b""
         while True:
             if self._inside:
                 end = _closing(run, at, self._inside)
@@ -55,7 +57,10 @@ class Url:
             found = _URL.search(run, at)
             if found is None:
                 break
-            self._inside, at = _closer(run, found.start(), found.end()), found.end()
+            if found.end() == len(run):  # what closes it depends on what follows
+                self._inside, self._last = _UNKNOWN, run[max(0, found.start() - _URL_CUT_BYTES) :]
+                return
+            self._inside, at = _closer(run, found.start(), found.end())
         self._last = b"" if self._inside else run[max(at, len(run) - _URL_CUT_BYTES) :]
 
     @property
@@ -63,14 +68,16 @@ class Url:
         return bool(self._inside)
 
 
-def _closer(run: bytes, start: int, end: int) -> bytes:
-    """What ends a URL that is opened so: quotes and angle brackets may hold blanks."""
+def _closer(run: bytes, start: int, end: int) -> tuple[bytes, int]:
+    """(what ends a URL that is opened so, where to look for it): quotes and angle brackets may hold blanks."""
     around = run[max(0, start - 12) : end]
     follows = run[end : end + 1]
     for mark, closer in ((b'"', b'"'), (b"'", b"'"), (b"<", b">")):
-        if follows == mark or re.search(rb"[=(\[\s]?" + mark + rb"[^\s" + mark + rb"]*$", around):
-            return closer
-    return b" "
+        if follows == mark:
+            return closer, end + 1
+        if re.search(mark + rb"[^\s" + mark + rb"]*$", around):
+            return closer, end
+    return b" ", end
 
 
 def _closing(run: bytes, at: int, closer: bytes) -> int:
@@ -82,7 +89,18 @@ def _closing(run: bytes, at: int, closer: bytes) -> int:
 class TextStream:
     """feed(piece) -> what can be given out; finish() -> the rest. `piece` is UTF-8 of whole characters."""
 
-    __slots__ = ("_context", "_follower", "_held", "_is_json", "_kind", "_quoted", "_replace", "_scanner", "_stop", "_url")
+    __slots__ = (
+        "_context",
+        "_follower",
+        "_held",
+        "_is_json",
+        "_kind",
+        "_quoted",
+        "_replace",
+        "_scanner",
+        "_stop",
+        "_url",
+    )
 
     def __init__(self, scanner: Scanner, replace: Replace, kind: str = TEXT, *, watch_urls: bool = False) -> None:
         self._scanner = scanner
@@ -184,20 +202,22 @@ class TextStream:
 
 # -- JSON in a string: a view without escapes, from which the text can be written again
 
-# Bytes that no JSON text holds stand for what must stay apart from the text's own structure.
+# Bytes that no JSON text holds stand for what must stay apart from the text's own structure: 01 and 02 for an escaped
+# quote and back-slash, 0b, 0e and 0f for the white space between members.
 _SIMPLE: Final = {
     b'"': b"\x01", b"\\": b"\x02", b"/": b"/", b"b": b"\x08", b"f": b"\x0c", b"n": b"\n", b"r": b"\r", b"t": b"\t",
 }  # fmt: skip
 _TO_RAW: Final = {
-    b"\x01": b'\\"', b"\x02": b"\\\\", b"\x08": b"\\b", b"\x0c": b"\\f", b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t",
-    b"\x0b": b"\n", b"\x0e": b"\r", b"\x0f": b"\t",
+    0x01: b'\\"', 0x02: b"\\\\", 0x08: b"\\b", 0x0C: b"\\f", 0x0A: b"\\n", 0x0D: b"\\r", 0x09: b"\\t",
+    0x0B: b"\n", 0x0E: b"\r", 0x0F: b"\t",
 }  # fmt: skip
-_CONTROLS: Final = frozenset((8, 9, 10, 12, 13))
+_TAKEN: Final = frozenset((0x01, 0x02, 0x0B, 0x0E, 0x0F))
+_ASIDE: Final = 0xDC80  # where the control characters go whose places are taken; no text has half a pair
 _SPACES: Final = bytes.maketrans(b"\n\r\t", b"\x0b\x0e\x0f")
 _ESCAPE: Final = re.compile(
     rb"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|([\"\\/bfnrt]))"
 )
-_SPECIAL: Final = re.compile(rb"[\x01\x02\x08\x0b\x0c\x0e\x0f\n\r\t]")
+_SPECIAL: Final = re.compile(rb"[\x00-\x1f]|\xed[\xa0-\xbf][\x80-\xbf]")
 _CUT_ESCAPE: Final = re.compile(
     rb"(?<!\\)(?:\\\\)*(\\(?:u[0-9a-fA-F]{0,3}|u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?)?)?)\Z"
 )
@@ -217,17 +237,21 @@ def _decode(match: re.Match[bytes]) -> bytes:
     if high is not None:
         return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00).encode()
     code = int(single, 16)
-    if code in _CONTROLS:
-        return chr(code).encode()
-    if 0xD800 <= code < 0xE000 or code < 0x20:
-        return match[0]
-    if code == 0x22:
-        return b"\x01"
-    return b"\x02" if code == 0x5C else chr(code).encode()
+    if code in (0x22, 0x5C):
+        return b"\x01" if code == 0x22 else b"\x02"
+    return chr(code + _ASIDE if code in _TAKEN else code).encode("utf-8", "surrogatepass")
 
 
 def json_raw(view: bytes) -> bytes:
-    return _SPECIAL.sub(lambda match: _TO_RAW[match[0]], view) if _SPECIAL.search(view) else view
+    return _SPECIAL.sub(_encode, view) if _SPECIAL.search(view) else view
+
+
+def _encode(match: re.Match[bytes]) -> bytes:
+    if len(match[0]) == 1:
+        code = match[0][0]
+        return _TO_RAW.get(code) or b"\\u%04x" % code
+    code = ord(match[0].decode("utf-8", "surrogatepass"))
+    return b"\\u%04x" % (code - _ASIDE if code - _ASIDE in _TAKEN else code)
 
 
 def json_view_of(value: bytes, *, bare: bool) -> bytes:

@@ -23,15 +23,14 @@ type Key = tuple[Any, ...]
 type Visit = Callable[[str, str], str | None]  # (text, kind) -> the new text, None where it stays
 
 NAMES: Final = frozenset(
-    """id type role object model status call_id tool_call_id tool_use_id toolUseId item_id response_id event_id message_id
-    generation_id conversation_id previous_response_id modelVersion responseId system_fingerprint finish_reason stop_reason
-    finishReason stopReason completionReason done_reason service_tier event event_type media_type mime_type mimeType format
-    obfuscation p created_at encoding_format detail effort citation_id anthropic_version""".split()
+    ["id", "type", "role", "object", "model", "status", "call_id", "tool_call_id", "tool_use_id", "toolUseId", "item_id", "response_id", "event_id", "message_id", "generation_id", "conversation_id", "previous_response_id", "modelVersion", "responseId", "system_fingerprint", "finish_reason", "stop_reason", "finishReason", "stopReason", "completionReason", "done_reason", "service_tier", "event", "event_type", "media_type", "mime_type", "mimeType", "format", "obfuscation", "p", "created_at", "encoding_format", "detail", "effort", "citation_id", "anthropic_version"]
 )
 SEALED: Final = frozenset(
-    "signature encrypted_content thoughtSignature thought_signature redactedContent redacted_content data_signature".split()
+    ["signature", "encrypted_content", "thoughtSignature", "thought_signature", "redactedContent", "redacted_content", "data_signature"]
 )
-BLOBS: Final = frozenset("data bytes b64_json file_data image_base64 partial_image_b64 inline_data inlineData images audio".split())
+BLOBS: Final = frozenset(
+    ["data", "bytes", "b64_json", "file_data", "image_base64", "partial_image_b64", "inline_data", "inlineData", "images", "audio"]
+)
 JSON_KEYS: Final = frozenset(("arguments", "partial_json"))
 _TOOL_TYPES: Final = frozenset(
     ("tool_use", "server_tool_use", "mcp_tool_use", "custom_tool_call", "function_call", "mcp_call", "computer_call")
@@ -89,7 +88,9 @@ def walk(holder: Any, visit: Visit, kind: str = TEXT, skip: frozenset[tuple[int,
     return changed
 
 
-def _member(holder: Any, at: Any, value: Any, key: str, visit: Visit, kind: str, skip: frozenset[tuple[int, str]]) -> bool:
+def _member(
+    holder: Any, at: Any, value: Any, key: str, visit: Visit, kind: str, skip: frozenset[tuple[int, str]]
+) -> bool:
     if type(value) is str:
         if not value or (kind == TEXT and key in NAMES) or key in SEALED or is_blob(key, value):
             return False
@@ -120,8 +121,20 @@ def _is_arguments(holder: Any, key: str) -> bool:
 def read_event(event: Json) -> Event:
     for applies, read in _SHAPES:
         if applies(event):
-            return read(event)
-    return Event(list(_all_strings(event, ("?", event.get("type")))))
+            return _hashable(read(event))
+    return _hashable(Event(list(_strings(event, ("?", event.get("type"))))))
+
+
+def _hashable(event: Event) -> Event:
+    """An index that is no index (an object, a list) is told apart by how it is written."""
+    try:
+        for slot in event.slots:
+            hash(slot.key)
+        hash(event.ends)
+    except TypeError:
+        slots = [slot._replace(key=tuple(map(repr, slot.key))) for slot in event.slots]
+        return event._replace(slots=slots, ends=None if event.ends is None else tuple(map(repr, event.ends)))
+    return event
 
 
 def _strings(holder: Any, key: Key) -> Iterator[Slot]:
@@ -139,10 +152,6 @@ def _strings(holder: Any, key: Key) -> Iterator[Slot]:
             yield Slot((*key, name), holder, name, JSON_TEXT if name in JSON_KEYS else TEXT)
         elif type(value) in (dict, list):
             yield from _strings(value, (*key, name))
-
-
-def _all_strings(holder: Any, key: Key) -> Iterator[Slot]:
-    yield from _strings(holder, key)
 
 
 def _choices(event: Json) -> Event:
@@ -172,7 +181,9 @@ def _responses(event: Json) -> Event:
             return Event([])
         text_kind = JSON_TEXT if "arguments" in base else ARGUMENTS if "tool_call" in base or "code" in base else TEXT
         return Event([Slot((*place, base), event, "delta", text_kind)])
-    if last == "done" and ("text" in base or "arguments" in base or "input" in base or "refusal" in base or "code" in base):
+    if last == "done" and (
+        "text" in base or "arguments" in base or "input" in base or "refusal" in base or "code" in base
+    ):
         return Event([], (*place, base))
     if kind in ("response.completed", "response.failed", "response.incomplete", "response.cancelled", "error"):
         return Event([], ALL)
@@ -271,7 +282,9 @@ def _ollama(event: Json) -> Event:
     slots = [Slot((name,), event, name, TEXT) for name in ("response", "thinking") if type(event.get(name)) is str]
     message = event.get("message")
     if type(message) is dict:
-        slots += [Slot(("message", n), message, n, TEXT) for n in ("content", "thinking") if type(message.get(n)) is str]
+        slots += [
+            Slot(("message", n), message, n, TEXT) for n in ("content", "thinking") if type(message.get(n)) is str
+        ]
     return Event(slots, ALL if event.get("done") is True else None)
 
 
@@ -293,17 +306,16 @@ def _cohere_v1(event: Json) -> Event:
 
 
 _ANTHROPIC: Final = frozenset(
-    "message_start content_block_start content_block_delta content_block_stop message_delta message_stop ping error".split()
+    ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "ping", "error"]
 )
 _COHERE: Final = frozenset(
-    """message-start content-start content-delta content-end tool-plan-delta tool-call-start tool-call-delta tool-call-end
-    citation-start citation-end message-end""".split()
+    ["message-start", "content-start", "content-delta", "content-end", "tool-plan-delta", "tool-call-start", "tool-call-delta", "tool-call-end", "citation-start", "citation-end", "message-end"]
 )
 _SHAPES: Final[tuple[tuple[Callable[[Json], bool], Callable[[Json], Event]], ...]] = (
     (lambda event: type(event.get("choices")) is list, _choices),
-    (lambda event: event.get("type") in _ANTHROPIC, _anthropic),
+    (lambda event: str(event.get("type")) in _ANTHROPIC, _anthropic),
     (lambda event: str(event.get("type")).startswith("response."), _responses),
-    (lambda event: event.get("type") in _COHERE, _cohere),
+    (lambda event: str(event.get("type")) in _COHERE, _cohere),
     (lambda event: type(event.get("candidates")) is list, _gemini),
     (lambda event: "contentBlockIndex" in event, _converse),
     (lambda event: any(type(event.get(name)) is dict for name in _NOVA), _nova),
