@@ -1,9 +1,9 @@
 # cython: annotation_typing=False, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Events of one stream that are the same but for a text: found by comparing bytes, without reading their JSON again.
 
-Rules: an event matches if its bytes are the template's outside the holes, and each hole is what it was: the text a whole
-JSON string, a number digits, a padding a string without escapes. So its JSON has the template's structure, and whoever
-knows what the template means knows what the event means.
+Rules: an event matches if its bytes are the template's outside the holes, and each hole is what it was: the text a
+whole JSON string, a number digits, a padding a string without escapes. So its JSON has the template's structure, and
+whoever knows what the template means knows what the event means.
 Does not know: what the holes mean, JSON's structure around them.
 """
 

@@ -85,9 +85,7 @@ def score(rows: Iterator[Row]) -> dict[str, tuple[float, float, int]]:
 def assert_good(scores: dict[str, tuple[float, float, int]]) -> None:
     for name, (precision, recall, labels) in scores.items():
         print(f"{name:20} precision {precision:.3f} recall {recall:.3f} of {labels}")
-    bad = {
-        name: row for name, row in scores.items() if min(row[:2]) < (0.98 if name in WITH_CHECK_DIGITS else 0.9)
-    }
+    bad = {name: row for name, row in scores.items() if min(row[:2]) < (0.98 if name in WITH_CHECK_DIGITS else 0.9)}
     assert not bad
 
 

@@ -45,8 +45,12 @@ def whole(text: str, kind: str = TEXT) -> bytes:
     return TextStream(SCANNER, mask, kind).finish(text.encode())
 
 
-FRAGMENTS = st.sampled_from([*VALUES, *NEGATIVE, " ", "\n", "-", ".", "@x.com", "12", "password: ", "é😀", '"', "\\", "‹", "x"])
-TEXTS = st.lists(FRAGMENTS | st.text(max_size=6), max_size=6).map("".join).filter(lambda text: text.isprintable() or True)
+FRAGMENTS = st.sampled_from(
+    [*VALUES, *NEGATIVE, " ", "\n", "-", ".", "@x.com", "12", "password: ", "é😀", '"', "\\", "‹", "x"]
+)
+TEXTS = (
+    st.lists(FRAGMENTS | st.text(max_size=6), max_size=6).map("".join).filter(lambda text: text.isprintable() or True)
+)
 CUTS = st.lists(st.integers(0, 300), max_size=8)
 
 
@@ -136,7 +140,10 @@ def responses_tool(piece: str) -> dict[str, Any]:
 
 
 def gemini(piece: str) -> dict[str, Any]:
-    return {"candidates": [{"index": 0, "content": {"parts": [{"text": piece}]}}], "usageMetadata": {"totalTokenCount": 9}}
+    return {
+        "candidates": [{"index": 0, "content": {"parts": [{"text": piece}]}}],
+        "usageMetadata": {"totalTokenCount": 9},
+    }
 
 
 def converse(piece: str) -> dict[str, Any]:
@@ -188,9 +195,9 @@ DIALECTS: dict[str, tuple[Make, list[dict[str, Any]]]] = {
 
 def text_of(events: list[dict[str, Any]]) -> str:
     out = ""
-    for event in events:
-        if type(event.get("bytes")) is str:
-            event = orjson.loads(b64decode(event["bytes"]))
+    for outer in events:
+        is_wrapped = type(outer.get("bytes")) is str
+        event = orjson.loads(b64decode(outer["bytes"])) if is_wrapped else outer
         out += "".join(slot.holder[slot.name] for slot in read_event(event).slots)
     return out
 
@@ -340,7 +347,10 @@ def test_a_pseudonym_in_a_url_is_not_turned_back(text: str) -> None:
 
 
 def test_a_pseudonym_beside_a_url_is_turned_back() -> None:
-    assert restored("see https://example.com/x and ask \u20391\u203a") == "see https://example.com/x and ask ada@example.com"
+    assert (
+        restored("see https://example.com/x and ask \u20391\u203a")
+        == "see https://example.com/x and ask ada@example.com"
+    )
     assert restored("Email:\u20391\u203a") == "Email:ada@example.com"
 
 
@@ -353,7 +363,9 @@ def test_a_pseudonym_in_tool_arguments_is_turned_back_only_where_a_rule_says_so(
 def test_a_value_is_escaped_where_it_is_put_back_into_json() -> None:
     plan = Plan(
         (Redaction(detectors=("quoted",), action="pseudonymise", restore_in=("text", "tool_arguments")),),
-        Catalogue([__import__("outrider.govern.redact.plan", fromlist=["word_list"]).word_list("quoted", ['say "no\\w"'])]),
+        Catalogue(
+            [__import__("outrider.govern.redact.plan", fromlist=["word_list"]).word_list("quoted", ['say "no\\w"'])]
+        ),
         b"k",
         lambda *labels: None,
     )
@@ -387,8 +399,8 @@ def test_one_value_has_one_pseudonym_and_another_in_the_next_exchange() -> None:
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=20),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-            st.sampled_from(["choices", "delta", "type", "index", "candidates", "done", "bytes", "outputs", "text", "content",
-                             "contentBlockIndex", "event_type", "message", "parts", "finish_reason", "arguments", "x"]),
+            st.sampled_from(["choices", "delta", "type", "index", "candidates", "done", "bytes", "outputs", "text",
+                             "content", "contentBlockIndex", "event_type", "message", "parts", "finish_reason", "arguments", "x"]),
             inner, max_size=4),
         max_leaves=12,
     )
@@ -405,7 +417,8 @@ def test_no_event_of_whatever_shape_breaks_it(event: Any) -> None:
 
 def test_arguments_as_objects_are_read_names_and_numbers_included() -> None:
     value: dict[str, Any] = {
-        "content": [{"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"ada@example.com": {"id": "bob@example.org", "n": 4111111111111111}}}]
+        "content": [{"type": "tool_use", "id": "toolu_1", "name": "f",
+                     "input": {"ada@example.com": {"id": "bob@example.org", "n": 4111111111111111}}}]
     }  # fmt: skip
     redact = MASKS.request_text(Vault())
 

@@ -215,7 +215,7 @@ class Usage(_Section):
 
 
 class RedactPattern(_Section):
-    """A pattern of one's own. max_bytes: how far an unbounded repeat goes; without one, an unbounded pattern is refused."""
+    """A pattern of one's own. max_bytes: how far an unbounded repeat goes; without it such a pattern is refused."""
 
     pattern: str = _live(min_length=1, max_length=4096)
     max_bytes: int | None = _live(None, ge=1, le=1000)

@@ -145,7 +145,7 @@ class Redact:
         if coding is not None and coding.lower() != b"identity":
             shown = coding.decode("latin-1")[:40]
             raise UpstreamBrokenError(
-                f"the answer came as {shown!r} though it was asked for plain: it cannot be redacted and is not passed on"
+                f"the answer came as {shown!r} though asked for plain: it cannot be redacted and is not passed on"
             )
         if x.status == 101:
             raise ForbiddenError(

@@ -2,9 +2,10 @@
 
 Rules
 - A mask says what was there: [EMAIL]. A hash is the same for the same value and key: [EMAIL:9f86d081a3b2].
-- A pseudonym belongs to one exchange: ‹EMAIL_1_k7f3›, its last four characters drawn at random for each value, so that
-  nobody can name one who was not shown it. Within the exchange a value has one pseudonym.
-- What looks like a pseudonym in the app's own text becomes a value like any other and gets one: it comes back as it was.
+- A pseudonym belongs to one exchange: ‹EMAIL_1_k7f3›, its last four characters drawn at random for each value, so
+  that nobody can name one who was not shown it. Within the exchange a value has one pseudonym.
+- What looks like a pseudonym in the app's own text becomes a value like any other and gets one: it comes back
+  as it was.
 - A pseudonym is turned back only if it is in the exchange's vault; one that a model invents is left alone.
 Does not know: where texts stand, streams.
 """

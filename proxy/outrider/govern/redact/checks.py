@@ -2,8 +2,8 @@
 
 Rules: a check takes (the match's bytes, the bytes before it) and returns the part that counts as (low, high), None for
 nothing; most take the whole match. It never raises, whatever the bytes are.
-Sources: ISO/IEC 7812 (Luhn), ISO 13616 (IBAN), SSA (numbers never issued), HMRC NIM39110, DM 23/12/1976 (codice fiscale), BZSt
-(Steuer-ID, ISO 7064 MOD 11,10), Real Decreto 1553/2005 (DNI), INSEE (NIR).
+Sources: ISO/IEC 7812 (Luhn), ISO 13616 (IBAN), SSA (numbers never issued), HMRC NIM39110, DM 23/12/1976 (codice
+fiscale), BZSt (Steuer-ID, ISO 7064 MOD 11,10), Real Decreto 1553/2005 (DNI), INSEE (NIR).
 Does not know: streams, actions.
 """
 
@@ -85,14 +85,14 @@ def german_tax_id(found: bytes, before: bytes) -> Span | None:
 
 # ISO 13616 registry: country -> length.
 _IBAN: Final = {
-    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29, "BY": 28,
-    "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DJ": 27, "DK": 18, "DO": 28, "EE": 20, "EG": 29, "ES": 24, "FI": 18,
-    "FK": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27, "GT": 28, "HR": 21, "HU": 28, "IE": 22,
-    "IL": 23, "IQ": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20, "LB": 28, "LC": 32, "LI": 21, "LT": 20, "LU": 20,
-    "LV": 21, "LY": 25, "MC": 27, "MD": 24, "ME": 22, "MK": 19, "MN": 20, "MR": 27, "MT": 31, "MU": 30, "NI": 28, "NL": 18,
-    "NO": 15, "OM": 23, "PK": 24, "PL": 28, "PS": 29, "PT": 25, "QA": 29, "RO": 24, "RS": 22, "RU": 33, "SA": 24, "SC": 31,
-    "SD": 18, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "SO": 23, "ST": 25, "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29,
-    "VA": 22, "VG": 24, "XK": 20, "YE": 30,
+    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29,
+    "BY": 28, "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DJ": 27, "DK": 18, "DO": 28, "EE": 20, "EG": 29,
+    "ES": 24, "FI": 18, "FK": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27, "GT": 28,
+    "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IQ": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20, "LB": 28,
+    "LC": 32, "LI": 21, "LT": 20, "LU": 20, "LV": 21, "LY": 25, "MC": 27, "MD": 24, "ME": 22, "MK": 19, "MN": 20,
+    "MR": 27, "MT": 31, "MU": 30, "NI": 28, "NL": 18, "NO": 15, "OM": 23, "PK": 24, "PL": 28, "PS": 29, "PT": 25,
+    "QA": 29, "RO": 24, "RS": 22, "RU": 33, "SA": 24, "SC": 31, "SD": 18, "SE": 24, "SI": 19, "SK": 24, "SM": 27,
+    "SO": 23, "ST": 25, "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20, "YE": 30,
 }  # fmt: skip
 
 
@@ -101,11 +101,10 @@ def iban_check(found: bytes, before: bytes) -> Span | None:
     length = _IBAN.get(found[:2].decode("ascii", "replace").upper())
     if length is None:
         return None
-    kept, end = 0, 0
-    for end, byte in enumerate(found):
-        kept += byte not in b" -"
-        if kept == length:
-            break
+    kept, end = 0, -1
+    while kept < length and end + 1 < len(found):
+        end += 1
+        kept += found[end] not in b" -"
     if kept != length or (end + 1 < len(found) and chr(found[end + 1]).isalnum()):
         return None
     text = re.sub(rb"[ -]", b"", found[: end + 1]).decode("ascii", "replace").upper()
@@ -144,8 +143,8 @@ def is_nino(text: str) -> bool:
 _CF_ODD: Final = dict(
     zip(
         "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-        (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10,
-         22, 25, 24, 23),
+        (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16,
+         10, 22, 25, 24, 23),
         strict=True,
     )
 )  # fmt: skip
@@ -230,7 +229,7 @@ _DATE: Final = re.compile(rb"(?:\d{4}[-./ ]\d{1,2}[-./ ]\d{1,2}|\d{1,2}[-./ ]\d{
 
 
 def phone_check(found: bytes, before: bytes) -> Span | None:
-    """By its shape alone where that is a phone's (+, area code in brackets, NNN-NNN-NNNN), else by the words beside it."""
+    """By its shape alone where that is a phone's (+, brackets, NNN-NNN-NNNN), else by the words beside it."""
     after = _PHONE_AFTER.search(found)
     body = found[: after.start()] if after else found
     extension = _EXTENSION.search(body)

@@ -72,7 +72,7 @@ def _patterns(settings: Any) -> Iterator[tuple[str, Callable[[], Detector]]]:
             _checked_name(name)
             if entry.max_bytes is None and not Pattern(entry.pattern).bounded:
                 raise PatternError(
-                    "has no bound, so a stream would have to be held to its end; write {0,N} for * and +, or set max_bytes"
+                    "has no bound, so a stream would be held to its end; write {0,N} for * and +, or set max_bytes"
                 )
             return own_pattern(name, entry.pattern, entry.max_bytes or 1000)
 

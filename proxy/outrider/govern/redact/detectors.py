@@ -1,9 +1,9 @@
 """What is looked for: one row each.
 
-name: as configuration and metrics have it; in capitals what stands for it. group: `pii`, `secrets`, `network`. pattern: RE2, bounded; from
-it follows the *open* pattern, by which a match may begin at the end of a text that goes on, and the greatest length.
-check: decides what the pattern found. tail, stop: a match that is as long as its pattern allows (on_overlong: mask) goes on while
-bytes are of the class `tail`, and ends behind `stop`.
+name: as configuration and metrics have it; in capitals what stands for it. group: `pii`, `secrets`, `network`. pattern:
+RE2, bounded; from it follows the *open* pattern, by which a match may begin at the end of a text that goes on, and the
+greatest length. check: decides what the pattern found. tail, stop: a match that is as long as its pattern allows
+(on_overlong: mask) goes on while bytes are of the class `tail`, and ends behind `stop`.
 Rules: where two matches overlap, both are replaced by one; it bears the name of the row that stands first here.
 Does not know: texts, actions.
 """
@@ -40,16 +40,16 @@ class Detector:
         return self.name.upper().replace("-", "_").replace(".", "_")
 
 
-_TOKEN: Final = r"[A-Za-z0-9_-]"
+_WORDLIKE: Final = r"[A-Za-z0-9_-]"
 
 
-def _key(name: str, pattern: str, tail: str = _TOKEN) -> Detector:
+def _key(name: str, pattern: str, tail: str = _WORDLIKE) -> Detector:
     """A token whose prefix says what it is: found once it is long enough, and then as long as it goes."""
     exact = pattern.endswith(r"\b")
     return Detector(name, "secrets", pattern, tail="" if exact else tail, always_tail=not exact)
 
 
-_SECRET_WORD: Final = (
+_LABEL: Final = (
     r"(?:pass(?:word|wd|phrase|code)|pwd|secret(?:[_ -]?key)?|api[_ -]?(?:key|secret|token)|access[_ -]?(?:key|token)|"
     r"auth[_ -]?token|client[_ -]?secret|private[_ -]?key|credentials?|token)"
 )
@@ -93,19 +93,21 @@ ROWS: Final = (
     _key("outrider_key", r"\boutrider-[A-Za-z0-9_-]{16}"),
     Detector(
         "high_entropy", "secrets",
-        r"(?i:\b" + _SECRET_WORD + r"""["']?(?:\s{0,3}(?:[:=]|=>)\s{0,3}|\s{1,3}is[:\s]{1,3})["'`]?[^\s"'<>,;`]{8,128})""",
+        r"(?i:\b" + _LABEL + r"""["']?(?:\s{0,3}(?:[:=]|=>)\s{0,3}|\s{1,3}is[:\s]{1,3})["'`]?[^\s"'<>,;`]{8,128})""",
         checks.entropy_check, tail=r"""[^\s"'<>,;`]""",
     ),
     # -- what has check digits
     Detector("iban", "pii", r"\b[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,30}\b", checks.iban_check),
     Detector("payment_card", "pii", r"\b(?:[0-9][ -]?){11,18}[0-9]\b", checks.card),
     Detector(
-        "fr_nir", "pii", r"\b[1-478][ .-]?[0-9]{2}[ .-]?(?:[0-9]{2})[ .-]?(?:[0-9]{2}|2[ABab])[ .-]?[0-9]{3}[ .-]?[0-9]{3}[ .-]?[0-9]{2}\b",
+        "fr_nir", "pii",
+        r"\b[1-478][ .-]?[0-9]{2}[ .-]?(?:[0-9]{2})[ .-]?(?:[0-9]{2}|2[ABab])"
+        r"(?:[ .-]?[0-9]{3}){2}[ .-]?[0-9]{2}\b",
         checks.nir,
     ),
     Detector(
         "it_codice_fiscale", "pii",
-        r"\b[A-Za-z]{6}[0-9LMNPQRSTUVlmnpqrstuv]{2}[ABCDEHLMPRSTabcdehlmprst][0-9LMNPQRSTUVlmnpqrstuv]{2}[A-Za-z][0-9LMNPQRSTUVlmnpqrstuv]{3}[A-Za-z]\b",
+        r"(?i:\b[A-Z]{6}[0-9LMNPQRSTUV]{2}[ABCDEHLMPRST][0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{3}[A-Z]\b)",
         checks.codice_fiscale,
     ),
     Detector("de_tax_id", "pii", r"\b(?:[0-9]{11}|[0-9]{2} [0-9]{3} [0-9]{3} [0-9]{3})\b", checks.german_tax_id),
@@ -126,7 +128,8 @@ ROWS: Final = (
     Detector("mac", "network", r"\b[0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5}|(?:-[0-9A-Fa-f]{2}){5})\b"),
     Detector(
         "ip", "network",
-        r"(?:\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b|(?:\b[0-9A-Fa-f]{1,4}|:):(?:[0-9A-Fa-f]{0,4}:){0,6}(?:[0-9A-Fa-f]{1,4}|(?:[0-9]{1,3}\.){3}[0-9]{1,3})?\b)",
+        r"(?:\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b|(?:\b[0-9A-Fa-f]{1,4}|:):"
+        r"(?:[0-9A-Fa-f]{0,4}:){0,6}(?:[0-9A-Fa-f]{1,4}|(?:[0-9]{1,3}\.){3}[0-9]{1,3})?\b)",
         checks.ip_check,
     ),
 )  # fmt: skip

@@ -56,7 +56,7 @@ class Catalogue:
 
 
 class Side(NamedTuple):
-    """One direction. The last row of the scanner may be the pseudonyms' (to be restored, or look-alikes to be escaped)."""
+    """One direction. The last row of the scanner may be the pseudonyms' (to restore, or look-alikes to escape)."""
 
     scanner: Scanner
     actions: tuple[str, ...]
@@ -190,6 +190,6 @@ def _bounded(escaped: str, word: str) -> str:
 
 
 def own_pattern(name: str, pattern: str, max_bytes: int) -> Detector:
-    """A pattern of the configuration's. An unbounded repeat ends at max_bytes; what is longer is masked as it goes on."""
+    """A pattern of the configuration's. An unbounded repeat ends at max_bytes; more is masked as it comes."""
     parsed = Pattern(pattern, max_bytes)
     return Detector(name, "patterns", pattern, tail=parsed.tail, max_repeat=max_bytes)

@@ -1,7 +1,8 @@
 """Finds the matches in a text: one scan by an RE2 set, then the patterns that hit, then the validators.
 
 Rules
-- Texts are UTF-8 bytes. Matching is leftmost-longest, so what begins at a place does not depend on how the text was cut.
+- Texts are UTF-8 bytes. Matching is leftmost-longest, so what begins at a place does not depend on how the text was
+  cut.
 - A detector's candidates are tried at every place from left to right; one that its check takes uses up its bytes, one
   that it does not take uses up nothing.
 - Matches of several detectors that overlap become one span, which bears the name of the detector that stands first.
@@ -128,7 +129,8 @@ class Scanner:
         since: from where its stop may begin.
         """
         tail = self._tails[row]
-        assert tail is not None and tail.run is not None
+        assert tail is not None
+        assert tail.run is not None
         end: int = tail.run.Match(_ANCHORED, text, start, len(text))[0][1]
         if tail.stop is not None:
             low, high = tail.stop.Match(_UNANCHORED, text, since, end)[0]

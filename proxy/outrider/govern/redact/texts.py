@@ -2,13 +2,14 @@
 
 Rules
 - Every string is text unless this page says that it is not: a field that a provider adds next year is read, not missed.
-- Not text: names that the protocol matches on (NAMES), what is encrypted or signed (SEALED), and base64 (BLOBS, data: URIs).
+- Not text: names that the protocol matches on (NAMES), what is encrypted or signed (SEALED), and base64 (BLOBS, data:
+  URIs).
 - Tool arguments are text of a kind of their own, whether they come as an object or as JSON in a string.
-- In an event, what is appended to what came before is a Slot, whose key says to which text it belongs (choice, block, field); all
-  else in it is whole: a snapshot, a final event that repeats the text.
-- The shapes: OpenAI chat and completions (`choices`), responses (`type: response.*`), Anthropic (`content_block_*`), Gemini
-  (`candidates`), Bedrock converse (`contentBlockIndex`) and the native events of invoke, Ollama (`done`), Cohere v2 (`content-delta`)
-  and v1 (`event_type`). Of an event of another shape every string is a slot, keyed by its path.
+- In an event, what is appended to what came before is a Slot, whose key says to which text it belongs (choice, block,
+  field); all else in it is whole: a snapshot, a final event that repeats the text.
+- The shapes: OpenAI chat and completions (`choices`), responses (`type: response.*`), Anthropic (`content_block_*`),
+  Gemini (`candidates`), Bedrock converse (`contentBlockIndex`) and the native events of invoke, Ollama (`done`), Cohere
+  v2 (`content-delta`) and v1 (`event_type`). Of an event of another shape every string is a slot, keyed by its path.
 Does not know: detectors, framing.
 """
 
@@ -23,13 +24,74 @@ type Key = tuple[Any, ...]
 type Visit = Callable[[str, str], str | None]  # (text, kind) -> the new text, None where it stays
 
 NAMES: Final = frozenset(
-    ["id", "type", "role", "object", "model", "status", "call_id", "tool_call_id", "tool_use_id", "toolUseId", "item_id", "response_id", "event_id", "message_id", "generation_id", "conversation_id", "previous_response_id", "modelVersion", "responseId", "system_fingerprint", "finish_reason", "stop_reason", "finishReason", "stopReason", "completionReason", "done_reason", "service_tier", "event", "event_type", "media_type", "mime_type", "mimeType", "format", "obfuscation", "p", "created_at", "encoding_format", "detail", "effort", "citation_id", "anthropic_version"]
+    [
+        "id",
+        "type",
+        "role",
+        "object",
+        "model",
+        "status",
+        "call_id",
+        "tool_call_id",
+        "tool_use_id",
+        "toolUseId",
+        "item_id",
+        "response_id",
+        "event_id",
+        "message_id",
+        "generation_id",
+        "conversation_id",
+        "previous_response_id",
+        "modelVersion",
+        "responseId",
+        "system_fingerprint",
+        "finish_reason",
+        "stop_reason",
+        "finishReason",
+        "stopReason",
+        "completionReason",
+        "done_reason",
+        "service_tier",
+        "event",
+        "event_type",
+        "media_type",
+        "mime_type",
+        "mimeType",
+        "format",
+        "obfuscation",
+        "p",
+        "created_at",
+        "encoding_format",
+        "detail",
+        "effort",
+        "citation_id",
+        "anthropic_version",
+    ]
 )
 SEALED: Final = frozenset(
-    ["signature", "encrypted_content", "thoughtSignature", "thought_signature", "redactedContent", "redacted_content", "data_signature"]
+    [
+        "signature",
+        "encrypted_content",
+        "thoughtSignature",
+        "thought_signature",
+        "redactedContent",
+        "redacted_content",
+        "data_signature",
+    ]
 )
 BLOBS: Final = frozenset(
-    ["data", "bytes", "b64_json", "file_data", "image_base64", "partial_image_b64", "inline_data", "inlineData", "images", "audio"]
+    [
+        "data",
+        "bytes",
+        "b64_json",
+        "file_data",
+        "image_base64",
+        "partial_image_b64",
+        "inline_data",
+        "inlineData",
+        "images",
+        "audio",
+    ]
 )
 JSON_KEYS: Final = frozenset(("arguments", "partial_json"))
 _TOOL_TYPES: Final = frozenset(
@@ -306,10 +368,31 @@ def _cohere_v1(event: Json) -> Event:
 
 
 _ANTHROPIC: Final = frozenset(
-    ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "ping", "error"]
+    [
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "ping",
+        "error",
+    ]
 )
 _COHERE: Final = frozenset(
-    ["message-start", "content-start", "content-delta", "content-end", "tool-plan-delta", "tool-call-start", "tool-call-delta", "tool-call-end", "citation-start", "citation-end", "message-end"]
+    [
+        "message-start",
+        "content-start",
+        "content-delta",
+        "content-end",
+        "tool-plan-delta",
+        "tool-call-start",
+        "tool-call-delta",
+        "tool-call-end",
+        "citation-start",
+        "citation-end",
+        "message-end",
+    ]
 )
 _SHAPES: Final[tuple[tuple[Callable[[Json], bool], Callable[[Json], Event]], ...]] = (
     (lambda event: type(event.get("choices")) is list, _choices),
@@ -330,7 +413,7 @@ _SHAPES: Final[tuple[tuple[Callable[[Json], bool], Callable[[Json], Event]], ...
 def drop_logprobs(holder: Any) -> bool:
     """Take out the log probabilities, which spell the text out a second time; True when there were some."""
     if type(holder) is list:
-        return any([drop_logprobs(one) for one in holder])
+        return sum(drop_logprobs(one) for one in holder) > 0  # all of them, not up to the first
     if type(holder) is not dict:
         return False
     changed = False
