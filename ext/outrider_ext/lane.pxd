@@ -52,6 +52,8 @@ cdef class Call:
     cdef public bytes digest         # canonical hash of the request, 32 bytes
     cdef public object plan          # what the rules decided before the body was there
     cdef public bint needs_body      # a rule has to read the body: one that cannot be held is refused
+    cdef public object redacting     # how the answer is to be redacted, None for not at all
+    cdef public bint plain_answer    # the answer has to be read: ask for it without a content-encoding
 
 
 cdef class Hook:

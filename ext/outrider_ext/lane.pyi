@@ -74,6 +74,8 @@ class Call:
     digest: bytes | None
     plan: Any
     needs_body: bool
+    redacting: Any
+    plain_answer: bool
     def __init__(self, route: Route, request_id: bytes) -> None: ...
     @property
     def route(self) -> Route: ...

@@ -16,7 +16,8 @@ The desk
   failed(x, call, error, where)             a hook or the sender raised: answer it
   too_large(x, call)                        a body that has to be held whole is larger than the cap
   retry_or_refuse(x, call, kind, detail)    the provider failed before its answer began
-  report(error, where)                      an answer's or an end's hook raised: the exchange goes on
+  withhold(x, call, error) -> bool         an answer's hook raised: True when the exchange was refused for it
+  report(error, where)                      an end's hook raised
 
 Does not know: what hooks do, providers, sockets.
 """
@@ -193,7 +194,8 @@ cdef class Lane(Owner):
             for i in range(len(hooks)):
                 (<Hook>hooks[i]).run(x, call)
         except Exception as error:
-            self._desk.report(error, "answer")
+            if self._desk.withhold(x, call, error):
+                return b""
         return b"x-outrider-request-id: " + call.request_id + b"\r\n"
 
     cpdef on_failed(self, Exchange x, str kind, str detail):

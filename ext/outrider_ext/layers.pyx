@@ -418,7 +418,10 @@ cdef class HeadWriter(Sender):
                 out = put_text(out, b"\r\n")
             if head.mask & CONTENT_ENCODING and call.document is not None and call.document.written_plain:
                 drop |= CONTENT_ENCODING
-        if call.route.reads_answer and head.mask & ACCEPT_ENCODING:
+        if call.plain_answer:
+            drop |= ACCEPT_ENCODING
+            out = put_text(out, b"accept-encoding: identity\r\n")
+        elif call.route.reads_answer and head.mask & ACCEPT_ENCODING:
             drop |= ACCEPT_ENCODING
             # A stream is re-framed by its events, so it has to come as it is; else gzip is all that we decode.
             if not call.stream and b"gzip" in <bytes>head.get(H_ACCEPT_ENCODING):

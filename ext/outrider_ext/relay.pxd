@@ -88,6 +88,11 @@ cdef class Exchange:
     cdef public bytes tap_needle
     cdef public object rewrite       # callable(exchange, bytes) -> bytes over runs of whole events
     cdef public bint rewrite_all     # every run; else only runs in which the needle was found
+    cdef public object rewrite_end   # callable(exchange, unfinished event) -> bytes: nothing goes on that `rewrite` has not seen
+    cdef public object pipe          # callable(exchange, bytes, is_last) -> bytes over an answer that is not of events
+    cdef public object whole         # callable(exchange, bytes) -> bytes over a whole answer, up to whole_cap bytes
+    cdef public Py_ssize_t whole_cap
+    cdef readonly object failure     # what one of these raised
     cdef public object decoder       # a zlib decompressor for the tap's copy
     cdef readonly bytes first_hit
     cdef readonly bytes last_hit
@@ -182,7 +187,8 @@ cdef class Upstream:
     cdef readonly long long last_ns
     cdef int interim
     cdef bytes lead                  # the answer's head, written with the first body bytes
-    cdef list held                   # pieces of an unfinished event
+    cdef list held                   # pieces of an unfinished event, or of an answer that is changed as a whole
+    cdef Py_ssize_t held_bytes
     cdef bint in_chunked
     cdef bint end_sent               # the last chunk has left as it came
     cdef Py_ssize_t cut_run
@@ -210,6 +216,9 @@ cdef class Upstream:
     cdef _hold(self, bytes data, Py_ssize_t first)
     cdef bytes _split_held(self, bytes data, Py_ssize_t cut)
     cdef _emit_rewritten(self, Exchange x, bytes whole)
+    cdef bytes _changed(self, Exchange x, tuple arguments, function)
+    cdef bint _collect_whole(self, Exchange x, bytes data) except -1
+    cdef bint _finish_changed(self, Exchange x) except -1
     cdef _push_raw(self, bytes data, Py_ssize_t start, Py_ssize_t pos)
     cdef _emit(self, bytes payload)
     cdef bint _is_suspect(self)

@@ -77,6 +77,12 @@ class Exchange:
     tap_needle: bytes | None
     rewrite: Callable[[Exchange, bytes], bytes] | None
     rewrite_all: bool
+    rewrite_end: Callable[[Exchange, bytes], bytes] | None
+    pipe: Callable[[Exchange, bytes, bool], bytes] | None
+    whole: Callable[[Exchange, bytes], bytes] | None
+    whole_cap: int
+    @property
+    def failure(self) -> Exception | None: ...
     decoder: Any
     @property
     def body_complete(self) -> bool: ...

@@ -133,7 +133,7 @@ cdef class Upstream:
             self._heads(data)
         elif self.state == U_TUNNEL:
             self._tunnel(x, data, 0)
-        if self.lead is not None and self.exchange is not None:
+        if self.lead is not None and self.exchange is not None and self.exchange.whole is None:
             self._push(b"")
 
     cdef _tunnel(self, Exchange x, bytes data, Py_ssize_t pos):
@@ -234,7 +234,12 @@ cdef class Upstream:
         client.out_chunked = client.out_close = False
         if head.status == 204:
             drop |= CONTENT_LENGTH_MASK     # RFC 9110 8.6: it must not have one, and a client might wait for the body
-        if not bodiless and (head.content_length < 0 or x.rewrite is not None):
+        if bodiless:
+            x.whole = x.pipe = x.rewrite_end = None
+        self.held_bytes = 0
+        if x.whole is not None:
+            drop |= CONTENT_LENGTH_MASK     # added when it is known
+        elif not bodiless and (head.content_length < 0 or x.rewrite is not None or x.pipe is not None):
             drop |= CONTENT_LENGTH_MASK
             if x.head.version == 11:
                 client.out_chunked = True
@@ -301,6 +306,9 @@ cdef class Upstream:
             self._add_run(body.lo, body.hi)
             if sse:
                 at = self.splitter.feed(data, body.lo, body.hi)
+                if self.splitter.overlong and x.rewrite_end is not None:
+                    self._broken(_CUT, "withheld", "an event of the answer is larger than caps.event_bytes")
+                    return 0
                 if at != body.hi:
                     raw[0] = False
                 if at > body.lo:
@@ -356,7 +364,15 @@ cdef class Upstream:
             x.answer_bytes += self.runs[i].hi - self.runs[i].lo
             if x.tap_body:
                 x._tap_keep(data, self.runs[i].lo, self.runs[i].hi)
-        if raw:
+        if x.whole is not None:
+            if self.run_count:
+                self._collect_whole(x, self._join_runs(data, 0, self.run_count))
+        elif x.pipe is not None:
+            if self.run_count:
+                changed = self._changed(x, (x, self._join_runs(data, 0, self.run_count), False), x.pipe)
+                if changed is not None:
+                    self._emit(changed)
+        elif raw:
             self._push_raw(data, start, pos)
         elif self.run_count:
             self._emit(self._join_runs(data, 0, self.run_count))
@@ -420,9 +436,52 @@ cdef class Upstream:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     cdef _emit_rewritten(self, Exchange x, bytes whole):
-        changed = x.rewrite(x, whole)
-        if changed:
+        cdef bytes changed = self._changed(x, (x, whole), x.rewrite)
+        if changed is not None:
             self._emit(changed)
+
+    cdef bytes _changed(self, Exchange x, tuple arguments, function):
+        """What the function makes of it; None when it raised: then nothing of the answer goes on."""
+        try:
+            return function(*arguments)
+        except Exception as error:
+            x.failure = error
+            self._broken(_CUT, "withheld", "the answer could not be changed as a rule wants it")
+            return None
+
+    cdef bint _collect_whole(self, Exchange x, bytes data) except -1:
+        """Keep a piece of an answer that is changed as a whole; False when it grew too large."""
+        if self.held is None:
+            self.held = []
+        _gather(self.held, data)
+        self.held_bytes += PyBytes_GET_SIZE(data)
+        if self.held_bytes > x.whole_cap:
+            self.held = None
+            self._broken(_CUT, "withheld", "the answer is larger than caps.held_body_bytes, so it cannot be changed")
+            return False
+        return True
+
+    cdef bint _finish_changed(self, Exchange x) except -1:
+        """The end of an answer that is changed on its way; False when that failed."""
+        cdef bytes rest = b"".join(self.held) if self.held is not None else b""
+        cdef bytes changed, lead
+        self.held = None
+        if x.whole is not None:
+            changed = self._changed(x, (x, rest), x.whole)
+            if changed is None:
+                return False
+            lead = self.lead
+            self.lead = lead[:PyBytes_GET_SIZE(lead) - 2] + b"content-length: %d\r\n\r\n" % PyBytes_GET_SIZE(changed)
+            self._push(changed)
+            return True
+        if x.pipe is not None:
+            changed = self._changed(x, (x, b"", True), x.pipe)
+        else:
+            changed = self._changed(x, (x, rest), x.rewrite_end)
+        if changed is None:
+            return False
+        self._emit(changed)
+        return True
 
     cdef _emit(self, bytes payload):
         """Write payload in the client's framing."""
@@ -461,7 +520,10 @@ cdef class Upstream:
         """The answer is complete: flush, give the connection back, end the exchange."""
         cdef Exchange x = self.exchange
         cdef bytes tail
-        if self.held is not None:
+        if x.whole is not None or x.pipe is not None or x.rewrite_end is not None:
+            if not self._finish_changed(x):
+                return
+        elif self.held is not None:
             tail = b"".join(self.held)
             self.held = None
             if x.tap_needle is not None:
@@ -502,7 +564,7 @@ cdef class Upstream:
             return
         if x.answer_started and self.lead is not None:
             x.answer_started = False     # built, never written: there is still an answer to give
-        elif held is not None and kind != "secret_echoed":
+        elif held is not None and kind != "secret_echoed" and x.rewrite_end is None:
             self.held = None
             self._emit(b"".join(held))
         self.lead = None

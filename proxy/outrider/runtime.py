@@ -23,6 +23,7 @@ from outrider.door.door import Door
 from outrider.door.listener import Listener, bind
 from outrider.errors import StartError
 from outrider.govern.limits import memory_ledger
+from outrider.govern.redaction import RedactError
 from outrider.lanes.http1 import Desk
 from outrider.lanes.tunnel import Splice
 from outrider.providers.registry import RegistryError
@@ -153,7 +154,7 @@ class Sidecar:
     def _snapshot(self, config: Config, before: Snapshot | None) -> Snapshot:
         try:
             snapshot = Snapshot(config, self._shared, before)
-        except RegistryError as exc:
+        except (RegistryError, RedactError) as exc:
             raise located(config, exc.problems) from exc
         self.ca.expect({snapshot.registry.pattern_of(host) for host in snapshot.registry.exact_hosts()})
         return snapshot

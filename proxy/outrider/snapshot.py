@@ -79,7 +79,7 @@ class Shared:
 
 
 class Snapshot:
-    """Raises: RegistryError (providers), ConfigError (policy files), StartError (an unusable CA or key file)."""
+    """Raises: RegistryError (providers), ConfigError (policy files), RedactError, StartError (an unusable CA or key)."""
 
     def __init__(self, config: Config, shared: Shared, before: "Snapshot | None" = None) -> None:
         self.config = config
@@ -107,6 +107,7 @@ class Snapshot:
             cheap_rules=cheap_rules,
             meter=Meter(inject=config.usage.inject_stream_usage),
             body_rules=body_rules,
+            redact=_redact(config, shared),
             borrow=BorrowTokens(self.rules, pricing),
             adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics),
         )
@@ -305,6 +306,22 @@ def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None
             where = config.where("providers", name, "credential")
             _check_readable(sources[name], f"{where}: providers.{name}.credential")
     return sources
+
+
+def _redact(config: Config, shared: Shared) -> Any:
+    """The redacting layer, None where nothing can ask for it: RE2 is imported only for those who use it.
+
+    Raises: RedactError.
+    """
+    asked = bool(getattr(config, "policies", ()))
+    own = config.redact
+    if not (asked or own.always or own.patterns or own.words or own.key):
+        return None
+    from outrider.govern.redact.configured import configured
+    from outrider.stack.redact import Redact
+
+    plans, always = configured(own, lambda *labels: shared.metrics.redactions.add(labels))
+    return Redact(plans, always, asked=asked, cap_bytes=config.caps.held_body_bytes)
 
 
 def _check_readable(source: Source, where: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from outrider.errors import BadRequestError
 from outrider.stack.call import Call
-from outrider.stack.meter import _without_extra_chunk
+from outrider.stack.meter import without_extra_chunk
 from outrider_ext.layers import CountTokens
 from support.exchanges import answered, call, exchange, snapshot
 
@@ -110,7 +110,7 @@ DONE = b"data: [DONE]\n\n"
     ],
 )  # fmt: skip
 def test_only_the_chunk_that_was_asked_for_in_secret_is_taken_out(run: bytes, left: bytes) -> None:
-    assert _without_extra_chunk(None, run) == left  # type: ignore[arg-type]
+    assert without_extra_chunk(None, run) == left  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def test_only_the_chunk_that_was_asked_for_in_secret_is_taken_out(run: bytes, le
     ],
 )
 def test_what_only_resembles_it_stays(event: bytes) -> None:
-    assert _without_extra_chunk(None, CHUNK + event) == CHUNK + event  # type: ignore[arg-type]
+    assert without_extra_chunk(None, CHUNK + event) == CHUNK + event  # type: ignore[arg-type]
 
 
 def test_comments_beside_the_extra_chunk_stay() -> None:
     assert (
-        _without_extra_chunk(None, b": ping\n\n" + CHUNK + EXTRA + b": pong\n\n")
+        without_extra_chunk(None, b": ping\n\n" + CHUNK + EXTRA + b": pong\n\n")
         == b": ping\n\n" + CHUNK + b": pong\n\n"
     )  # type: ignore[arg-type]
 
@@ -198,7 +198,7 @@ def test_a_stream_is_reframed_and_its_usage_read_from_the_events_kept(tmp_path: 
     x, one = used(tmp_path, head(kind), CHUNK + EXTRA + DONE)
     assert x.sse
     assert x.tap_needle == b'"usage"'
-    assert x.rewrite is _without_extra_chunk
+    assert x.rewrite is without_extra_chunk
     assert tokens(one)[0] == 1
 
 

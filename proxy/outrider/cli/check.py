@@ -58,9 +58,18 @@ def checked(path: Path | None, environ: Mapping[str, str]) -> tuple[Config, Regi
     """The configuration and its providers. Raises: ConfigError with every problem of both."""
     config = load(path, environ)
     try:
+        _check_redact(config)
         return config, Registry(config.providers)
     except ValueError as exc:  # the registry's own error: a sentence a line, each beginning with its key
         raise located(config, str(exc).splitlines()) from exc
+
+
+def _check_redact(config: Config) -> None:
+    """Raises: RedactError. RE2 is imported only where something is to be compiled."""
+    if config.redact.always or config.redact.patterns or config.redact.words or config.redact.key:
+        from outrider.govern.redact.configured import configured
+
+        configured(config.redact, lambda *labels: None)
 
 
 def _print_problems(exc: ConfigError, *, as_json: bool) -> int:

@@ -315,6 +315,54 @@ class Usage(_Section):
     inject_stream_usage: bool = _live(True)
 
 
+class RedactPattern(_Section):
+    """A pattern of one's own. max_bytes: how far an unbounded repeat goes; without it such a pattern is refused."""
+
+    pattern: str = _live(min_length=1, max_length=4096)
+    max_bytes: int | None = _live(None, ge=1, le=1000)
+
+
+class RedactKey(_Section):
+    """Where the key of `action: hash` comes from."""
+
+    file: FilePath = _live()
+
+
+def _words(value: Any, info: ValidationInfo) -> Any:
+    return tuple(value) if isinstance(value, list) else _path(value, info)
+
+
+Words = Annotated[tuple[str, ...] | Path, BeforeValidator(_words)]
+
+
+class RedactRow(_Section):
+    """What is redacted in every exchange: as a rule's `then: redact` has it."""
+
+    detectors: tuple[str, ...] = _live(min_length=1)
+    action: Literal["mask", "hash", "pseudonymise", "block"] = _live("mask")
+    where: tuple[Literal["request", "answer"], ...] = _live(("request", "answer"), min_length=1)
+    restore_in: tuple[Literal["text", "tool_arguments", "urls"], ...] = _live(("text",))
+
+    @field_validator("detectors", "where", "restore_in", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else (value,) if isinstance(value, str) else value
+
+
+class Redact(_Section):
+    """`patterns` and `words` are detectors of one's own, by the names under which they stand."""
+
+    always: tuple[RedactRow, ...] = _live(())
+    patterns: dict[str, RedactPattern] = _live(default_factory=dict)
+    words: dict[str, Words] = _live(default_factory=dict)
+    key: RedactKey | None = _live(None)
+
+    @field_validator("always", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
 class Telemetry(_Section):
     """`log` is "stderr", "stdout", "off" or a Path."""
 
@@ -362,6 +410,7 @@ class Config(_Section):
     timeouts: Timeouts = _live(default_factory=Timeouts)
     caps: Caps = _live(default_factory=Caps)
     usage: Usage = _live(default_factory=Usage)
+    redact: Redact = _live(default_factory=Redact)
     telemetry: Telemetry = _live(default_factory=Telemetry)
 
     _path: Path | None = PrivateAttr(default=None)

@@ -12,6 +12,14 @@ def _as_tuple(value: object) -> object:
 type Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
+class RedactError(ValueError):
+    """`redact:` of the configuration cannot be used. problems: sentences, each beginning with its key."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
 class Redaction(BaseModel):
     """detectors: built-in ones, groups of them (`pii`, `secrets`), or names under `redact.patterns` and `redact.words`.
 

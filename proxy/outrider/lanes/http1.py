@@ -106,6 +106,11 @@ class Desk:
         elif kind == "secret_echoed":
             self._metrics.count("secret_echoed", provider)
             error = UpstreamBrokenError(f"{name} sent the sidecar's credential back, so its answer was not passed on")
+        elif kind == "withheld":
+            failure = x.failure
+            if failure is not None and not isinstance(failure, SidecarError):
+                self.report(failure, "answer")
+            error = failure if isinstance(failure, SidecarError) else UpstreamBrokenError(f"{detail} ({name})")
         elif kind == "bad_answer":
             error = UpstreamBrokenError(f"{name} sent an answer that is not valid HTTP/1.1: {detail}")
         else:
@@ -127,6 +132,14 @@ class Desk:
     def is_gone(self, client: "Downstream") -> bool:
         sock = client.transport.get_extra_info("socket") if client.transport is not None else None
         return sock is None or is_gone(sock)
+
+    def withhold(self, x: "Exchange", call: Call, exc: Exception) -> bool:
+        """An answer's hook raised. A refusal is one; any other failure is ours, and the answer goes on."""
+        if isinstance(exc, SidecarError):
+            self._refuse(x, call, exc)
+            return True
+        self.report(exc, "answer")
+        return False
 
     # -- answers of our own
 

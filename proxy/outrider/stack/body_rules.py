@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from outrider.errors import SidecarError
 from outrider.govern.plan import Late, Plan, carry_out
-from outrider.govern.reading import View
+from outrider.govern.reading import View, max_tokens_places, token_count
 from outrider.stack.call import Call, LayerHook, Route
 from outrider.stack.cheap_rules import Rules, view_of
 from outrider.stack.document import document_of, plain_body
@@ -88,8 +88,11 @@ class BodyRules:
 
     @staticmethod
     def _follow(call: Call, view: View) -> None:
-        """The model and the stream as they leave."""
+        """The model, the stream and the longest answer as they leave: what is borrowed is worked out from them."""
         document = view.document or {}
+        asked = [token_count(place[key]) for place, key in max_tokens_places(document)]
+        if asked and call.max_tokens > max(asked) > 0:
+            call.max_tokens = max(asked)
         model, stream = document.get("model"), document.get("stream")
         if isinstance(model, str) and view.facts.model_source == "body":
             call.model = model

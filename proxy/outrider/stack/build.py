@@ -20,6 +20,7 @@ from outrider.stack.record import Record
 if TYPE_CHECKING:
     from outrider.stack.body_rules import BodyRules
     from outrider.stack.cheap_rules import CheapRules
+    from outrider.stack.redact import Redact
 
 
 def filters(
@@ -31,6 +32,7 @@ def filters(
     cheap_rules: "CheapRules | None",
     meter: Meter,
     body_rules: "BodyRules | None",
+    redact: "Redact | None",
     adaptive: Adaptive,
     borrow: BorrowTokens,
 ) -> tuple[Any, ...]:
@@ -50,6 +52,8 @@ def filters(
         meter,
         # Behind the meter, which read the model's name; before all that keeps, counts or sends the app's words.
         body_rules,
+        # Behind the rules that ask for it, before anything keeps or sends the app's words.
+        redact,
         # What the layers above changed is written once; below, the body is what will be sent.
         WriteDocument(),
         # What the provider said of its own limits: asked before ours are charged, so that its refusal costs nothing.

@@ -106,5 +106,5 @@ class WriteDocument:
 
 def _write(x: Exchange, call: Call) -> None:
     document: Document | None = call.document
-    if document is not None and document.changed:
+    if document is not None and document.changed and document.value is not None:
         x.body = orjson.dumps(document.value)

@@ -79,7 +79,7 @@ class Meter:
     # -- the answer
 
     def answer(self, route: Route) -> LayerHook | None:
-        return TapAnswer(READERS.get(route.operation.usage), _without_extra_chunk, _gzip_decoder)
+        return TapAnswer(READERS.get(route.operation.usage), without_extra_chunk, _gzip_decoder)
 
     def end(self, route: Route) -> LayerHook | None:
         reader = READERS.get(route.operation.usage)
@@ -164,7 +164,7 @@ def _text_bytes(x: "Exchange") -> int:
     return max(1, x.answer_bytes - 180 * x.events)
 
 
-def _without_extra_chunk(x: "Exchange", run: bytes) -> bytes:
+def without_extra_chunk(x: "Exchange", run: bytes) -> bytes:
     """The run without the usage chunk that the app did not ask for: the one whose choices are empty."""
     kept, since = bytearray(), 0
     for start, end in event_spans(run):

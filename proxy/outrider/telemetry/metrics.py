@@ -89,6 +89,9 @@ class Metrics:
         )
         self.costs_nusd = Counter("outrider_cost_usd", "Cost of exchanges by the price list.", ("provider", "model"))
         self.unpriced = Counter("outrider_unpriced", "Exchanges whose model has no price.", ("provider", "model"))
+        self.redactions = Counter(
+            "outrider_redactions", "What was found and replaced.", ("detector", "action", "where")
+        )
         self.events = Counter("outrider_events", "What happened beside exchanges.", ("event", "provider"))
         self.overhead = Histogram(
             "outrider_overhead_seconds", "Time spent inside, waiting for no peer.", ("provider",), _OVERHEAD_S
@@ -195,7 +198,7 @@ class Metrics:
         labels = ("provider", "operation", "model", "status", "decision")
         yield "outrider_requests", "Exchanges, by what was decided and answered.", labels, self.requests
         yield "outrider_tokens", "Tokens, by type.", ("provider", "model", "type"), self.tokens
-        for counter in (self.limits, self.rules, self.thresholds, self.unpriced, self.events):
+        for counter in (self.limits, self.rules, self.redactions, self.thresholds, self.unpriced, self.events):
             yield counter.name, counter.help, counter.label_names, counter.values
 
     def _costs(self) -> tuple[str, str, Labels, Mapping[Labels, float]]:
