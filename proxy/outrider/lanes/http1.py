@@ -135,12 +135,14 @@ class Desk:
         return sock is None or is_gone(sock)
 
     def withhold(self, x: "Exchange", call: Call, exc: Exception) -> bool:
-        """An answer's hook raised. A refusal is one; any other failure is ours, and the answer goes on."""
-        if isinstance(exc, SidecarError):
-            self._refuse(x, call, exc)
-            return True
-        self.report(exc, "answer")
-        return False
+        """An answer's hook raised. Another failure than a refusal is ours: the answer goes on, unless it has to be read."""
+        if not isinstance(exc, SidecarError):
+            self.report(exc, "answer")
+            if call.redacting is None:
+                return False
+            exc = InternalError(_FAILED)
+        self._refuse(x, call, exc)
+        return True
 
     # -- answers of our own
 
