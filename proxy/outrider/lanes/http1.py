@@ -135,7 +135,7 @@ class Desk:
         return sock is None or is_gone(sock)
 
     def withhold(self, x: "Exchange", call: Call, exc: Exception) -> bool:
-        """An answer's hook raised. Another failure than a refusal is ours: the answer goes on, unless it has to be read."""
+        """An answer's hook raised. A failure of ours lets the answer go on, unless it has to be redacted."""
         if not isinstance(exc, SidecarError):
             self.report(exc, "answer")
             if call.redacting is None:
