@@ -25,7 +25,7 @@ HIT = PROSE[:800] + b" mail ada@example.com " + PROSE[822:]
 PLANS = Plans(Catalogue(), b"k" * 16, lambda *labels: None)
 MASKS = PLANS.of((Redaction(detectors=("pii", "secrets")),))
 EVENT = samples.STREAM[len(samples.STREAM) // 2]
-OTHER = b'data: {"choices":[{"index":0,"delta":{"content":" %d"},"n":%d}]}\n\n'
+OTHER = b'data: {"choices":[{"index":0,"delta":{"content":" %b"},"n":%d}]}\n\n'
 
 
 class OneCall:
@@ -76,9 +76,9 @@ CASES = (
     ),
     Case(
         "an event that has to be parsed",
-        lambda: redactor(OTHER % (1, 1)),
-        lambda s: (setattr(s, "_known", []), s.run(None, OTHER % (2, 2)))[1],
-        lambda s, r: is_event_like(OTHER % (2, 2), r),
+        lambda: redactor(OTHER % (b"one", 1)),
+        lambda s: (setattr(s, "_known", []), s.run(None, OTHER % (b"two", 2)))[1],
+        lambda s, r: is_event_like(OTHER % (b"two", 2), r),
     ),
 )
 

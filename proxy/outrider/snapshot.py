@@ -18,6 +18,7 @@ from outrider.door.contract import Deny, Intercept, Tunnel, Verdict
 from outrider.errors import CredentialUnavailableError, DestinationDeniedError, ForbiddenError, SidecarError, StartError
 from outrider.govern.limits import Ledger, Rulebook
 from outrider.govern.pricing import pricing_of
+from outrider.govern.redaction import RedactError
 from outrider.lanes.routing import Router
 from outrider.providers.model import COMMON_SLOTS, Auth, Provider
 from outrider.providers.registry import Binding, Registry, join_host_port
@@ -79,7 +80,7 @@ class Shared:
 
 
 class Snapshot:
-    """Raises: RegistryError (providers), ConfigError (policy files), RedactError, StartError (an unusable CA or key)."""
+    """Raises: RegistryError, ConfigError (policy files), RedactError, StartError (a CA or key file not to be used)."""
 
     def __init__(self, config: Config, shared: Shared, before: "Snapshot | None" = None) -> None:
         self.config = config
@@ -99,6 +100,8 @@ class Snapshot:
             ledger,
             lambda provider, kind, model: pricing.tariff(provider, kind, None, model, None) if pricing else None,
         )
+        if self.policies is not None:
+            self.policies.rules.usage = self.rules.usage
         self._layers = filters(
             record=Record(shared.metrics, shared.log),
             identify=Identify(shared.placeholder, shared.metrics),
@@ -107,7 +110,7 @@ class Snapshot:
             cheap_rules=cheap_rules,
             meter=Meter(inject=config.usage.inject_stream_usage),
             body_rules=body_rules,
-            redact=_redact(config, shared),
+            redact=_redact(config, shared, self.policies),
             borrow=BorrowTokens(self.rules, pricing),
             adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics),
         )
@@ -308,20 +311,30 @@ def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None
     return sources
 
 
-def _redact(config: Config, shared: Shared) -> Any:
+def _redact(config: Config, shared: Shared, policies: "Loaded | None") -> Any:
     """The redacting layer, None where nothing can ask for it: RE2 is imported only for those who use it.
 
-    Raises: RedactError.
+    What rules ask for is compiled now, so that no call waits for it. Raises: RedactError.
     """
-    asked = bool(getattr(config, "policies", ()))
     own = config.redact
-    if not (asked or own.always or own.patterns or own.words or own.key):
+    rules = policies.rules.rules if policies is not None else ()
+    asking = [(rule.id, asked) for rule in rules if (asked := rule.rule.then.redact) is not None]
+    if not (asking or own.always or own.patterns or own.words or own.key):
         return None
     from outrider.govern.redact.configured import configured
+    from outrider.govern.redact.plan import UnknownDetectorError
     from outrider.stack.redact import Redact
 
     plans, always = configured(own, lambda *labels: shared.metrics.redactions.add(labels))
-    return Redact(plans, always, asked=asked, cap_bytes=config.caps.held_body_bytes)
+    problems = []
+    for rule_id, asked in asking:
+        try:
+            plans.of((*always, asked))
+        except UnknownDetectorError as exc:
+            problems.append(f"policies: rule {rule_id}: {exc}")
+    if problems:
+        raise RedactError(problems)
+    return Redact(plans, always, asked=bool(asking), cap_bytes=config.caps.held_body_bytes)
 
 
 def _check_readable(source: Source, where: str) -> None:

@@ -1,4 +1,4 @@
-"""Planted values on every path through the whole sidecar: none at the provider, none in a log, the app's answer right."""
+"""Planted values on every path through the whole sidecar: none at the provider or in a log, the app's answer right."""
 
 import gzip
 import json

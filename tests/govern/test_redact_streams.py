@@ -1,9 +1,11 @@
 """A text in pieces: the same as the whole, however cut, in every dialect."""
 
+import gzip
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,7 +17,7 @@ from govern.redact_samples import NEGATIVE, POSITIVE
 from outrider.govern.redact.actions import Vault
 from outrider.govern.redact.detectors import ROWS
 from outrider.govern.redact.events import Events
-from outrider.govern.redact.plan import Catalogue, Plan, Plans
+from outrider.govern.redact.plan import Catalogue, Plan, Plans, word_list
 from outrider.govern.redact.scan import Scanner
 from outrider.govern.redact.stream import JSON_TEXT, TEXT, TextStream, json_raw, json_view
 from outrider.govern.redact.texts import read_event, walk
@@ -363,9 +365,7 @@ def test_a_pseudonym_in_tool_arguments_is_turned_back_only_where_a_rule_says_so(
 def test_a_value_is_escaped_where_it_is_put_back_into_json() -> None:
     plan = Plan(
         (Redaction(detectors=("quoted",), action="pseudonymise", restore_in=("text", "tool_arguments")),),
-        Catalogue(
-            [__import__("outrider.govern.redact.plan", fromlist=["word_list"]).word_list("quoted", ['say "no\\w"'])]
-        ),
+        Catalogue([word_list("quoted", ['say "no\\w"'])]),
         b"k",
         lambda *labels: None,
     )
@@ -400,7 +400,8 @@ def test_one_value_has_one_pseudonym_and_another_in_the_next_exchange() -> None:
         st.none() | st.booleans() | st.integers() | st.text(max_size=20),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
             st.sampled_from(["choices", "delta", "type", "index", "candidates", "done", "bytes", "outputs", "text",
-                             "content", "contentBlockIndex", "event_type", "message", "parts", "finish_reason", "arguments", "x"]),
+                             "content", "contentBlockIndex", "event_type", "message", "parts", "finish_reason",
+                             "arguments", "x"]),
             inner, max_size=4),
         max_leaves=12,
     )
@@ -427,3 +428,46 @@ def test_arguments_as_objects_are_read_names_and_numbers_included() -> None:
 
     assert walk(value, visit)
     assert value["content"][0]["input"] == {"[EMAIL]": {"id": "[EMAIL]", "n": "[PAYMENT_CARD]"}}
+
+
+RECORDED = Path(__file__).resolve().parents[3] / "shared" / "vectors" / "exchanges.jsonl.gz"
+
+
+def texts_in(wire: bytes) -> dict[Any, str]:
+    """Key -> text, of every event that is JSON."""
+    found: dict[Any, str] = {}
+    for start, end in event_spans(wire + b"\n\n"):
+        try:
+            event = json.loads(event_data((wire + b"\n\n")[start:end]))
+        except ValueError:
+            continue
+        for slot in read_event(event).slots:
+            found[slot.key] = found.get(slot.key, "") + slot.holder[slot.name]
+    return {key: text for key, text in found.items() if text}
+
+
+def test_recorded_streams_say_the_same_where_nothing_is_found() -> None:
+    if not RECORDED.exists():
+        pytest.skip("../shared/vectors is missing: recorded streams are not replayed")
+    plans = Plans(Catalogue([word_list("none", ["qqzzqqzz"])]), b"k", lambda *labels: None)
+    plan = plans.of((Redaction(detectors=("none",)),))
+    replayed = 0
+    with gzip.open(RECORDED, "rt") as file:
+        for line in file:
+            row = json.loads(line)
+            if not (row["stream"] and row.get("resp") and (row.get("ct") or "").startswith("text/event-stream")):
+                continue
+            raw = row["resp"].encode()
+            redacting = Redacting(plan, Vault())
+            stream = SseRedactor(Events(ways_of(redacting)), OneCall(), redacting)  # type: ignore[arg-type]
+            ends = [0, *(end for _, end in event_spans(raw))]
+            out = b"".join(stream.run(None, raw[a:b]) for a, b in pairwise(ends))  # type: ignore[arg-type]
+            out += stream.end(None, raw[ends[-1] :])  # type: ignore[arg-type]
+            assert texts_in(out) == texts_in(raw), row["id"]
+            replayed += 1
+    assert replayed > 100
+
+
+class OneCall:
+    strip_usage = False
+    error = None

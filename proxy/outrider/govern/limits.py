@@ -280,9 +280,14 @@ class Rulebook:
         capacity = burst if limit.algorithm == "token-bucket" else rate.count
         return found if isinstance(found, Counter) else ForeignCounter(found), capacity
 
-    def _budget_rows(self, provider: str, model: str, fields: Callable[[str], str]) -> list[BudgetRow]:
+    def _budget_rows(
+        self, provider: str, model: str, fields: Callable[[str], str], *, any_model: bool = False
+    ) -> list[BudgetRow]:
+        """any_model: those that do not look at the model, and no others."""
         rows = []
         for budget, periods, what, amount in self._budgets:
+            if any_model and (budget.models is not None or "model" in budget.key):
+                continue
             if _applies(budget, provider) and _names_model(budget, model):
                 key = _key(budget, fields)
                 rows.append(
@@ -333,6 +338,23 @@ class Rulebook:
                 unit, value = ("tokens", float(spent)) if row.in_tokens else ("usd", spent / _NS)
                 shown[row.name, row.key.replace(_SEPARATOR, "/"), unit] = value
         return shown
+
+    def usage(self, principal: Principal, provider: str) -> dict[str, dict[str, float]]:
+        """What rules may ask of budgets: name -> {fraction: settled share of the period's amount, spent, limit}.
+
+        Budgets that count models apart are left out: a rule may be asked before the model is known. Of a budget in both
+        dollars and tokens the one nearer to its end is told.
+        """
+        told: dict[str, dict[str, float]] = {}
+        fields = _fields(principal, provider, "", None)
+        wall_ns = self.ledger.clock.wall(monotonic_ns())
+        for row in self._budget_rows(provider, "", fields, any_model=True):
+            spent = row.spent_at(wall_ns)
+            fraction = spent / row.limit
+            if row.name not in told or fraction > told[row.name]["fraction"]:
+                unit = 1 if row.in_tokens else _NS
+                told[row.name] = {"fraction": fraction, "spent": spent / unit, "limit": row.limit / unit}
+        return told
 
 
 def _parts(budgets: Sequence[Any]) -> Iterator[tuple[Any, str, Any]]:

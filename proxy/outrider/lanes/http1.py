@@ -134,12 +134,14 @@ class Desk:
         return sock is None or is_gone(sock)
 
     def withhold(self, x: "Exchange", call: Call, exc: Exception) -> bool:
-        """An answer's hook raised. A refusal is one; any other failure is ours, and the answer goes on."""
-        if isinstance(exc, SidecarError):
-            self._refuse(x, call, exc)
-            return True
-        self.report(exc, "answer")
-        return False
+        """An answer's hook raised. A failure of ours lets the answer go on, unless it has to be redacted."""
+        if not isinstance(exc, SidecarError):
+            self.report(exc, "answer")
+            if call.redacting is None:
+                return False
+            exc = InternalError(_FAILED)
+        self._refuse(x, call, exc)
+        return True
 
     # -- answers of our own
 

@@ -48,6 +48,7 @@ _BINARY: Final = (
 _DATA_LINE: Final = re.compile(rb"^data(?::[^\r\n]*)?(?:\r\n|\r|\n)", re.MULTILINE)
 _BOUNDARY: Final = re.compile(rb'(?i)boundary="?([^";,\s]{1,100})"?')
 MAX_KNOWN: Final = 8
+MAX_LESSONS: Final = 32
 _PART_HEAD: Final = b"\r\n\r\n"
 
 
@@ -295,6 +296,7 @@ class SseRedactor:
         self._call = call
         self._text = redacting.plan.answer_stream(redacting.vault)
         self._known: list[tuple[Template, Slot]] = []
+        self._lessons = 0
 
     def run(self, x: "Exchange", run: bytes) -> bytes:
         try:
@@ -328,6 +330,7 @@ class SseRedactor:
                 piece = event[start:end]
                 if template.escaped:
                     piece = load(b'"' + piece + b'"').encode("utf-8", "surrogatepass")
+                self._lessons = 0
                 given = self._events.feed_raw(slot, event, start, end, piece)
                 return event[:start] + in_json(given) + event[end:]
         return self._new_event(event)
@@ -335,6 +338,9 @@ class SseRedactor:
     def _learn(self, event: bytes, pieces: list[str]) -> None:
         """From now on an event that is the same but for its text is not read again."""
         slot = self._events.plain
+        if self._lessons > MAX_LESSONS:  # events that are all different are not worth it
+            return
+        self._lessons += 1
         learned = template_of(event, pieces[0], slot) if slot is not None and len(pieces) == 1 else None
         if learned is not None and slot is not None:
             self._known = [(learned, slot), *self._known[: MAX_KNOWN - 1]]

@@ -67,7 +67,7 @@ class Plan:
     """request, answer: None where nothing is to be done. restores: pseudonyms are made, so answers have to be read."""
 
     def __init__(self, redactions: Sequence[Redaction], catalogue: Catalogue, key: bytes, count: Count) -> None:
-        self._key, self._count = key, count
+        self._key, self._tally = key, count
         chosen = {where: _chosen(redactions, where, catalogue) for where in ("request", "answer")}
         self.restores = any(action == "pseudonymise" for action, _ in chosen["request"].values())
         self.request = _side(chosen["request"], catalogue, "escape" if self.restores else "")
@@ -96,9 +96,9 @@ class Plan:
                 kept = vault.by_token.get(value)
                 if kept is None or kind not in kept.restore_in or (in_url and "urls" not in kept.restore_in):
                     return None
-                self._count("pseudonym", "restore", where)
+                self._tally(PSEUDONYM.name, action, where)
                 return kept.value
-            self._count(detector.name, action, where)
+            self._tally(detector.name, action, where)
             if action == "block":
                 raise blocked(detector.name, where)
             if action == "mask":
