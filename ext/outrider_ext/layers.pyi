@@ -10,9 +10,6 @@ from outrider_ext.relay import Exchange
 from outrider_ext.series import Series, Tally
 from outrider_ext.tokens import Usage
 
-class ShowPlaceholder(Hook):
-    def __init__(self, slots: tuple[int, ...], placeholder: bytes, otherwise: Callable[[Exchange], None]) -> None: ...
-
 class LimitRow:
     @property
     def name(self) -> str: ...

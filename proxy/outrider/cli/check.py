@@ -17,11 +17,13 @@ from typing import Any
 from outrider.config import Config, ConfigError, load, located
 from outrider.config.reload import reload_marks
 from outrider.config.schema import Credential
+from outrider.config.values import UNIX
 from outrider.errors import CredentialUnavailableError
 from outrider.providers.registry import Binding, Registry
 from outrider.secrets.files import readable_by_others, reason, writable_by_others
 from outrider.secrets.secret import looks_like_secret
 from outrider.secrets.sources import EnvSource, FileSource
+from outrider.snapshot import hmac_key_file
 
 HELP = "Validate the configuration: every problem at once, or what it means."
 EXAMPLE = "outrider check --config ./outrider.yaml --verbose"
@@ -109,8 +111,12 @@ def _warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
                 "false lets every process and web page that reaches this sidecar use the credential"
             )
     for address in (*config.listen.proxy, *config.listen.transparent, *config.listen.admin):
-        if not address.startswith(("127.", "[::1]:")):
+        if not address.startswith(("127.", "[::1]:", UNIX)):
             yield f"{config.where('listen')}: listen: {address} is open to other machines; prefer a loopback address"
+    if any(entry.claims.keys for entry in config.principals):
+        path = hmac_key_file(config)
+        if not path.exists():
+            yield f"{config.where('principals')}: principals: {path} is missing; `outrider keys new` makes it"
     if config.path is not None:
         yield from _file_warnings(config.path)
 

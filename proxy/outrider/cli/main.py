@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": ("demo", "see it work without a key or a network"),
     "check": ("check", "validate the configuration"),
     "trust": ("trust", "let a configuration found in the working folder set hosts and credentials"),
+    "keys": ("keys", "make a virtual key for a principal"),
     "ca": ("ca", "show the interception CA, or write its trust bundle"),
     "env": ("env", "print the variables by which each runtime finds the sidecar and trusts it"),
     "mock": ("mock", "run a provider emulator"),

@@ -116,7 +116,7 @@ def _marks(model: type[BaseModel], prefix: str, inherited: str) -> Iterable[tupl
         if inner is None:
             yield prefix + name, mark
             continue
-        step = {"providers": ".*.", "limits": "[]."}.get(name, ".")
+        step = {"providers": ".*.", "limits": "[].", "principals": "[].", "keys": "[]."}.get(name, ".")
         yield from _marks(inner, prefix + name + step, mark)
 
 

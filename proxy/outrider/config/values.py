@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
@@ -19,6 +20,11 @@ from outrider.secrets.secret import Secret
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+){1,5}|global|us|eu")
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}\$?")
+_KEY_HASH = re.compile(r"hmac-sha256:[0-9a-f]{64}")
+_KEY_ID = re.compile(r"(hmac-sha256:)?[0-9a-f]{12,64}")
+_MODE = re.compile(r"0?[0-7]{3}")
+_OVERFLOW_ID = 65534
 _RATE = re.compile(r"([1-9][0-9]{0,8})\s*/\s*(s|min|h)")
 _PERIOD_S = {"s": 1, "min": 60, "h": 3600}
 LOOPBACKS = ("127.0.0.1", "[::1]")
@@ -64,9 +70,27 @@ def both_loopbacks(addresses: tuple[str, ...]) -> tuple[str, ...]:
     """ "localhost:8484" as both loopback addresses: it is ::1 to Node and 127.0.0.1 to others."""
     found: list[str] = []
     for address in addresses:
-        host, _, port = address.rpartition(":")
+        host, _, port = address.rpartition(":") if not address.startswith(UNIX) else (address, "", "")
         found += [f"{loopback}:{port}" for loopback in LOOPBACKS] if host == "localhost" else [address]
     return tuple(found)
+
+
+UNIX = "unix:"
+MAX_UNIX_PATH_BYTES = 107  # sun_path holds 108, its NUL included (unix(7))
+
+
+def unix_address(value: str, home: Path | None) -> str:
+    """ "unix:/run/outrider.sock"; `~/` is the user's home."""
+    path = value.removeprefix(UNIX)
+    if path.startswith("~/"):
+        path = f"{home or Path.home()}/{path[2:]}"
+    if not path.startswith("/") or path.endswith("/") or not path.isprintable():
+        raise ValueError(
+            f"must be an absolute path after unix:, such as unix:/run/outrider/proxy.sock, not {quote(value)}"
+        )
+    if len(path.encode()) > MAX_UNIX_PATH_BYTES:
+        raise ValueError(f"has a path of more than {MAX_UNIX_PATH_BYTES} bytes after unix:; choose a shorter one")
+    return UNIX + path
 
 
 def _text(value: Any, what: str) -> str:
@@ -75,8 +99,10 @@ def _text(value: Any, what: str) -> str:
     return value
 
 
-def listen_address(value: Any) -> str:
-    """ "127.0.0.1:8484", "[::1]:8484", "localhost:8484" or the number alone, which means localhost."""
+def listen_address(value: Any, home: Path | None = None) -> str:
+    """ "127.0.0.1:8484", "[::1]:8484", "localhost:8484", the number alone (localhost), or "unix:PATH"."""
+    if isinstance(value, str) and value.startswith(UNIX):
+        return unix_address(value, home)
     if isinstance(value, int) and not isinstance(value, bool):
         value = f"localhost:{value}"
     text = _text(value, 'an address such as "127.0.0.1:8484" or a list of them')
@@ -209,6 +235,53 @@ def rate(value: Any) -> Rate:
     if not found:
         raise ValueError(f"must be a count per s, min or h, such as 600/min, not {quote(value)}")
     return Rate(int(found[1]), _PERIOD_S[found[2]])
+
+
+def user_or_group(value: Any) -> int | str:
+    """A number, or a name that this machine's user database knows (looked up when it is used)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value == _OVERFLOW_ID:
+            raise ValueError(f"must not be {value}: the kernel says that of every user whom it cannot name here")
+        if 0 <= value < 1 << 32:
+            return value
+    if isinstance(value, str) and _USER.fullmatch(value):
+        return value
+    raise ValueError(f"must be a user's or group's number or name, not {quote(value)}")
+
+
+def key_hash(value: Any) -> str:
+    # Never quoted: people put the key itself here.
+    if not isinstance(value, str) or not _KEY_HASH.fullmatch(value):
+        raise ValueError(
+            "must be hmac-sha256: and 64 hex digits, as `outrider keys new` prints it; never the key itself"
+        )
+    return value
+
+
+def revoked_key(value: Any) -> str:
+    if not isinstance(value, str) or not _KEY_ID.fullmatch(value):
+        raise ValueError("must be a key's hash as `outrider keys new` prints it, or its first 12 or more hex digits")
+    return value
+
+
+def moment(value: Any) -> datetime:
+    """A day (its beginning, UTC) or a time with its zone, RFC 3339."""
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if not isinstance(found, datetime):
+            found = datetime(found.year, found.month, found.day)
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(
+            f"must be a day or a time such as 2027-01-31 or 2027-01-31T12:00:00Z, not {quote(value)}"
+        ) from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def file_mode(value: Any) -> int:
+    """ "0660" """
+    if not isinstance(value, str) or not _MODE.fullmatch(value):
+        raise ValueError('must be three octal digits in quotes, such as "0660"')
+    return int(value, 8)
 
 
 def env_name(value: Any) -> str:
