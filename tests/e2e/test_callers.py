@@ -532,6 +532,35 @@ def test_a_unix_sockets_peer_has_a_user_and_a_group(start: Start, keys: Keys, tm
     assert principals(keys, 5) == ["me", "crew", "anonymous", "bound", "anonymous"]
 
 
+def test_a_unix_socket_carries_tunnels_and_interception(start: Start, keys: Keys, tmp_path: Path) -> None:
+    ride = start(**keys.sections(listen={"proxy": ["127.0.0.1:0", f"unix:{tmp_path / 's'}"]}))
+
+    def opened(target: str) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(10)
+        sock.connect(str(tmp_path / "s"))
+        fields = f"host: x\r\nproxy-authorization: {keys.basic('ann')}\r\n"
+        sock.sendall(f"CONNECT {target} HTTP/1.1\r\n{fields}\r\n".encode())
+        assert answer_of(sock).startswith(b"HTTP/1.1 200 ")
+        return sock
+
+    context = ssl.create_default_context(cadata=ride.sidecar.ca.certificate_pem.decode())
+    with opened("api.openai.com:443") as raw, context.wrap_socket(raw, server_hostname="api.openai.com") as tls:
+        for _ in range(2):
+            tls.sendall(post("api.openai.com", ride.placeholder))
+            assert answer_of(tls).startswith(b"HTTP/1.1 200 ")
+    context = ssl.create_default_context(cafile=str(ride.mock.ca_file))
+    with (
+        opened(f"127.0.0.1:{ride.mock.https_port}") as raw,
+        context.wrap_socket(raw, server_hostname="127.0.0.1") as tls,
+    ):
+        tls.sendall(post("127.0.0.1", REAL["openai"]))
+        assert answer_of(tls).startswith(b"HTTP/1.1 200 ")
+    assert len(ride.mock.journal) == 3
+    keys.assert_hidden(ride)
+    assert principals(keys, 2) == ["ann", "ann"]
+
+
 def test_connections_from_before_a_reload_are_asked_about(start: Start, keys: Keys) -> None:
     ride = start(**keys.sections(principals=[]))
     request = ask(ride, f"authorization: Bearer {ride.placeholder}\r\n")

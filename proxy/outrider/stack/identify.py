@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _PROTOCOL = http1.header_id(b"sec-websocket-protocol")
 # Servers that heed one of these run another operation than the method and path say (Google's do).
 _OVERRIDES = (b"x-http-method-override", b"x-http-method", b"x-method-override")
+_PROXY_AUTHORIZATION_MASK = http1.mask_of(b"proxy-authorization")
 _OVERRIDES_MASK = http1.mask_of(*_OVERRIDES)
 _SCHEMES = (b"bearer ", b"token ", b"key ", b"api-key ")
 _KEY_LIKE = b"ork_"
@@ -81,7 +82,9 @@ class Presented:
         if len(keys) > 1:
             raise VirtualKeyRefusedError("the call shows two virtual keys; put one in the place of the provider's key")
         in_slots = Counter(key for key, clear in shown if clear)
-        if Counter(keys_in(head.data[head.start : head.end])) - in_slots:  # nothing would strip it there
+        data = head.data[head.start : head.end]
+        # Where a key stands and no slot is, nothing would strip it.
+        if data.count(_KEY_LIKE) != in_slots.total() and Counter(keys_in(data)) - in_slots:
             raise VirtualKeyRefusedError(
                 "a virtual key stands where it would be passed on; put it in the place of the provider's key only"
             )
@@ -197,7 +200,7 @@ class Identify:
     def _name(self, x: "Exchange", call: Call, key: bytes | None) -> None:
         """Sets the call's principal, and remembers it for the next call that claims the same."""
         directory, origin = self._directory, x.client.origin
-        shown = [value for name, value in x.head.items() if name == b"proxy-authorization"]
+        shown = _proxy_fields(x) if x.head.mask & _PROXY_AUTHORIZATION_MASK else []
         if len(shown) > 1:
             raise BadRequestError("a call names its caller once; send one Proxy-Authorization")
         proxy = shown[0] if shown else None
@@ -207,6 +210,10 @@ class Identify:
             directory.want_token()
         call.principal, until_ns = directory.found(origin.caller, key, claim)
         origin.caller.remember(directory, _as_shown(x, key), proxy, until_ns, call.principal)
+
+
+def _proxy_fields(x: "Exchange") -> list[bytes]:
+    return [value for name, value in x.head.items() if name == b"proxy-authorization"]
 
 
 def _as_shown(x: "Exchange", key: bytes | None) -> bytes | None:
