@@ -241,7 +241,7 @@ def user_or_group(value: Any) -> int | str:
     """A number, or a name that this machine's user database knows (looked up when it is used)."""
     if isinstance(value, int) and not isinstance(value, bool):
         if value == _OVERFLOW_ID:
-            raise ValueError(f"must not be {value}: the kernel says that of every user whom it cannot name here")
+            raise ValueError(f"must not be {value}: the kernel says so of every user it cannot name; leave it out")
         if 0 <= value < 1 << 32:
             return value
     if isinstance(value, str) and _USER.fullmatch(value):
