@@ -24,8 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 SOURCE = ROOT / "proxy" / "outrider"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-# Counted by the code of the error, where that is an answer about the provider (lanes/http1.py).
+# Counted by the code of the error: where that is an answer about the provider (lanes/http1.py) ...
 BY_ERROR = {"upstream_unreachable", "upstream_timeout", "upstream_broken"}
+BY_REFUSED_CLAIM = {"virtual_key_refused", "proxy_token_refused", "principal_required"}  # govern/principals.py
 
 
 def rows(page: str, header: str) -> list[list[str]]:
@@ -92,7 +93,7 @@ async def test_the_metrics_page_names_every_metric_with_its_type_and_labels(tmp_
 
 
 def test_the_metrics_page_names_every_event() -> None:
-    counted = set(EVENTS) | BY_ERROR
+    counted = set(EVENTS) | BY_ERROR | BY_REFUSED_CLAIM
     for text in source_text(".py"):
         for call in re.findall(r"\._?count\(([^)]*)", text):
             counted.update(re.findall(r'"([a-z0-9_]+)"', call.split(",")[0]))

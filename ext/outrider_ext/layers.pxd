@@ -7,18 +7,6 @@ from outrider_ext.series cimport Series
 from outrider_ext.tokens cimport Usage
 
 
-cdef class ShowPlaceholder(Hook):
-    cdef tuple _slots
-    cdef unsigned long long _mask
-    cdef bytes _bare
-    cdef bytes _bearer
-    cdef object _otherwise
-
-
-cdef class CheckMethod(Hook):
-    cdef object _otherwise
-
-
 cdef class ReadFields(Hook):
     cdef FieldScan _scan
     cdef FieldScan _options
@@ -61,6 +49,7 @@ cdef class RecordExchange(Hook):
     cdef bytes _method
     cdef str _line_model
     cdef bint _line_stream
+    cdef object _line_principal
 
     cdef Series _find_series(self, str model, int status, str decision)
     cdef bytes _find_opening(self, Exchange x, Call call)

@@ -9,12 +9,6 @@ from outrider_ext.relay import Exchange
 from outrider_ext.series import Series
 from outrider_ext.tokens import Usage
 
-class ShowPlaceholder(Hook):
-    def __init__(self, slots: tuple[int, ...], placeholder: bytes, otherwise: Callable[[Exchange], None]) -> None: ...
-
-class CheckMethod(Hook):
-    def __init__(self, otherwise: Callable[[Exchange], None]) -> None: ...
-
 class ReadFields(Hook):
     def __init__(
         self,

@@ -38,8 +38,6 @@ cdef u64 CONTENT_ENCODING = mask_of(b"content-encoding")
 cdef u64 LENGTHS = mask_of(b"content-length", b"transfer-encoding")
 cdef u64 ACCEPT_ENCODING = mask_of(b"accept-encoding")
 cdef u64 EXPECT = mask_of(b"expect")
-# Servers that heed one of these run another operation than the method and path say (Google's do).
-cdef u64 OVERRIDES = mask_of(b"x-http-method-override", b"x-http-method", b"x-method-override")
 
 cdef enum:
     MODEL = 0                           # fields of the request that ReadFields looks for
@@ -59,66 +57,12 @@ cdef enum:
 cdef object MOST_NUSD = (1 << 62)
 
 
-cdef inline bint same_secret(bytes a, bytes b) noexcept:
-    """In time that depends on the lengths alone."""
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(a), i
-    cdef const unsigned char* left = <const unsigned char*>PyBytes_AS_STRING(a)
-    cdef const unsigned char* right = <const unsigned char*>PyBytes_AS_STRING(b)
-    cdef unsigned char differs = 0
-    if size != PyBytes_GET_SIZE(b):
-        return False
-    for i in range(size):
-        differs |= left[i] ^ right[i]
-    return differs == 0
-
-
 cdef inline bint is_long(str model):
     return model is not None and len(model) > REMEMBERED_MODEL_CHARS
 
 
 cdef inline bint starts_with(bytes value, const char* text, Py_ssize_t size) noexcept:
     return PyBytes_GET_SIZE(value) >= size and memcmp(PyBytes_AS_STRING(value), text, size) == 0
-
-
-@cython.final
-cdef class ShowPlaceholder(Hook):
-    """The request has to carry the placeholder in one of the provider's auth slots.
-
-    slots: header ids. otherwise(x): for any other spelling or slot; raises where there is none. It also decides about
-    fields that would change the operation.
-    """
-
-    def __init__(self, slots, bytes placeholder, otherwise):
-        self._slots = slots
-        self._mask = sum(1 << slot for slot in slots)
-        self._bare = placeholder
-        self._bearer = b"Bearer " + placeholder
-        self._otherwise = otherwise
-
-    cdef run(self, Exchange x, Call call):
-        cdef Head head = x.head
-        cdef bytes value
-        cdef int slot
-        if head.mask & self._mask and not head.mask & OVERRIDES:
-            for slot in self._slots:
-                value = head.get(slot)
-                if value is not None and (same_secret(value, self._bearer) or same_secret(value, self._bare)):
-                    return None
-        self._otherwise(x)
-        return None
-
-
-@cython.final
-cdef class CheckMethod(Hook):
-    """No field may name another operation than the method and path do. otherwise(x): one does; raises."""
-
-    def __init__(self, otherwise):
-        self._otherwise = otherwise
-
-    cdef run(self, Exchange x, Call call):
-        if x.head.mask & OVERRIDES:
-            self._otherwise(x)
-        return None
 
 
 @cython.final
@@ -317,12 +261,12 @@ cdef class RecordExchange(Hook):
         cdef str via = x.client.origin.kind
         cdef bytes found
         if (self._opening is None or via != self._via or x.method != self._method or call.model != self._line_model
-                or call.stream != self._line_stream):
+                or call.stream != self._line_stream or call.principal is not self._line_principal):
             found = self._opening_of(x, call)
             if is_long(call.model):
                 return found
             self._opening, self._via, self._method = found, via, x.method
-            self._line_model, self._line_stream = call.model, call.stream
+            self._line_model, self._line_stream, self._line_principal = call.model, call.stream, call.principal
         return self._opening
 
     cdef _write(self, Exchange x, Call call):

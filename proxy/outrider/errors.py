@@ -51,6 +51,27 @@ class PlaceholderRequiredError(SidecarError):
     code, status, should_retry = "placeholder_required", 401, False
 
 
+class VirtualKeyRefusedError(SidecarError):
+    """A virtual key that opens nothing here, or that stands where it must not."""
+
+    code, status, should_retry = "virtual_key_refused", 401, False
+
+
+class PrincipalRequiredError(SidecarError):
+    """Nothing that config lists says who is calling, and config does not let anonymous callers in."""
+
+    code, status, should_retry = "principal_required", 401, False
+
+
+class ProxyTokenRefusedError(SidecarError):
+    """The token of the proxy URL is missing or wrong; the answer asks for one (RFC 9110 section 11.7)."""
+
+    code, status, should_retry = "proxy_token_refused", 407, False
+
+
+PROXY_CHALLENGE = 'proxy-authenticate: Basic realm="outrider"'  # stands in every 407 (RFC 9110 section 15.5.8)
+
+
 class MisdirectedError(SidecarError):
     code, status, should_retry = "misdirected", 421, False
 

@@ -18,13 +18,15 @@ from outrider.authority import AuthorityError, parse_authority
 from outrider.config import Config, ConfigError, load_again, located
 from outrider.config.reload import FileWatcher, diff
 from outrider.door.ca import CertificateAuthority, utc_now
-from outrider.door.contract import DoorLimits, Origin, Verdict
+from outrider.door.contract import Deny, DoorLimits, Origin, Peer, Verdict
 from outrider.door.door import Door
 from outrider.door.listener import Listener, bind
-from outrider.errors import StartError
+from outrider.door.unix_socket import unix_credentials
+from outrider.errors import SidecarError, StartError
 from outrider.govern.limits import memory_ledger
 from outrider.govern.redaction import RedactError
 from outrider.lanes.http1 import Desk
+from outrider.lanes.sock_diag import SockDiag, is_local
 from outrider.lanes.tunnel import Splice
 from outrider.providers.registry import RegistryError
 from outrider.secrets.placeholder import Placeholder
@@ -33,6 +35,7 @@ from outrider.snapshot import Shared, Snapshot
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider.untrusting import advice_for
+from outrider_ext.callers import Caller
 from outrider_ext.readbuffers import trim_heap
 from outrider_ext.relay import Downstream, Hub
 
@@ -70,6 +73,9 @@ class Sidecar:
         self.proxy_addresses: list[tuple[str, int]] = []
         self.transparent_addresses: list[tuple[str, int]] = []
         self.admin_addresses: list[tuple[str, int]] = []
+        self.proxy_paths: list[str] = []  # of Unix sockets
+        self.admin_paths: list[str] = []
+        self._diag = SockDiag()
 
     # -- start
 
@@ -115,14 +121,21 @@ class Sidecar:
                 ("transparent", listen.transparent),
                 ("admin", listen.admin),
             ):
-                groups[name] = bind(addresses) if addresses else []
+                groups[name] = (
+                    bind(addresses, unix_mode=listen.unix_mode, unix_group=listen.unix_group) if addresses else []
+                )
         except BaseException:
             for group in groups.values():
                 for sock in group:
                     sock.close()
             raise
         self.proxy_addresses, self.transparent_addresses, self.admin_addresses = (
-            [sock.getsockname()[:2] for sock in groups[name]] for name in ("proxy", "transparent", "admin")
+            [sock.getsockname()[:2] for sock in groups[name] if sock.family != socket.AF_UNIX]
+            for name in ("proxy", "transparent", "admin")
+        )
+        self.proxy_paths, self.admin_paths = (
+            [str(sock.getsockname()) for sock in groups[name] if sock.family == socket.AF_UNIX]
+            for name in ("proxy", "admin")
         )
         return groups
 
@@ -137,9 +150,11 @@ class Sidecar:
             context_for=self.ca.context_for,
             hub=self.hub,
             listeners=tuple(self.proxy_addresses + self.transparent_addresses + self.admin_addresses),
+            has_unix=bool(self.proxy_paths),
         )
         self.snapshot = self._snapshot(self.config, None)
         self._shared.ledger.use(self.snapshot.rules, self.config.caps.limit_keys)
+        self.snapshot.take_over()
         desk = Desk(
             self.snapshot.router,
             self.metrics,
@@ -245,6 +260,8 @@ class Sidecar:
         for source in self.snapshot.sources.values():
             if isinstance(source, FileSource):
                 self._refreshed(source)
+        if self.snapshot.revoked_file is not None and (warning := self.snapshot.revoked_file.refresh()) is not None:
+            self.json_log.event("warning", "revocations", message=warning)
         if now >= self._aws_at_s and any(isinstance(source, AwsSource) for source in self.snapshot.sources.values()):
             self._aws_at_s = now + AWS_REFRESH_S
             self.spawn(self._refresh_aws(), name="aws credentials")
@@ -300,6 +317,8 @@ class Sidecar:
         old = self.snapshot
         snapshot = self._snapshot(config, old)
         self.snapshot, self.config = snapshot, config
+        snapshot.take_over()
+        self._ask_again(snapshot)
         self.lane.router = snapshot.router
         self.lane.held_body_bytes = config.caps.held_body_bytes
         self._apply_numbers(config)
@@ -318,6 +337,58 @@ class Sidecar:
 
     def is_own_address(self, host: str, port: int) -> bool:
         return self.snapshot.is_own_address(host, port) or self.snapshot.dialer.is_own_end(host, port)
+
+    def caller(self, sock: socket.socket, peer: Peer, destination: tuple[str, int] | None) -> Caller:
+        if sock.family == socket.AF_UNIX:
+            try:
+                pid, uid, gid = unix_credentials(sock)
+            except OSError:
+                self.metrics.count("uid_unknown")
+                return Caller(is_unix=True)
+            return Caller(uid=uid, gid=gid, pid=pid, is_unix=True)
+        caller = Caller()
+        if self.snapshot.directory.needs_uid:
+            self._ask_uid(caller, sock, peer, destination)
+        return caller
+
+    def _ask_uid(self, caller: Caller, sock: Any, peer: Peer, destination: tuple[str, int] | None) -> None:
+        """A client of another machine has no owner here, and is not asked for."""
+        caller.asked = True
+        try:
+            wanted = destination or sock.getsockname()
+        except OSError:
+            wanted = ()
+        if not peer or not wanted:
+            self.metrics.count("uid_unknown")
+        elif destination is not None or is_local(peer[0], wanted[0]):
+            caller.uid = self._diag.uid_of(peer, wanted)
+            if caller.uid is None:
+                self.metrics.count("uid_unknown")
+
+    def _ask_again(self, snapshot: Snapshot) -> None:
+        """Connections that came before a configuration with users was in force."""
+        if not snapshot.directory.needs_uid:
+            return
+        for client in self.hub.clients:
+            origin = client.origin
+            if not origin.caller.asked and client.transport is not None:
+                sock = client.transport.get_extra_info("socket")
+                redirected = (origin.address, origin.port) if origin.address else None
+                self._ask_uid(origin.caller, sock, origin.peer, redirected)
+
+    def note_token(self, caller: Caller, value: bytes | None) -> Deny | None:
+        try:
+            self.snapshot.directory.note_token(caller, value)
+        except SidecarError as error:
+            return Deny(error.code, error.status, str(error))
+        return None
+
+    def admit_tunnel(self, caller: Caller) -> Deny | None:
+        try:
+            self.snapshot.directory.admit_tunnel(caller)
+        except SidecarError as error:
+            return Deny(error.code, error.status, str(error))
+        return None
 
     def serve_http(self, sock: socket.socket, origin: Origin, context: ssl.SSLContext | None) -> None:
         self.begin(self._serve(sock, origin, context), name="accept")
@@ -436,6 +507,7 @@ class Sidecar:
         if self._admin is not None:
             await self._admin.close()
         await self._end_tasks()
+        self._diag.close()
         self.json_log.close()
 
     async def _end_tasks(self) -> None:

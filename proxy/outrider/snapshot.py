@@ -6,6 +6,7 @@ Does not know: listeners, signals, files' changes.
 """
 
 import ssl
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,8 +18,11 @@ from outrider.config import Config
 from outrider.door.contract import Deny, Intercept, Tunnel, Verdict
 from outrider.errors import CredentialUnavailableError, DestinationDeniedError, ForbiddenError, SidecarError, StartError
 from outrider.govern.limits import Ledger, Rulebook
+from outrider.govern.pod import PodIdentity
 from outrider.govern.pricing import pricing_of
+from outrider.govern.principals import Clocks, Directory
 from outrider.govern.redaction import RedactError
+from outrider.govern.virtual_keys import KEY_FILE, KeyHasher, Revocations, RevokedFile, key_id
 from outrider.lanes.routing import Router
 from outrider.providers.model import COMMON_SLOTS, Auth, Provider
 from outrider.providers.registry import Binding, Registry, join_host_port
@@ -40,6 +44,7 @@ from outrider.upstream.dial import Dialer
 from outrider.upstream.guard import AddressGuard
 from outrider.upstream.pool import Destination, Pool
 from outrider.upstream.tls import client_context
+from outrider_ext.callers import Epoch
 from outrider_ext.relay import Hub
 
 if TYPE_CHECKING:
@@ -75,8 +80,15 @@ class Shared:
     environ: Mapping[str, str]
     context_for: Callable[[str], ssl.SSLContext]
     gates: Gates = field(default_factory=Gates)
+    epoch: Epoch = field(default_factory=Epoch)
+    revocations: Revocations = field(init=False)
     hub: Hub | None = None
     listeners: tuple[tuple[str, int], ...] = ()
+    has_unix: bool = False
+    clocks: Clocks = field(default_factory=lambda: Clocks(time.time, time.monotonic_ns))
+
+    def __post_init__(self) -> None:
+        self.revocations = Revocations(self.epoch)
 
 
 class Snapshot:
@@ -90,6 +102,8 @@ class Snapshot:
         self.guard = AddressGuard(config.egress.allow_private, shared.listeners)
         self.dialer = Dialer(self.guard, connect_s=config.timeouts.connect_s, proxy=config.upstream.proxy)
         self._contexts = _contexts(config)
+        self.revoked_file = _revoked_file(config, shared)
+        self.directory = _directory(config, shared)
         self._pools: dict[tuple[Any, ...], Pool] = {}
         self.policies = policies_of(config) if config.policies else None
         cheap_rules, body_rules = self._rule_layers()
@@ -104,7 +118,7 @@ class Snapshot:
             self.policies.rules.usage = self.rules.usage
         self._layers = filters(
             record=Record(shared.metrics, shared.log),
-            identify=Identify(shared.placeholder, shared.metrics),
+            identify=Identify(shared.placeholder, self.directory, shared.metrics),
             limits=Limits(self.rules),
             price=PriceUsage(pricing, ledger.clock, shared.metrics, shared.log),
             cheap_rules=cheap_rules,
@@ -119,7 +133,7 @@ class Snapshot:
             self._make_route,
             passthrough=PASSTHROUGH,
             egress=self._check_egress,
-            own_names=_own_names(shared.listeners, config.listen.allowed_hosts),
+            own_names=_own_names(shared.listeners, config.listen.allowed_hosts, has_unix=shared.has_unix),
             allowed_origins=frozenset(origin.encode("ascii") for origin in config.listen.allowed_origins),
         )
 
@@ -274,6 +288,15 @@ class Snapshot:
     def pools(self) -> Iterable[tuple[str, Pool]]:
         return ((key[0], pool) for key, pool in self._pools.items())
 
+    def take_over(self) -> None:
+        """This configuration is in force now: what it revokes holds, and what the one before revoked is as it says."""
+        revocations = self._shared.revocations
+        revocations.replace("config", map(key_id, self.config.virtual_keys.revoked))
+        if self.revoked_file is not None:
+            self.revoked_file.apply()
+        else:
+            revocations.replace("file", ())
+
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
@@ -354,9 +377,45 @@ def _contexts(config: Config) -> dict[Path | None, ssl.SSLContext]:
     return {path: client_context(config.upstream.ca, path) for path in paths}
 
 
-def _own_names(listeners: Iterable[tuple[str, int]], extra: Iterable[str]) -> frozenset[bytes]:
-    """What Host may say in an origin-form request, with the port and, for port 80, without."""
-    names: set[str] = set()
+def _revoked_file(config: Config, shared: Shared) -> RevokedFile | None:
+    keys = config.virtual_keys
+    if keys.revoked_file is None:
+        return None
+    revoked = RevokedFile(keys.revoked_file, shared.revocations)
+    revoked.check()
+    return revoked
+
+
+def _directory(config: Config, shared: Shared) -> Directory:
+    """Raises: StartError."""
+    has_keys = any(entry.claims.keys for entry in config.principals)
+    hasher = KeyHasher.open(hmac_key_file(config), create=False) if has_keys else None
+    pod = PodIdentity.read(config.pod_info, shared.environ) if config.principals else None
+    try:
+        return Directory(
+            config.principals,
+            epoch=shared.epoch,
+            revocations=shared.revocations,
+            clocks=shared.clocks,
+            count=shared.metrics.count,
+            hasher=hasher,
+            pod=pod,
+            anonymous=config.anonymous,
+            proxy_token=config.proxy_token,
+        )
+    except StartError as exc:
+        raise StartError(f"{config.where('principals')}: {exc}", exc.exit_code) from exc
+
+
+def hmac_key_file(config: Config) -> Path:
+    return config.virtual_keys.hmac_key or config.ca.dir / KEY_FILE
+
+
+def _own_names(
+    listeners: Iterable[tuple[str, int]], extra: Iterable[str], *, has_unix: bool = False
+) -> frozenset[bytes]:
+    """What Host may say in an origin-form request, with the port and, for port 80 and Unix sockets, without."""
+    names: set[str] = {"localhost"} if has_unix else set()  # no web page reaches a Unix socket, nor rebinds this name
     for host, port in listeners:
         for name in (host, "localhost", "127.0.0.1", "::1"):
             names.add(join_host_port(name, port))

@@ -35,8 +35,9 @@ def test_every_compiled_module_has_its_cases() -> None:
     }
     # What stands after an underscore is a part of the module before it (http1_body, http1_tables).
     wanted = {name.partition("_")[0] for name in compiled}
-    # The lane and its layers have no meaning but in a whole exchange, and Usage none but in what reads it.
+    # The lane, its layers and callers have no meaning but in a whole exchange, and Usage none but in what reads it.
     within = {
+        "callers": "stack",
         "lane": "stack",
         "layers": "stack",
         "tokens": "chatusage",

@@ -153,6 +153,19 @@ caps: {head_bytes: 1.5}
         ("timeouts: {connect_s: 0}", "must be more than 0"),
         ("timeouts: {connect_s: .inf}", "must be a number"),
         ("listen: {proxy: []}", "listen.proxy: needs at least 1 entry"),
+        ('listen: {proxy: "unix:run/s"}', "listen.proxy: must be an absolute path after unix:"),
+        (f'listen: {{proxy: "unix:/{"x" * 107}"}}', "listen.proxy: has a path of more than 107 bytes"),
+        ('listen: {proxy: "unix:/s", admin: "unix:/s"}', "listen.admin: takes unix:/s, which listen.proxy has already"),
+        ('listen: {transparent: "unix:/s"}', "listen.transparent: takes redirected TCP connections only"),
+        ("listen: {unix_mode: 384}", "listen.unix_mode: must be three octal digits in quotes"),
+        ("principals: [{id: anonymous}]", "principals[0].id: is what callers are called whom nothing names"),
+        ("principals: [{id: a}, {id: a}]", "principals[1].id: is the second principal called 'a'"),
+        ("principals: [{id: a, from: {users: [65534]}}]", "principals[0].from.users[0]: must not be 65534"),
+        ("principals: [{id: a, uids: [-1]}]", "principals[0].uids[0]: must be a user's or group's number or name"),
+        ("principals: [{id: a, uids: [true]}]", "principals[0].uids[0]: must be a user's or group's number or name"),
+        ("principals: [{id: a, from: {pod: {}}}]", "principals[0].from.pod: asks for nothing"),
+        ("principals: [{id: a, from: {keys: [{hash: x}]}}]", "principals[0].from.keys[0].hash: must be hmac-sha256:"),
+        ("virtual_keys: {revoked: [x]}", "virtual_keys.revoked[0]: must be a key's hash"),
         ("listen: {proxy: example.com:80}", "must be an IP address of this machine with a port"),
         ("listen: {proxy: 127.0.0.1:70000}", "needs a port from 0 to 65535"),
         ("listen: {proxy: [localhost:1, '127.0.0.1:1']}", "names the same entry twice"),
@@ -271,6 +284,10 @@ ca: {dir: ./ca}
 providers:
   openai: {credential: {env: K}, hosts: [evil.com], connect_to: "http://evil", upstream_ca: evil.pem, byok: deny}
 listen: {allowed_origins: ["http://evil"]}
+principals: [{id: evil, from: {users: [0]}}]
+anonymous: deny
+proxy_token: ignore
+virtual_keys: {hmac_key: known}
 """
 
 
@@ -281,6 +298,7 @@ def test_a_file_that_was_only_found_may_not_say_where_secrets_go(tmp_path: Path,
     assert {problem.key for problem in failed.value.problems} == {
         "egress", "upstream.proxy", "upstream.ca", "ca.dir", "providers.openai.credential", "providers.openai.hosts",
         "providers.openai.connect_to", "providers.openai.upstream_ca", "listen.allowed_origins",
+        "principals", "anonymous", "proxy_token", "virtual_keys",
     }  # fmt: skip
     assert all("outrider trust" in problem.sentence for problem in failed.value.problems)
     assert str(failed.value).startswith("outrider.yaml:1: egress: ")

@@ -19,6 +19,8 @@ from door.world import FakeHost
 from outrider.door.contract import Intercept
 from outrider.door.door import Door
 from outrider.door.listener import Listener, bind
+from outrider.lanes.sock_diag import SockDiag
+from outrider_ext.callers import Caller
 
 ADDRESSES = {"v4": "203.0.113.7", "v6": "2001:db8::7"}
 TARGETS = [(443, hellos.hello()), (443, hellos.hello(b"other.example")), (80, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")]
@@ -44,6 +46,14 @@ class Watched(FakeHost):
     def __init__(self) -> None:
         super().__init__()
         self.decided = asyncio.Event()
+        self.diag = SockDiag()
+        self.uids: list[object] = []
+
+    def caller(self, sock: socket.socket, peer: Any, destination: tuple[str, int] | None) -> Caller:
+        """The user of the client's own socket: it is connected to where it wanted to go."""
+        assert destination is not None
+        self.uids.append(self.diag.uid_of(peer, destination))
+        return super().caller(sock, peer, destination)
 
     def serve_http(self, sock: socket.socket, *rest: Any) -> None:
         super().serve_http(sock, *rest)
@@ -128,6 +138,8 @@ async def main() -> list[list[object]]:
         listener.close()
         sockets = [dual_stack(port)] if kind == "two listeners" else []
     door.close()
+    cases.append(["uids", *host.uids])
+    host.diag.close()
     for sock in host.far_ends:
         sock.close()
     return cases

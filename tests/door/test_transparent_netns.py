@@ -48,6 +48,11 @@ def test_a_redirected_client_keeps_its_original_destination(cases: list[list[obj
     ]
 
 
+def test_the_user_of_a_redirected_client_is_known(cases: list[list[object]]) -> None:
+    [found] = [case[1:] for case in cases if case[0] == "uids"]
+    assert found == [os.geteuid()] * 12
+
+
 @pytest.mark.parametrize("kind", ["two listeners", "dual stack"])
 def test_a_connection_made_straight_to_the_port_is_a_loop(cases: list[list[object]], kind: str) -> None:
     assert [case[2] for case in cases if case[:2] == [kind, "direct"]] == ["loop", "loop"]

@@ -10,6 +10,7 @@ from typing import Any
 from outrider.door.contract import Deny, DoorLimits, Intercept, ListenerKind, Origin, Tunnel, Verdict
 from outrider.door.door import Door
 from outrider.errors import SidecarError
+from outrider_ext.callers import Caller
 
 
 class FakeTimer:
@@ -80,9 +81,24 @@ class FakeHost:
         self.counts: Counter[str] = Counter()
         self.logs: list[tuple[str, str, dict[str, object]]] = []
         self.raises: Exception | None = None
+        self.asked: list[tuple[Any, tuple[str, int] | None]] = []
+        self.tokens: list[bytes | None] = []
+        self.token_refusal: Deny | None = None
+        self.tunnel_refusal: Deny | None = None
 
     def verdict(self, host: str, port: int) -> Verdict:
         return self.verdicts.get((host, port), Tunnel())
+
+    def caller(self, sock: socket.socket, peer: Any, destination: tuple[str, int] | None) -> Caller:
+        self.asked.append((peer, destination))
+        return Caller()
+
+    def note_token(self, caller: Caller, value: bytes | None) -> Deny | None:
+        self.tokens.append(value)
+        return self.token_refusal
+
+    def admit_tunnel(self, caller: Caller) -> Deny | None:
+        return self.tunnel_refusal
 
     def serve_http(self, sock: socket.socket, origin: Origin, context: ssl.SSLContext | None) -> None:
         if self.raises:

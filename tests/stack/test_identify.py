@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from outrider.errors import ForbiddenError, PlaceholderRequiredError, SidecarError
+from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, keys_in, new_key
 from outrider.secrets.placeholder import Placeholder
-from support.exchanges import call, exchange, snapshot
+from support.exchanges import call, exchange, origin, snapshot
 
 CREDENTIAL = {"credential": {"env": "K"}}
 
@@ -86,3 +89,85 @@ def test_a_field_that_names_another_method_is_refused(
     providers = {"openai": {**CREDENTIAL, "require_placeholder": required}}
     more = b"authorization: Bearer " + placeholder + b"\r\n" + field + b": DELETE\r\n"
     assert verdict(tmp_path, providers, chat(more)) is ForbiddenError
+
+
+# -- virtual keys: wherever they are written, none leaves
+
+KEYS = [new_key(), new_key()]
+PIECES = [
+    *KEYS,
+    "PLACEHOLDER",
+    "sk-own",
+    "ork_",
+    KEYS[0][:-1],
+    KEYS[0] + "X",
+    f"{KEYS[0]} {KEYS[1]}",
+    "%6F" + KEYS[0][1:],
+]
+NAMES = ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "x-b", "proxy-authorization"]
+FORMS = ["{}", "Bearer {}", "bearer  {}", "Token {}", "Basic {}", "a={}; b"]
+TARGETS = ["", "?key={}", "?x=1&key={}", "?other={}", "?KEY={};key={}", "/{}"]
+PATHS = [
+    "/openai/v1/chat/completions",
+    "/gemini/v1beta/models/gemini-2.5-flash:generateContent",
+    "/groq/openai/v1/models",
+]
+FIELDS = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(FORMS), st.sampled_from(PIECES)), max_size=4)
+
+
+class Opened:
+    """A configuration with two keys, of two principals, and a connection that remembers."""
+
+    def __init__(self, folder: Path) -> None:
+        hasher = KeyHasher.open(folder / "hmac", create=True)
+        who = [
+            {"id": name, "from": {"keys": [{"hash": HASH_PREFIX + hasher.hash_of(key.encode()).hex()}]}}
+            for name, key in zip(("ann", "ben"), KEYS, strict=True)
+        ]
+        self.snapshot = snapshot(
+            folder,
+            {"openai": CREDENTIAL, "gemini": CREDENTIAL},
+            environ={"K": "sk-real"},
+            principals=who,
+            virtual_keys={"hmac_key": str(folder / "hmac")},
+        )
+        self.placeholder = Placeholder.open(folder).value
+
+    def sent(self, request: str, came: Any) -> tuple[str, bytes] | None:
+        """(the caller's id, the head that leaves), None where it is refused."""
+        x = exchange(request.replace("PLACEHOLDER", self.placeholder).encode(), came)
+        route = self.snapshot.router.find(x)
+        one = call(route)
+        try:
+            for hook in route.request_hooks:
+                hook(x, one)
+        except SidecarError:
+            return None
+        return one.principal.id, route.attempt.build(x, one, b"")[0]
+
+
+@pytest.fixture(scope="module", name="opened")
+def fixture_opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    return Opened(tmp_path_factory.mktemp("opened"))
+
+
+@given(
+    asked=st.lists(
+        st.tuples(st.sampled_from(PATHS), st.sampled_from(TARGETS), st.sampled_from(PIECES), FIELDS),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_no_virtual_key_leaves_wherever_it_was_written(opened: Opened, asked: Any) -> None:
+    """Several requests of one connection, judged as if each were alone: what is remembered changes nothing."""
+    came = origin()
+    for path, target, piece, fields in asked:
+        lines = "".join(f"{name}: {form.format(value)}\r\n" for name, form, value in fields)
+        in_target = piece.replace(" ", "+")
+        written = f"POST {path}{target.replace('{}', in_target)} HTTP/1.1\r\nhost: 127.0.0.1:8484\r\n{lines}\r\n"
+        sent = opened.sent(written, came)
+        assert sent == opened.sent(written, origin())
+        if sent is not None:
+            assert not keys_in(sent[1])
+            assert not (sent[0] == "ann" and KEYS[0] not in written and KEYS[0][1:] not in written)
+            assert not (sent[0] == "ben" and KEYS[1] not in written)

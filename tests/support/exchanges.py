@@ -15,6 +15,7 @@ from outrider.snapshot import Shared, Snapshot
 from outrider.stack.call import Call
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
+from outrider_ext.callers import Caller
 from outrider_ext.limits import Clock
 from outrider_ext.relay import Downstream, Exchange, Hub, Owner, Upstream
 
@@ -24,7 +25,9 @@ PROXY = ("127.0.0.1", 8484)
 
 def origin(kind: str = "forward", **more: Any) -> SimpleNamespace:
     """How the connection got in (door.Origin)."""
-    return SimpleNamespace(**{"kind": kind, "host": None, "port": None, "tls": False, "address": None} | more)
+    return SimpleNamespace(
+        **{"kind": kind, "host": None, "port": None, "tls": False, "address": None, "caller": Caller()} | more
+    )
 
 
 class Stopped(Owner):

@@ -52,10 +52,12 @@ class World:
         x = exchange(head.encode() + body, body=body)
         route = self.snapshot.router.find(x)
         call = Call(route, REQUEST_ID)
-        call.principal = principal
         asked = Asked(self, x, call)
         try:
-            for hook in (*route.request_hooks, *route.body_hooks):
+            identify, *others = (*route.request_hooks, *route.body_hooks)
+            identify(x, call)
+            call.principal = principal or call.principal
+            for hook in others:
                 assert hook(x, call) is None, "this one waits"
         except SidecarError as error:
             call.error = error

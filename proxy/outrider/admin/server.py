@@ -50,7 +50,7 @@ class AdminServer:
             b"/metrics": lambda: (200, "text/plain; version=0.0.4; charset=utf-8", metrics()),
             b"/ca.pem": lambda: (200, "application/x-pem-file", ca_pem),
         }
-        self._owner = _Pages(pages, _own_names(self._sockets), {str(sock.getsockname()[1]) for sock in self._sockets})
+        self._owner = _Pages(pages, _own_names(self._sockets), _ports(self._sockets))
         self._servers: list[asyncio.Server] = []
         self._hub: Hub | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -59,7 +59,8 @@ class AdminServer:
         loop = asyncio.get_running_loop()
         self._hub = hub = Hub(self._owner, loop)
         for sock in self._sockets:
-            self._servers.append(await loop.create_server(lambda: Downstream(hub, None), sock=sock))
+            create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+            self._servers.append(await create(lambda: Downstream(hub, None), sock=sock))
         self._sweep()
 
     def _sweep(self) -> None:
@@ -122,9 +123,16 @@ class _Pages(Owner):
         return bool(colon) and port in self._ports
 
 
+def _ports(sockets: Sequence[socket.socket]) -> set[str]:
+    return {str(sock.getsockname()[1]) for sock in sockets if sock.family != socket.AF_UNIX}
+
+
 def _own_names(sockets: Sequence[socket.socket]) -> frozenset[str]:
     names = set()
     for sock in sockets:
+        if sock.family == socket.AF_UNIX:
+            names.add("localhost")  # no web page reaches it
+            continue
         host, port = sock.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         names |= {f"{name}:{port}" for name in (shown, "localhost", "127.0.0.1", "[::1]")}

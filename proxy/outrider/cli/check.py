@@ -17,6 +17,7 @@ from typing import Any
 from outrider.config import Config, ConfigError, load, located
 from outrider.config.reload import reload_marks
 from outrider.config.schema import Budget, Credential, Limit
+from outrider.config.values import UNIX
 from outrider.errors import CredentialUnavailableError
 from outrider.govern.doubts import doubts
 from outrider.govern.limits import unset_fields
@@ -25,7 +26,7 @@ from outrider.providers.registry import Binding, Registry
 from outrider.secrets.files import readable_by_others, reason, writable_by_others
 from outrider.secrets.secret import looks_like_secret
 from outrider.secrets.sources import EnvSource, FileSource
-from outrider.snapshot import policies_of
+from outrider.snapshot import hmac_key_file, policies_of
 
 HELP = "Validate the configuration: every problem at once, or what it means."
 EXAMPLE = "outrider check --config ./outrider.yaml --verbose"
@@ -140,7 +141,7 @@ def _warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
                 "false lets every process and web page that reaches this sidecar use the credential"
             )
     for address in (*config.listen.proxy, *config.listen.transparent, *config.listen.admin):
-        if not address.startswith(("127.", "[::1]:")):
+        if not address.startswith(("127.", "[::1]:", UNIX)):
             yield f"{config.where('listen')}: listen: {address} is open to other machines; prefer a loopback address"
     for section, index, field in unset_fields(config):
         name = getattr(config, section)[index].name
@@ -148,6 +149,10 @@ def _warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
             f"{config.where(section, index, 'key')}: {section}[{index}].key: no principal sets {field}, so "
             f"{name} counts all callers as one"
         )
+    if any(entry.claims.keys for entry in config.principals):
+        path = hmac_key_file(config)
+        if not path.exists():
+            yield f"{config.where('principals')}: principals: {path} is missing; `outrider keys new` makes it"
     if config.path is not None:
         yield from _file_warnings(config.path)
 

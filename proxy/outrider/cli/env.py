@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from outrider.config import Config, load
+from outrider.config.values import UNIX
 from outrider.door.ca import CertificateAuthority
 from outrider.door.ca_files import cannot_write
 from outrider.errors import StartError
@@ -84,7 +85,12 @@ def registry_of(config: Config) -> Registry:
 
 def proxy_url_of(addresses: tuple[str, ...]) -> str:
     """The URL under which a client on this machine reaches the first of the listeners."""
-    host, _, port = addresses[0].rpartition(":")
+    tcp = [address for address in addresses if not address.startswith(UNIX)]
+    if not tcp:
+        raise StartError(
+            "listen.proxy has Unix sockets only, and proxy variables cannot name one; add an address.", exit_code=2
+        )
+    host, _, port = tcp[0].rpartition(":")
     host = host.strip("[]")
     host = ANY_ADDRESS.get(host, host)
     if port == "0":

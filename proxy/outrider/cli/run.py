@@ -108,7 +108,7 @@ def _settle_memory() -> None:
 
 
 def _announce(sidecar: "Sidecar") -> None:
-    shown = ", ".join(_shown(address) for address in sidecar.proxy_addresses)
+    shown = ", ".join([*map(_shown, sidecar.proxy_addresses), *(f"unix:{path}" for path in sidecar.proxy_paths)])
     lines = [f"outrider: listening on {shown}"]
     if sidecar.transparent_addresses:
         lines.append(
@@ -116,6 +116,7 @@ def _announce(sidecar: "Sidecar") -> None:
         )
     if sidecar.admin_addresses:
         lines.append("outrider: admin on http://" + _shown(sidecar.admin_addresses[0]))
+    lines += [f"outrider: admin on unix:{path}" for path in sidecar.admin_paths]
     keyed = sorted(sidecar.snapshot.sources)
     lines.append(
         f"outrider: holding keys of {', '.join(keyed)}" if keyed else "outrider: holding no keys; apps use their own"

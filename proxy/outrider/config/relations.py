@@ -10,7 +10,7 @@ from typing import Any
 
 from outrider.config.problems import KeyPath, quote, suggest
 from outrider.config.schema import PROVIDER_KINDS, Listen, Timeouts
-from outrider.config.values import both_loopbacks, listen_address
+from outrider.config.values import UNIX, both_loopbacks, listen_address
 
 Finding = tuple[KeyPath, str]
 RESERVED_NAMES = ("v1", "v1beta", "api", "metrics", "healthz", "readyz")  # paths of our own, beside /<provider>/
@@ -123,6 +123,18 @@ def _limit_words(index: int, limit: Mapping[Any, Any]) -> Iterator[Finding]:
             yield ("limits", index, key), "says how tokens are counted, and this limit has no tokens"
 
 
+def _principals(data: Mapping[str, Any]) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for index, entry in _entries(data, "principals"):
+        name = entry.get("id")
+        if name == "anonymous":
+            yield ("principals", index, "id"), "is what callers are called whom nothing names; give it another id"
+        elif isinstance(name, str):
+            if name in seen:
+                yield ("principals", index, "id"), f"is the second principal called {quote(name)}; give it another id"
+            seen.add(name)
+
+
 def _listeners(data: Mapping[str, Any]) -> Iterator[Finding]:
     listen = _section(data.get("listen"))
     taken: dict[str, str] = {}
@@ -134,6 +146,8 @@ def _listeners(data: Mapping[str, Any]) -> Iterator[Finding]:
             addresses = both_loopbacks(tuple(map(listen_address, entries)))
         except ValueError:
             continue  # said where the type is checked
+        if key == "transparent" and any(address.startswith(UNIX) for address in addresses):
+            yield ("listen", key), "takes redirected TCP connections only; use an address with a port"
         for address in addresses if key in listen else default:
             other = taken.setdefault(address, key)
             if other != key and not address.endswith(":0"):
@@ -167,6 +181,7 @@ _CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Finding]], ...] = (
     _provider_hosts,
     _provider_credentials,
     _limits,
+    _principals,
     _listeners,
     _timeouts,
 )

@@ -8,6 +8,7 @@ Does not know: files, lines, environment variables.
 
 import functools
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from types import NoneType, UnionType
@@ -21,6 +22,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationInfo,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -52,11 +54,15 @@ def _policy(value: Any, info: ValidationInfo) -> Any:
     return values.policy_use(value, info.context)
 
 
-def _list_of(one: Callable[[Any], str], *after: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Any:
+def _address(value: Any, info: ValidationInfo) -> str:
+    return values.listen_address(value, (info.context or {}).get("home"))
+
+
+def _list_of(one: Callable[..., Any], *after: Callable[[tuple[str, ...]], tuple[str, ...]], kind: Any = str) -> Any:
     """The annotation of a list whose entries `one` checks, each at its own place, and `after` as a whole."""
-    entries = tuple[Annotated[str, BeforeValidator(one)], ...]
+    entries = tuple[Annotated[kind, BeforeValidator(one)], ...]
     return functools.reduce(
-        lambda kind, check: Annotated[kind, AfterValidator(check)],
+        lambda so_far, check: Annotated[so_far, AfterValidator(check)],
         (*after, values.distinct),
         Annotated[entries, BeforeValidator(values.one_or_many)],
     )
@@ -70,8 +76,12 @@ if TYPE_CHECKING:
     HostPatterns = tuple[str, ...]
     Networks = tuple[str, ...]
     Origins = tuple[str, ...]
+    Users = tuple[int | str, ...]
+    RevokedKeys = tuple[str, ...]
 else:
-    Addresses = _list_of(values.listen_address, values.both_loopbacks)
+    Addresses = _list_of(_address, values.both_loopbacks)
+    Users = _list_of(values.user_or_group, kind=int | str)
+    RevokedKeys = _list_of(values.revoked_key)
     Hosts = _list_of(values.host_and_port)
     HostPatterns = _list_of(values.host_pattern)
     Networks = _list_of(values.allowed_private)
@@ -103,12 +113,14 @@ class _Section(BaseModel):
 
 
 class Listen(_Section):
-    """Addresses as "127.0.0.1:8484" or "[::1]:8484"; port 0 takes a free one; () means off."""
+    """Addresses as "127.0.0.1:8484", "[::1]:8484" or "unix:PATH"; port 0 takes a free one; () means off."""
 
     _null_means_off: ClassVar[frozenset[str]] = frozenset({"transparent", "admin"})
     proxy: Addresses = _restart(("127.0.0.1:8484", "[::1]:8484"), min_length=1)
     transparent: Addresses = _restart(())
     admin: Addresses = _restart(("127.0.0.1:8485",))
+    unix_mode: Annotated[int, BeforeValidator(values.file_mode)] = _restart(0o600)
+    unix_group: Annotated[int | str, BeforeValidator(values.user_or_group)] | None = _restart(None)
     max_connections: int = _restart(10_000, ge=1, le=1_000_000)
     allowed_hosts: Hosts = _live(())
     allowed_origins: Origins = _live(())
@@ -221,6 +233,75 @@ AmountOf = Annotated[Amount, BeforeValidator(values.amount)]
 Percents = Annotated[tuple[Annotated[int, BeforeValidator(values.percent)], ...], BeforeValidator(values.one_or_many)]
 Dollars = Annotated[Decimal, BeforeValidator(values.price)]
 RULE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+
+
+class VirtualKey(_Section):
+    """One key of a principal; the key itself stands nowhere."""
+
+    hash: Annotated[str, BeforeValidator(values.key_hash)] = _live()
+    expires: Annotated[datetime, BeforeValidator(values.moment)] | None = _live(None)
+
+
+class PodClaim(_Section):
+    """Every field that is given has to hold for the pod of this sidecar."""
+
+    namespace: str | None = _live(None, min_length=1)
+    service_account: str | None = _live(None, min_length=1)
+    labels: dict[str, str] = _live(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> "PodClaim":
+        if self.namespace is None and self.service_account is None and not self.labels:
+            raise ValueError("asks for nothing, so that it would be every pod; name a namespace, an account or labels")
+        return self
+
+
+class Claims(_Section):
+    """`from:` of a principal: by what it is known. One that holds is enough."""
+
+    users: Users = _live(())
+    groups: Users = _live(())
+    keys: tuple[VirtualKey, ...] = _live(())
+    pod: PodClaim | None = _live(None)
+
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class _Principal(_Section):
+    id: str = _live(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@/-]{0,126}$")
+    team: str = _live("", max_length=127)
+    project: str = _live("", max_length=127)
+    environment: str = _live("", max_length=127)
+    roles: tuple[str, ...] = _live(())
+    labels: dict[str, str] = _live(default_factory=dict)
+    uids: Users = _live(())
+
+    @field_validator("roles", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else (value,) if isinstance(value, str) else value
+
+    @property
+    def claims(self) -> Claims:
+        found: Claims = getattr(self, "from")
+        return found
+
+
+if TYPE_CHECKING:
+    Principal = _Principal
+else:  # `from` is a word of Python's, and the right one for the file
+    Principal = create_model("Principal", __base__=_Principal, **{"from": (Claims, _live(default_factory=Claims))})
+
+
+class VirtualKeys(_Section):
+    """`hmac_key` is None for the file beside the CA."""
+
+    hmac_key: FilePath | None = _restart(None)
+    revoked: RevokedKeys = _live(())
+    revoked_file: FilePath | None = _live(None)
 
 
 class Limit(_Section):
@@ -401,6 +482,11 @@ class Config(_Section):
     upstream: Upstream = _restart(default_factory=Upstream)
     ca: Ca = _restart(default_factory=Ca)
     providers: dict[str, Provider] = _live(default_factory=dict)
+    principals: tuple[Principal, ...] = _live(())
+    anonymous: Literal["allow", "deny"] = _live("allow")
+    proxy_token: Literal["ignore", "check", "require"] = _live("check")
+    virtual_keys: VirtualKeys = _live(default_factory=VirtualKeys)
+    pod_info: FilePath | None = _live(None)
     policies: tuple[Annotated[PolicyUse, BeforeValidator(_policy)], ...] = _live(())
     limits: tuple[Limit, ...] = _live(())
     budgets: tuple[Budget, ...] = _live(())
@@ -417,7 +503,7 @@ class Config(_Section):
     _only_found: bool = PrivateAttr(default=False)
     _origins: dict[KeyPath, str] = PrivateAttr(default_factory=dict)
 
-    @field_validator("limits", "budgets", mode="before")
+    @field_validator("limits", "budgets", "principals", mode="before")
     @classmethod
     def _list(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value

@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ _BUDGET = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*/\s*(minute|hour|day|mon
 _LIMIT_FIELD = re.compile(
     r"principal\.(id|team|project|environment|labels\.[A-Za-z0-9_./-]{1,63})|provider|model|operation"
 )
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}\$?")
+_KEY_HASH = re.compile(r"hmac-sha256:[0-9a-f]{64}")
+_KEY_ID = re.compile(r"(hmac-sha256:)?[0-9a-f]{12,64}")
+_MODE = re.compile(r"0?[0-7]{3}")
+_OVERFLOW_ID = 65534
 LOOPBACKS = ("127.0.0.1", "[::1]")
 
 
@@ -111,9 +117,27 @@ def both_loopbacks(addresses: tuple[str, ...]) -> tuple[str, ...]:
     """ "localhost:8484" as both loopback addresses: it is ::1 to Node and 127.0.0.1 to others."""
     found: list[str] = []
     for address in addresses:
-        host, _, port = address.rpartition(":")
+        host, _, port = address.rpartition(":") if not address.startswith(UNIX) else (address, "", "")
         found += [f"{loopback}:{port}" for loopback in LOOPBACKS] if host == "localhost" else [address]
     return tuple(found)
+
+
+UNIX = "unix:"
+MAX_UNIX_PATH_BYTES = 107  # sun_path holds 108, its NUL included (unix(7))
+
+
+def unix_address(value: str, home: Path | None) -> str:
+    """ "unix:/run/outrider.sock"; `~/` is the user's home."""
+    path = value.removeprefix(UNIX)
+    if path.startswith("~/"):
+        path = f"{home or Path.home()}/{path[2:]}"
+    if not path.startswith("/") or path.endswith("/") or not path.isprintable():
+        raise ValueError(
+            f"must be an absolute path after unix:, such as unix:/run/outrider/proxy.sock, not {quote(value)}"
+        )
+    if len(path.encode()) > MAX_UNIX_PATH_BYTES:
+        raise ValueError(f"has a path of more than {MAX_UNIX_PATH_BYTES} bytes after unix:; choose a shorter one")
+    return UNIX + path
 
 
 def _text(value: Any, what: str) -> str:
@@ -122,8 +146,10 @@ def _text(value: Any, what: str) -> str:
     return value
 
 
-def listen_address(value: Any) -> str:
-    """ "127.0.0.1:8484", "[::1]:8484", "localhost:8484" or the number alone, which means localhost."""
+def listen_address(value: Any, home: Path | None = None) -> str:
+    """ "127.0.0.1:8484", "[::1]:8484", "localhost:8484", the number alone (localhost), or "unix:PATH"."""
+    if isinstance(value, str) and value.startswith(UNIX):
+        return unix_address(value, home)
     if isinstance(value, int) and not isinstance(value, bool):
         value = f"localhost:{value}"
     text = _text(value, 'an address such as "127.0.0.1:8484" or a list of them')
@@ -291,6 +317,27 @@ def limit_field(value: Any) -> str:
     return value
 
 
+def user_or_group(value: Any) -> int | str:
+    """A number, or a name that this machine's user database knows (looked up when it is used)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value == _OVERFLOW_ID:
+            raise ValueError(f"must not be {value}: the kernel says so of every user it cannot name; leave it out")
+        if 0 <= value < 1 << 32:
+            return value
+    if isinstance(value, str) and _USER.fullmatch(value):
+        return value
+    raise ValueError(f"must be a user's or group's number or name, not {quote(value)}")
+
+
+def key_hash(value: Any) -> str:
+    # Never quoted: people put the key itself here.
+    if not isinstance(value, str) or not _KEY_HASH.fullmatch(value):
+        raise ValueError(
+            "must be hmac-sha256: and 64 hex digits, as `outrider keys new` prints it; never the key itself"
+        )
+    return value
+
+
 def percent(value: Any) -> int:
     """50 or "50%"."""
     text = value.removesuffix("%") if isinstance(value, str) else value
@@ -308,6 +355,32 @@ def time_zone(value: Any) -> str:
     except (OSError, ValueError, KeyError):
         raise ValueError(f"must be a time zone of this machine, such as Europe/Berlin, not {quote(text)}") from None
     return text
+
+
+def revoked_key(value: Any) -> str:
+    if not isinstance(value, str) or not _KEY_ID.fullmatch(value):
+        raise ValueError("must be a key's hash as `outrider keys new` prints it, or its first 12 or more hex digits")
+    return value
+
+
+def moment(value: Any) -> datetime:
+    """A day (its beginning, UTC) or a time with its zone, RFC 3339."""
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if not isinstance(found, datetime):
+            found = datetime(found.year, found.month, found.day)
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(
+            f"must be a day or a time such as 2027-01-31 or 2027-01-31T12:00:00Z, not {quote(value)}"
+        ) from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def file_mode(value: Any) -> int:
+    """ "0660" """
+    if not isinstance(value, str) or not _MODE.fullmatch(value):
+        raise ValueError('must be three octal digits in quotes, such as "0660"')
+    return int(value, 8)
 
 
 def env_name(value: Any) -> str:

@@ -20,6 +20,8 @@ from outrider.door.contract import CallLater, DoorHost, DoorLimits, ListenerKind
 from outrider.door.first_bytes import FIRST_BYTES, Speech, recognise
 from outrider.door.peek import Peek, PeekEndedError, PeekTimeoutError
 from outrider.door.readers import Readers
+from outrider.errors import PROXY_CHALLENGE
+from outrider_ext.callers import Caller
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _MAX_REASON_CHARS = 160
@@ -31,7 +33,20 @@ _FIRST_HELLO_LOOK_BYTES = 4096  # twice the largest of today's; the look grows f
 class Arrival:
     """The socket (raw, non-blocking), what is known of it, and the few things that can be done with it."""
 
-    __slots__ = ("_forget", "_is_done", "address", "host", "limits", "listener", "peek", "peer", "port", "sock", "task")
+    __slots__ = (
+        "_forget",
+        "_is_done",
+        "address",
+        "caller",
+        "host",
+        "limits",
+        "listener",
+        "peek",
+        "peer",
+        "port",
+        "sock",
+        "task",
+    )
 
     def __init__(
         self,
@@ -53,6 +68,7 @@ class Arrival:
         self.limits = limits
         self.peek = Peek(loop, readers, sock, call_later)
         self.task: asyncio.Task[None] | None = None
+        self.caller = Caller()  # replaced once the kernel was asked
         self.address = ""  # original destination, transparent only
         self.port = 0
         self._forget = forget
@@ -192,8 +208,9 @@ def http_refusal(status: int, code: str, message: str) -> bytes:
     """A complete HTTP/1.1 answer that closes the connection; control and non-ASCII characters never reach the head."""
     reason = "".join(c if " " <= c <= "~" else "?" for c in message[:_MAX_REASON_CHARS]) or HTTPStatus(status).phrase
     body = orjson.dumps({"error": {"code": code, "message": message}})
+    challenge = f"{PROXY_CHALLENGE}\r\n" if status == 407 else ""
     head = (
-        f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        f"HTTP/1.1 {status} {reason}\r\n{challenge}content-type: application/json\r\ncontent-length: {len(body)}\r\n"
         f"connection: close\r\nx-outrider-error: {code}\r\n\r\n"
     )
     return head.encode("ascii") + body

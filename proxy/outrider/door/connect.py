@@ -5,7 +5,8 @@ Rules: everything that can be refused with an HTTP status is decided, and a tunn
 destination is the CONNECT target, whatever Host, SNI or an inner request say. An intercepted connection that turns out
 to be neither TLS nor HTTP is closed: a provider is never tunnelled uninspected.
 Plan: head → authority → verdict → 200 → first bytes inside. Source: RFC 9110 §9.3.6; Host is ignored, as §7.2 of the
-same allows for an authority-form target. Proxy-Authorization is ignored.
+same allows for an authority-form target. Proxy-Authorization is a claim of
+who is calling, which the host judges; it goes no further.
 Does not know: how a verdict is found, how TLS is terminated.
 """
 
@@ -32,6 +33,9 @@ async def serve_connect(arrival: Arrival) -> None:
         await arrival.refuse_http(verdict.status, verdict.code, verdict.message)
     elif isinstance(verdict, Intercept):
         await _intercept(arrival, target, verdict)
+    elif (refusal := arrival.host.admit_tunnel(arrival.caller)) is not None:
+        arrival.record("connect_denied", str(target), code=refusal.code)
+        await arrival.refuse_http(refusal.status, refusal.code, refusal.message)
     else:
         await _tunnel(arrival, target)
 
@@ -66,10 +70,20 @@ async def _judge_target(arrival: Arrival, head: Head) -> Authority | None:
         await _refuse(arrival, 400, "A CONNECT has no body; remove its content-length or transfer-encoding.")
         return None
     try:
-        return parse_authority(head.target)
+        target = parse_authority(head.target)
     except AuthorityError as exc:
         await _refuse(arrival, 400, f"Bad CONNECT target: {exc}.")
         return None
+    values = [value for name, value in head.items() if name == b"proxy-authorization"]
+    if len(values) > 1:
+        await _refuse(arrival, 400, "A CONNECT names its caller once; send one Proxy-Authorization.")
+        return None
+    refusal = arrival.host.note_token(arrival.caller, values[0] if values else None)
+    if refusal is None:
+        return target
+    arrival.record("connect_denied", str(target), code=refusal.code)
+    await arrival.refuse_http(refusal.status, refusal.code, refusal.message)
+    return None
 
 
 async def _refuse(arrival: Arrival, status: int, message: str) -> None:
@@ -118,4 +132,4 @@ async def _intercept_tls(arrival: Arrival, target: Authority, verdict: Intercept
 
 
 def _origin(arrival: Arrival, target: Authority, *, tls: bool) -> Origin:
-    return Origin("proxy", "connect", target.host, target.port, tls, arrival.peer)
+    return Origin("proxy", "connect", target.host, target.port, tls, arrival.peer, caller=arrival.caller)

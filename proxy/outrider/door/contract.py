@@ -8,11 +8,13 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from outrider_ext.callers import Caller
+
 ListenerKind = Literal["proxy", "transparent"]
-Peer = tuple[Any, ...]  # as getpeername() gives it: (host, port) or (host, port, flow, scope)
+Peer = tuple[Any, ...]  # as getpeername() gives it: (host, port[, flow, scope]); ("unix", pid) for a Unix socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Origin:
     | transparent | transparent | SNI (or the address), orig. port | True       | inner Host must equal host   |
     | transparent | transparent | None, original port              | False      | per request, by Host         |
     `address` is the original destination address, transparent only. `peer` is the client's address, empty when it left
-    before it could be asked.
+    before it could be asked. `caller` is who opened the connection, as far as the kernel and a CONNECT said.
     """
 
     listener: ListenerKind
@@ -60,6 +62,7 @@ class Origin:
     tls: bool
     peer: Peer
     address: str | None = None
+    caller: Caller = field(default_factory=Caller, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,15 @@ class DoorHost(Protocol):
         """deny → intercept → tunnel for a canonical host (a name, or an address without brackets). May be asked for
         names that are then not used (an SNI, a Host field), so it counts nothing."""
 
+    def caller(self, sock: socket.socket, peer: Peer, destination: tuple[str, int] | None) -> Caller:
+        """Who opened this connection; `destination` is where it wanted to go before it was redirected. Never raises."""
+
+    def note_token(self, caller: Caller, value: bytes | None) -> Deny | None:
+        """A CONNECT came with this Proxy-Authorization, or none: keep it with the caller, or say why not."""
+
+    def admit_tunnel(self, caller: Caller) -> Deny | None:
+        """Whether this caller may have a tunnel that nobody looks into."""
+
     def serve_http(self, sock: socket.socket, origin: Origin, context: ssl.SSLContext | None) -> None:
         """Takes the untouched non-blocking socket: all bytes the client sent (after a CONNECT head) are still in it."""
 
@@ -119,7 +131,7 @@ class DoorHost(Protocol):
 
 EVENTS: dict[str, str] = {
     "connect_bad": "a CONNECT head or authority that was refused",
-    "connect_denied": "a CONNECT that the verdict refused",
+    "connect_denied": "a CONNECT that the verdict refused, or whose caller may not have a tunnel",
     "loop": "a connection that would have come back to one of our own listeners",
     "dial_failed": "a tunnel whose destination could not be reached",
     "sni_mismatch": "a TLS name that contradicts the pinned destination; refused",

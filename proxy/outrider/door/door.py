@@ -36,6 +36,7 @@ from outrider.door.original_dst import original_destination
 from outrider.door.peek import PeekEndedError, PeekTimeoutError
 from outrider.door.readers import Readers
 from outrider.door.transparent import serve_transparent_opaque, serve_transparent_tls
+from outrider.door.unix_socket import unix_credentials
 
 __all__ = [
     "EVENTS", "CallLater", "Deny", "Door", "DoorHost", "DoorLimits", "Intercept", "ListenerKind", "Origin", "Peer",
@@ -81,12 +82,12 @@ class Door:
     def open_count(self) -> int:
         return len(self._arrivals)
 
-    def handle(self, sock: socket.socket, peer: Peer | None = None) -> None:
+    def handle(self, sock: socket.socket, peer: object = None) -> None:
         if self._is_closed:
             sock.close()
             return
         sock.setblocking(False)
-        if peer is None:
+        if not isinstance(peer, tuple):  # a Unix socket's address is a text, mostly empty
             peer = _peer_of(sock)
         arrival = Arrival(
             sock,
@@ -102,6 +103,8 @@ class Door:
         self._arrivals.add(arrival)
         try:
             if self._listener == "proxy" or self._find_destination(arrival):
+                wanted = (arrival.address, arrival.port) if self._listener == "transparent" else None
+                arrival.caller = self._host.caller(sock, peer, wanted)
                 self._look(arrival)
         except Exception as exc:  # the accept loop above goes on whatever happens to one connection
             _record_failure(arrival, exc)
@@ -151,11 +154,13 @@ class Door:
             elif speech is Speech.TLS:
                 self._start(arrival, _refuse_tls_on_proxy_port)
             else:  # opaque bytes too: the lane says what is wrong with them, in HTTP
-                arrival.serve(Origin("proxy", "forward", None, None, False, arrival.peer), None)
+                arrival.serve(Origin("proxy", "forward", None, None, False, arrival.peer, caller=arrival.caller), None)
         elif speech is Speech.TLS:
             self._start(arrival, serve_transparent_tls)
         elif speech is Speech.HTTP:
-            origin = Origin("transparent", "transparent", None, arrival.port, False, arrival.peer, arrival.address)
+            origin = Origin(
+                "transparent", "transparent", None, arrival.port, False, arrival.peer, arrival.address, arrival.caller
+            )
             arrival.serve(origin, None)
         else:
             self._start(arrival, serve_transparent_opaque)
@@ -233,6 +238,8 @@ def _record_failure(arrival: Arrival, exc: Exception) -> None:
 
 def _peer_of(sock: socket.socket) -> Peer:
     try:
+        if sock.family == socket.AF_UNIX:
+            return ("unix", unix_credentials(sock)[0])
         return cast(Peer, sock.getpeername())
     except OSError:
         return ()

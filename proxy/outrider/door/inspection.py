@@ -12,6 +12,7 @@ import socket
 from outrider.authority import Authority, AuthorityError, parse_authority
 from outrider.door.arrival import Arrival
 from outrider.door.client_hello import (
+    ALERT_ACCESS_DENIED,
     ALERT_INTERNAL_ERROR,
     ALERT_NO_APPLICATION_PROTOCOL,
     ALERT_UNRECOGNIZED_NAME,
@@ -68,6 +69,13 @@ async def _meet_http2_only(arrival: Arrival, hello: ClientHello, origin: Origin)
 
 async def tunnel_tls(arrival: Arrival, host: str, port: int, name: str, *, address: str | None = None) -> None:
     """Dials for a client whose hello was read and found in order, and splices."""
+    refusal = arrival.host.admit_tunnel(arrival.caller)
+    if refusal is not None:
+        arrival.record(
+            "connect_denied" if arrival.listener == "proxy" else "transparent_denied", name, code=refusal.code
+        )
+        await arrival.refuse_tls(ALERT_ACCESS_DENIED)
+        return
     try:
         upstream = await arrival.host.dial(host, port, address=address)
     except SidecarError as exc:

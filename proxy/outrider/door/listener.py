@@ -12,9 +12,12 @@ import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from pathlib import Path
 from typing import cast
 
+from outrider.config.values import UNIX
 from outrider.door.contract import CallLater, Peer, Timer
+from outrider.door.unix_socket import listen_unix
 from outrider.errors import StartError
 
 BACKLOG = 1024
@@ -41,15 +44,30 @@ def parse_listen_address(address: str) -> tuple[str, int]:
     return host, int(digits)
 
 
-def bind(addresses: Sequence[str]) -> list[socket.socket]:
-    """Non-blocking listening sockets, in the order of `addresses`. Raises StartError and leaves nothing bound.
+def bind(
+    addresses: Sequence[str], *, unix_mode: int = 0o600, unix_group: int | str | None = None
+) -> list[socket.socket]:
+    """Non-blocking listening sockets, Unix ones (`unix:PATH`) last. Raises StartError and leaves nothing bound.
 
     Port 0 means any free port, the same one for all addresses that say 0. An IPv6 address on a machine without IPv6 is
     left out when another address could be bound, since the default lists both loopbacks.
     """
-    wanted = [parse_listen_address(address) for address in addresses]
-    if not wanted:
+    wanted = [parse_listen_address(address) for address in addresses if not address.startswith(UNIX)]
+    paths = [Path(address.removeprefix(UNIX)) for address in addresses if address.startswith(UNIX)]
+    if not wanted and not paths:
         raise StartError("No address to listen on: name at least one, as 127.0.0.1:8484.", 2)
+    sockets = _bind_tcp(wanted) if wanted else []
+    try:
+        for path in paths:
+            sockets.append(listen_unix(path, mode=unix_mode, group=unix_group, backlog=BACKLOG))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _bind_tcp(wanted: list[tuple[str, int]]) -> list[socket.socket]:
     for left in range(_PORT_TRIES, 0, -1):
         sockets: list[socket.socket] = []
         try:
@@ -96,8 +114,8 @@ class Listener:
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """(host, port) of each socket as really bound."""
-        return [sock.getsockname()[:2] for sock in self.sockets]
+        """(host, port) of each TCP socket as really bound."""
+        return [sock.getsockname()[:2] for sock in self.sockets if sock.family != socket.AF_UNIX]
 
     def start(self) -> None:
         self._timer = None

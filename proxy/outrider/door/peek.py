@@ -4,7 +4,9 @@ Rules: (1) a look that found too little raises SO_RCVLOWAT to one more than it s
 there is news; left at 1 the loop would spin, since the peeked bytes stay readable. (2) A wake-up without new bytes
 means that nothing more will come: after a FIN or an error below the mark epoll reports the socket for ever. It is
 decided at once. (3) The mark is 1 again before anyone else gets the socket; left raised it swallows the next owner's
-small messages. (4) One deadline at a time, set per phase; bytes that drip in do not move it.
+small messages. (4) One deadline at a time, set per phase; bytes that drip in do not move it. (5) A Unix socket heeds no
+mark (epoll reports it while a byte is unread), so there a look that found too little is followed by another one a
+moment later instead: rare, as heads come in one piece there.
 Does not know: what the bytes mean. Never closes the socket.
 """
 
@@ -16,6 +18,7 @@ from collections.abc import Callable
 from outrider.door.contract import CallLater, Timer
 from outrider.door.readers import Readers
 
+_LOOK_AGAIN_S = 0.005
 _MAX_IDLE_WAKEUPS = 8  # wake-ups that neither bring bytes nor say why: seen when the receive buffer is full
 
 
@@ -31,8 +34,8 @@ class Peek:
     """One socket under observation, either by callback (`wait`) or in a task (`await more()`); never both at once."""
 
     __slots__ = (
-        "_call_later", "_callback", "_idle", "_loop", "_mark", "_other", "_readers", "_reading", "_seen", "_sock",
-        "_timer", "_woken", "ended", "expired", "other_ready",
+        "_again", "_call_later", "_callback", "_has_mark", "_idle", "_loop", "_mark", "_other", "_readers", "_reading",
+        "_seen", "_sock", "_timer", "_woken", "ended", "expired", "other_ready",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +48,8 @@ class Peek:
         self._callback: Callable[[], None] | None = None
         self._timer: Timer | None = None
         self._other: socket.socket | None = None
+        self._again: Timer | None = None
+        self._has_mark = sock.family != socket.AF_UNIX
         self._seen = 0
         self._mark = 1
         self._idle = 0
@@ -99,6 +104,9 @@ class Peek:
     def wait(self, callback: Callable[[], None]) -> None:
         """Calls back, once, when there are more bytes than seen, or an end, or the deadline (`expired`)."""
         self._callback = callback
+        if not self._has_mark and self._seen:
+            self._look_again_later()
+            return
         self._set_mark(self._seen + 1)
         if not self._reading:
             self._reading = True
@@ -138,6 +146,27 @@ class Peek:
         self._woken = True
         self._fire()
 
+    def _look_again_later(self) -> None:
+        """Rule 5."""
+        if self._reading:
+            self._reading = False
+            self._readers.remove_reader(self._sock)
+        if self._again is None:
+            self._again = self._call_later(_LOOK_AGAIN_S, self._on_again)
+
+    def _on_again(self) -> None:
+        self._again = None
+        if len(self._peek(self._seen + 1)) > self._seen or self.ended or self._has_hung_up():
+            self._woken = True
+            self._fire()
+        elif self._callback is not None:
+            self._look_again_later()
+
+    def _has_hung_up(self) -> bool:
+        poller = select.poll()
+        poller.register(self._sock, select.POLLRDHUP)
+        return bool(poller.poll(0))
+
     def _on_other(self) -> None:
         self.other_ready = True
         self._fire()
@@ -165,18 +194,19 @@ class Peek:
 
     def _is_idle_wakeup(self) -> bool:
         """Rule 2. A poller is asked why, since a loop may also report an event that was overtaken."""
-        poller = select.poll()
-        poller.register(self._sock, select.POLLRDHUP)
         self._idle += 1
-        return bool(poller.poll(0)) or self._idle >= _MAX_IDLE_WAKEUPS
+        return self._has_hung_up() or self._idle >= _MAX_IDLE_WAKEUPS
 
     def _set_mark(self, mark: int) -> None:
-        if mark != self._mark:
+        if mark != self._mark and self._has_mark:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, mark)
             self._mark = mark
 
     def _stop_watching(self) -> None:
         self._callback = None
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         if self._reading:
             self._reading = False
             self._readers.remove_reader(self._sock)

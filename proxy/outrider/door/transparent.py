@@ -53,6 +53,10 @@ async def serve_transparent_opaque(arrival: Arrival) -> None:
     if isinstance(verdict, Intercept):
         arrival.record("opaque_closed", arrival.destination)
         return
+    refusal = arrival.host.admit_tunnel(arrival.caller)
+    if refusal is not None:
+        arrival.record("transparent_denied", arrival.destination, code=refusal.code)
+        return
     try:
         upstream = await arrival.host.dial(address, port, address=address)
     except SidecarError as exc:
@@ -77,4 +81,4 @@ async def _deny_tls(arrival: Arrival, verdict: Deny, sni: str | None) -> None:
 
 
 def _origin(arrival: Arrival, host: str) -> Origin:
-    return Origin("transparent", "transparent", host, arrival.port, True, arrival.peer, arrival.address)
+    return Origin("transparent", "transparent", host, arrival.port, True, arrival.peer, arrival.address, arrival.caller)

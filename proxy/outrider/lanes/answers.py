@@ -6,7 +6,7 @@ Does not know: connections.
 from http import HTTPStatus
 
 from outrider.dialects.errors import error_answer
-from outrider.errors import RateLimitedError, SidecarError
+from outrider.errors import PROXY_CHALLENGE, RateLimitedError, SidecarError
 
 _PHRASES = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
@@ -24,6 +24,8 @@ def error_message(
     retry_after_ms = error.retry_after_ms if isinstance(error, RateLimitedError) else None
     lines, body = error_answer(dialect, error.status, error.code, str(error), retry_after_ms, error.should_retry)
     parts = [b"HTTP/1.1 %d %b\r\n" % (error.status, _PHRASES.get(error.status, b"")), lines]
+    if error.status == 407:
+        parts.append(PROXY_CHALLENGE.encode("ascii") + b"\r\n")
     if request_id:
         parts.append(b"x-outrider-request-id: " + request_id + b"\r\n")
     if decision:

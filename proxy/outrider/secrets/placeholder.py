@@ -77,6 +77,11 @@ class Placeholder:
         """Whether a SigV4 `Credential` names the AWS form of the placeholder."""
         return hmac.compare_digest(access_key_id, self._access_key)
 
+    @property
+    def canaries(self) -> tuple[bytes, ...]:
+        """What may not stand in anything that leaves."""
+        return self._bytes, self._access_key
+
     def occurs_in(self, value: bytes) -> bool:
         """Whether the placeholder, or its AWS key id, stands anywhere in `value`: a canary on its way elsewhere."""
         return self._bytes in value or self._access_key in value

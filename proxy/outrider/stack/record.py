@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from outrider.govern.principal import ANONYMOUS
+from outrider.govern.virtual_keys import masked
 from outrider.stack.call import Call, LayerHook, Route
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import MAX_MODEL_CHARS, Metrics
@@ -50,7 +52,7 @@ class Record:
         return found
 
     def _opening(self, route: Route, x: "Exchange", call: Call) -> bytes:
-        key = (route, x.client.origin.kind, x.method, call.model, call.stream)
+        key = (route, x.client.origin.kind, x.method, call.model, call.stream, call.principal)
         found = self._constant.get(key)
         if found is None:
             found = _render(route, x, call)
@@ -78,11 +80,12 @@ def _render(route: Route, x: "Exchange", call: Call) -> bytes:
         "level": "info",
         "event": "exchange",
         "via": x.client.origin.kind,
+        "principal": (call.principal or ANONYMOUS).id,
         "provider": route.provider,
         "operation": route.operation.name,
         "model": call.model[:_SHOWN_CHARS] if call.model else None,
         "method": x.method.decode("latin-1"),
-        "path": x.target.partition(b"?")[0][:_SHOWN_CHARS].decode("latin-1"),
+        "path": masked(x.target.partition(b"?")[0])[:_SHOWN_CHARS].decode("latin-1"),
         "stream": call.stream,
     }
     return orjson.dumps(fields)[1:-1]
