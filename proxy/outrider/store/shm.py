@@ -3,8 +3,8 @@
 Rules
 - Counting takes no lock and no system call, and is exact over all workers (outrider_ext.sharedcells). A key that this
   worker sees for the first time is looked up under a lock of the file, which the kernel frees when its holder dies.
-- The table is bounded: `max_keys` cells, a quarter as many for slots. Where no cell can be used again, further keys of a
-  rule share one: a limit is never passed by being many.
+- The table is bounded: `max_keys` cells, a quarter as many for slots. Where no cell can be used again, further keys of
+  a rule share one: a limit is never passed by being many.
 - The memory has no name: whoever was not given its descriptor does not reach it. It is gone with its last process.
 - What lies there are numbers and hashes of keys under a key that lies beside them: nothing that a dump would tell.
 Does not know: workers' processes; it is told when one died (`forget_worker`).
@@ -36,7 +36,7 @@ _NUMBERS_AT = len(_MAGIC) + _KEY_BYTES
 
 
 class SharedMemory:
-    """The memory itself: made once (`create`), by whoever starts the workers; mapped again by its descriptor (`open`)."""
+    """The memory: made once (`create`) by whoever starts the workers, and mapped by its descriptor (`open`)."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -83,6 +83,7 @@ class SharedMemory:
         """The mapping itself goes when the last counter in it does."""
         with contextlib.suppress(BufferError):
             self.view.close()
+        del self.view
         os.close(self.fd)
 
 
@@ -103,7 +104,7 @@ class ShmStore:
         self._on_full = on_full
         self.on_evict: Callable[[], None] = lambda: None
         self._segment = Segment(memory.view, memory.cells, memory.slots, worker, self._lock, self._unlock)
-        # What was asked for last is kept; what rows elsewhere still hold is found again, for a cell has one handle here.
+        # What was asked for last is kept; what rows still hold is found again: a cell has one handle here.
         self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._alive: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
         self.forget_worker(worker)

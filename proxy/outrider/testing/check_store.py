@@ -96,7 +96,7 @@ async def check_debts(store: Store) -> None:
 
 async def check_windows(store: Store) -> None:
     for algorithm in ("fixed-window", "sliding-window"):
-        counter: Any = store.counter("window", algorithm, algorithm=algorithm, count=10, period_ns=_HOUR_NS, burst=10)  # type: ignore[arg-type]
+        counter: Any = store.counter("window", algorithm, algorithm=algorithm, count=10, period_ns=_HOUR_NS, burst=10)
         admitted = await _admitted(counter, 15)
         assert admitted == 10, f"a {algorithm} admits its count"
         assert 0 < await take(counter) <= 3 * _HOUR_NS
