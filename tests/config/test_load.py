@@ -131,7 +131,7 @@ caps: {head_bytes: 1.5}
     ("text", "says"),
     [
         ("version: 2", "1: version: must be 1 in this version, not 2"),
-        ("state: redis", "1: state: must be 'memory' in this version, not 'redis'"),
+        ("state: redis", "1: state.url: must be memory, shm or an address such as redis://redis.internal:6379"),
         ("- a", "1: must be sections"),
         ("a: b: c", "1: is not YAML: a second ': ' on one line"),
         ("listen:\n\tproxy: 1", "2: is not YAML: a tab"),

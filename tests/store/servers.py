@@ -17,10 +17,14 @@ DEADLINE_S = 20.0
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-    return port
+    """Below 55,536: a cluster's node listens on the port 10,000 above too."""
+    for _ in range(200):
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port: int = sock.getsockname()[1]
+        if port < 55_536:
+            return port
+    raise AssertionError("no port was free")
 
 
 class Server:
@@ -77,8 +81,8 @@ async def until(condition: Any, what: str, timeout_s: float = DEADLINE_S) -> Non
 @contextlib.contextmanager
 def running(folder: Path, *options: str) -> Iterator[Server]:
     server = Server(folder, *options)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.stop()

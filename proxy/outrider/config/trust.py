@@ -25,6 +25,7 @@ RESTRICTED: tuple[tuple[str, ...], ...] = (
     ("ca", "dir"),
     ("listen", "allowed_hosts"),
     ("listen", "allowed_origins"),
+    ("state",),
     ("providers", "*", "hosts"),
     ("providers", "*", "connect_to"),
     ("providers", "*", "upstream_ca"),

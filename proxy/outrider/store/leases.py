@@ -4,8 +4,8 @@ Rules
 - take, give_back, force, add, acquire never wait. What is held is spent here; when less than half of the last lease is
   left more is asked for in the background; when nothing is left the answer is NEEDS_LEASE, and borrow waits at most
   BORROW_S. A store that did not answer by then is late: until it answers, `on_error` decides.
-- `local`: this sidecar admits at most its share, the limit over the last known size of the fleet, and tells it as a debt
-  when the store answers again. `deny`: what is not held is refused. `allow`: it is admitted, and counted.
+- `local`: this sidecar admits at most its share, the limit over the last known size of the fleet, and tells it as a
+  debt when the store answers again. `deny`: what is not held is refused. `allow`: it is admitted, and counted.
 - What is in flight is sent again as it was until it is answered: the script knows it by its number.
 - An answer is clamped: never more than was asked for. A lease ends here before it ends there, since it is dated from
   the moment at which it was asked for.
