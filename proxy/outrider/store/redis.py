@@ -215,7 +215,7 @@ class RedisStore:
             common |= {"ssl": True, "ssl_ca_certs": str(settings.ca) if settings.ca is not None else None}
         if settings.cluster:
             nodes = [ClusterNode(host, port) for host, port in settings.addresses]
-            return RedisCluster(startup_nodes=nodes, cluster_error_retry_attempts=1, **common)
+            return RedisCluster(startup_nodes=nodes, **common)
         common |= {"db": settings.database, "max_connections": 4}
         if settings.unix_path is not None:
             return Redis(unix_socket_path=settings.unix_path, **common)
@@ -266,7 +266,7 @@ class RedisStore:
                 self._wake.set()
             try:
                 await self._exchange(batch)
-            except (RedisError, OSError, TimeoutError, StoreAnswerError) as exc:
+            except Exception as exc:  # whatever it was: without this task nothing would ever be asked again
                 for item in batch:
                     self._queue[item] = None
                 await self._fail(exc)
