@@ -275,7 +275,7 @@ class LeasedCounter:
             self._link.count("store_state_lost")
         self._epoch = epoch
         self._dry_until_ns = self._sent_ns + int(wait_us) * 1000 if int(wait_us) > 0 else 0
-        self.late, self._share = False, None
+        self.late = False  # the share stays what it is: a store that is late now and then does not renew it
         self._waiters.wake()
         if self._need > self.held or self._credit < 0:
             self._link.kick(self)
