@@ -109,7 +109,7 @@ async def test_what_is_held_unspent_comes_back_when_a_sidecar_is_idle(server: Se
         first, second = rate(one, 100), rate(two, 100)
         for _ in range(30):
             assert await take(first) == 0
-        await until(lambda: first.held == 0, "its lease was given back")
+        await until(lambda: first.is_idle and not one._queue, "its lease was given back")
         assert await spend_all(second, 1) == 70
 
 

@@ -76,7 +76,10 @@ async def test_two_sidecars_share_a_limit_and_places_over_the_wire(tmp_path: Pat
             first = await statuses(one, 20)
             assert first.count(b"200") == 20
             held: Any = one._shared.ledger.store
-            await until(lambda: all(item.is_idle for item in held._alive.values()), "what it held was given back")
+            await until(
+                lambda: not held._queue and all(item.is_idle for item in held._alive.values()),
+                "what it held was given back",
+            )
             both = first + await statuses(two, 20)
             assert both.count(b"200") == 30
             assert both.count(b"429") == 10

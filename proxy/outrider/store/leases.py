@@ -434,6 +434,7 @@ class LeasedSpend:
         return found.now
 
     def spent(self, period: str) -> int:
+        self._touched_ns = self._link.clock()  # who asks wants to hear what others spend
         found = self._sums.get(period)
         return (found if found is not None else self._turn(period)).now
 
