@@ -20,6 +20,8 @@ TIERS = (
     {"outrider.door"},
     {"outrider.admin"},
     {"outrider.runtime", "outrider.snapshot", "outrider.runtimes"},
+    {"outrider.workers"},
+    {"outrider.supervisor"},
     {"outrider.cli", "outrider.__main__"},
 )
 HEIGHT = {name: height for height, tier in enumerate(TIERS) for name in tier}

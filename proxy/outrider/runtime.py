@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from outrider.door.door import Door
 from outrider.door.listener import Listener, bind
 from outrider.door.unix_socket import unix_credentials
 from outrider.errors import SidecarError, StartError
-from outrider.govern.limits import memory_ledger
+from outrider.govern.limits import Ledger, memory_ledger
 from outrider.govern.redaction import RedactError
 from outrider.lanes.http1 import Desk
 from outrider.lanes.sock_diag import SockDiag, is_local
@@ -32,10 +33,12 @@ from outrider.providers.registry import RegistryError
 from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sources import AwsSource, FileSource
 from outrider.snapshot import Shared, Snapshot
+from outrider.store.shm import SharedMemory, ShmStore
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider.untrusting import advice_for
 from outrider_ext.callers import Caller
+from outrider_ext.limits import Clock
 from outrider_ext.readbuffers import trim_heap
 from outrider_ext.relay import Downstream, Hub
 
@@ -43,6 +46,17 @@ SWEEP_S = 1.0
 AWS_REFRESH_S = 60.0
 CROWD_CONNECTIONS = 200  # about 20 MB; below it trimming is not worth its millisecond
 _NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one of several workers is given by its supervisor: the addresses that were found, and the shared memory."""
+
+    number: int
+    proxy: tuple[str, ...]
+    transparent: tuple[str, ...]
+    admin: tuple[tuple[str, int], ...]  # the supervisor's: nobody is tunnelled there
+    memory: SharedMemory | None
 
 
 class Sidecar:
@@ -54,7 +68,8 @@ class Sidecar:
     stop() -> None           at once
     """
 
-    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+    def __init__(self, config: Config, environ: Mapping[str, str], part: Part | None = None) -> None:
+        self.part = part
         self.config = config
         self.environ = environ
         self.metrics = Metrics(config.telemetry.models_max)
@@ -68,6 +83,7 @@ class Sidecar:
         self._watched: tuple[Path, ...] = ()
         self._sweeper: asyncio.TimerHandle | None = None
         self._accepting = False
+        self._memory: SharedMemory | None = None
         self._aws_at_s = 0.0
         self._peak_connections = 0
         self.proxy_addresses: list[tuple[str, int]] = []
@@ -87,6 +103,7 @@ class Sidecar:
             sockets = self._bind()
             try:
                 self._compose()
+                await self._shared.ledger.store.start()
                 await self._open_admin(sockets["admin"])
             except BaseException:
                 for group in sockets.values():
@@ -113,16 +130,23 @@ class Sidecar:
         return (*sorted(registry.exact_hosts()), *registry.patterns())
 
     def _bind(self) -> dict[str, list[socket.socket]]:
-        listen = self.config.listen
+        listen, part = self.config.listen, self.part
         groups: dict[str, list[socket.socket]] = {}
         try:
             for name, addresses in (
-                ("proxy", listen.proxy),
-                ("transparent", listen.transparent),
-                ("admin", listen.admin),
+                ("proxy", listen.proxy if part is None else part.proxy),
+                ("transparent", listen.transparent if part is None else part.transparent),
+                ("admin", listen.admin if part is None else ()),
             ):
                 groups[name] = (
-                    bind(addresses, unix_mode=listen.unix_mode, unix_group=listen.unix_group) if addresses else []
+                    bind(
+                        addresses,
+                        shared=part is not None,
+                        unix_mode=listen.unix_mode,
+                        unix_group=listen.unix_group,
+                    )
+                    if addresses
+                    else []
                 )
         except BaseException:
             for group in groups.values():
@@ -137,7 +161,45 @@ class Sidecar:
             [str(sock.getsockname()) for sock in groups[name] if sock.family == socket.AF_UNIX]
             for name in ("proxy", "admin")
         )
+        if part is not None:
+            self.admin_addresses = list(part.admin)
         return groups
+
+    def _ledger(self) -> Ledger:
+        """The state that limits and budgets count in. Raises: StartError."""
+        state, clock = self.config.state, Clock()
+        kind = state.url.kind
+        if kind == "memory" and self.part is not None:
+            kind = "shm"  # a worker of several: each for itself would be a limit for each
+        if kind == "memory":
+            return memory_ledger(self.metrics, self.json_log, clock)
+
+        def now_ns() -> int:
+            return clock.steady(time.monotonic_ns())
+
+        if kind == "shm":
+            if self.part is None or self.part.memory is None:
+                self._memory = SharedMemory.create(self.config.caps.limit_keys)
+            memory = self._memory if self._memory is not None else self.part.memory if self.part is not None else None
+            assert memory is not None
+            number = self.part.number if self.part is not None else 0
+            shm = ShmStore(
+                memory, number, now_ns, self.config.caps.limit_keys, lambda: self.metrics.count("limit_keys_full")
+            )
+            return Ledger(shm, clock, self.metrics, self.json_log)
+        from outrider.store.opening import redis_store  # redis-py takes 0.1 s and some MB
+
+        return Ledger(
+            redis_store(self.config, self.environ, now_ns, self.metrics.count, self.spawn),
+            clock,
+            self.metrics,
+            self.json_log,
+        )
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether others count by the same clock."""
+        return self.part is not None or self.config.state.url.kind != "memory"
 
     def _compose(self) -> None:
         self.hub = Hub(None, self._loop)
@@ -145,7 +207,7 @@ class Sidecar:
             metrics=self.metrics,
             log=self.json_log,
             placeholder=self.placeholder,
-            ledger=memory_ledger(self.metrics, self.json_log),
+            ledger=self._ledger(),
             environ=self.environ,
             context_for=self.ca.context_for,
             hub=self.hub,
@@ -252,7 +314,7 @@ class Sidecar:
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
         self.hub.sweep(time.monotonic_ns())
         self._return_memory()
-        self._shared.ledger.clock.refresh()
+        self._shared.ledger.clock.refresh(self._is_shared)
         now = self._loop.time()
         idle_s = self.config.timeouts.stream_idle_s
         for tunnel in [tunnel for tunnel in self._tunnels if now - tunnel.last_s > idle_s]:
@@ -291,7 +353,7 @@ class Sidecar:
 
     def _watch(self) -> None:
         """The configuration's file and those of its policies, which may be others after a reload."""
-        if self.config.path is not None:
+        if self.config.path is not None and self.part is None:
             if self._watcher is not None:
                 self._watcher.close()
             self._watched = (self.config.path, *self.snapshot.policy_files)
@@ -313,9 +375,16 @@ class Sidecar:
             self.json_log.event("error", "reload_failed", message=f"the old configuration stays in force: {exc}")
 
     def reload(self, config: Config) -> None:
+        self.apply(config, self.prepare(config))
+
+    def prepare(self, config: Config) -> Snapshot:
+        """What a reload to this configuration would make; nothing is changed. Raises: ConfigError, StartError."""
+        return self._snapshot(config, self.snapshot)
+
+    def apply(self, config: Config, snapshot: Snapshot) -> None:
+        """Put what was prepared in force."""
         live, restart = diff(self.config, config)
         old = self.snapshot
-        snapshot = self._snapshot(config, old)
         self.snapshot, self.config = snapshot, config
         snapshot.take_over()
         self._ask_again(snapshot)
@@ -506,6 +575,10 @@ class Sidecar:
         self.snapshot.close()
         if self._admin is not None:
             await self._admin.close()
+        await self._shared.ledger.store.close()
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
         await self._end_tasks()
         self._diag.close()
         self.json_log.close()

@@ -131,7 +131,7 @@ caps: {head_bytes: 1.5}
     ("text", "says"),
     [
         ("version: 2", "1: version: must be 1 in this version, not 2"),
-        ("state: redis", "1: state: must be 'memory' in this version, not 'redis'"),
+        ("state: redis", "1: state.url: must be memory, shm or an address such as redis://redis.internal:6379"),
         ("- a", "1: must be sections"),
         ("a: b: c", "1: is not YAML: a second ': ' on one line"),
         ("listen:\n\tproxy: 1", "2: is not YAML: a tab"),
@@ -157,6 +157,7 @@ caps: {head_bytes: 1.5}
         (f'listen: {{proxy: "unix:/{"x" * 107}"}}', "listen.proxy: has a path of more than 107 bytes"),
         ('listen: {proxy: "unix:/s", admin: "unix:/s"}', "listen.admin: takes unix:/s, which listen.proxy has already"),
         ('listen: {transparent: "unix:/s"}', "listen.transparent: takes redirected TCP connections only"),
+        ('{workers: 2, listen: {proxy: "unix:/s"}}', "listen.proxy: cannot be a Unix socket with several workers"),
         ("listen: {unix_mode: 384}", "listen.unix_mode: must be three octal digits in quotes"),
         ("principals: [{id: anonymous}]", "principals[0].id: is what callers are called whom nothing names"),
         ("principals: [{id: a}, {id: a}]", "principals[1].id: is the second principal called 'a'"),

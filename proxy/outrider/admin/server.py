@@ -9,7 +9,7 @@ Does not know: exchanges with providers.
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from ipaddress import ip_address
 
@@ -28,7 +28,7 @@ _INDEX = """outrider admin
 /ca.pem    the certificate that intercepted apps have to trust
 """
 
-type Page = tuple[int, str, bytes]  # status, content type, body
+type Page = tuple[int, str, bytes | Awaitable[bytes]]  # status, content type, body
 
 
 class AdminServer:
@@ -38,7 +38,7 @@ class AdminServer:
         self,
         sockets: Sequence[socket.socket],
         *,
-        metrics: Callable[[], bytes],
+        metrics: Callable[[], bytes | Awaitable[bytes]],
         ca_pem: bytes,
         is_ready: Callable[[], bool],
     ) -> None:
@@ -71,6 +71,7 @@ class AdminServer:
     async def close(self) -> None:
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self._owner.close()
         for server in self._servers:
             server.close()
         if self._hub is not None:
@@ -83,15 +84,31 @@ class AdminServer:
 
 
 class _Pages(Owner):
-    """Answers every request at once."""
+    """Answers every request at once, but for a page that has to be asked for elsewhere."""
 
     def __init__(self, pages: dict[bytes, Callable[[], Page]], names: frozenset[str], ports: set[str]) -> None:
         self._pages = pages
         self._names = names
         self._ports = ports
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def on_request(self, x: Exchange) -> None:
         status, kind, body = self._page(x)
+        if isinstance(body, bytes):
+            self._answer(x, status, kind, body)
+            return
+        task = asyncio.get_running_loop().create_task(self._answer_later(x, status, kind, body), name="admin page")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer_later(self, x: Exchange, status: int, kind: str, body: Awaitable[bytes]) -> None:
+        self._answer(x, status, kind, await body)
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def _answer(self, x: Exchange, status: int, kind: str, body: bytes) -> None:
         lines = (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n"
         )

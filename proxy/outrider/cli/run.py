@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from outrider.config import Config
     from outrider.runtime import Sidecar
+    from outrider.supervisor import Supervisor
 
 HELP = "Run the sidecar until SIGTERM or SIGINT; the first signal drains, a second ends at once, SIGHUP reloads."
 EXAMPLE = "outrider run --config outrider.yaml"
@@ -36,6 +37,12 @@ def run(args: argparse.Namespace) -> int:
     environ = dict(os.environ)
     config = load(args.config, environ)
     problems = harden_process()  # before a secret is read
+    if config.workers > 1:
+        from outrider.supervisor import supervise
+
+        for problem in problems:
+            print(f"outrider: {problem}", file=sys.stderr)
+        return uvloop.run(supervise(config, environ, lambda found: None if args.quiet else _announce(found, config)))
     from outrider.runtime import Sidecar
     from outrider_ext import readbuffers
 
@@ -87,7 +94,7 @@ async def serve(sidecar: "Sidecar", *, announce: bool) -> int:
         loop.add_signal_handler(number, on_signal)
     loop.add_signal_handler(signal.SIGHUP, sidecar.reload_from_file)
     if announce:
-        _announce(sidecar)
+        _announce(sidecar, sidecar.config)
     await told.wait()
     drain = loop.create_task(sidecar.drain(), name="drain")
     hurry = loop.create_task(now.wait(), name="second signal")
@@ -107,7 +114,7 @@ def _settle_memory() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def _announce(sidecar: "Sidecar") -> None:
+def _announce(sidecar: "Sidecar | Supervisor", config: "Config") -> None:
     shown = ", ".join([*map(_shown, sidecar.proxy_addresses), *(f"unix:{path}" for path in sidecar.proxy_paths)])
     lines = [f"outrider: listening on {shown}"]
     if sidecar.transparent_addresses:
@@ -117,7 +124,9 @@ def _announce(sidecar: "Sidecar") -> None:
     if sidecar.admin_addresses:
         lines.append("outrider: admin on http://" + _shown(sidecar.admin_addresses[0]))
     lines += [f"outrider: admin on unix:{path}" for path in sidecar.admin_paths]
-    keyed = sorted(sidecar.snapshot.sources)
+    if config.workers > 1:
+        lines.append(f"outrider: {config.workers} workers")
+    keyed = sorted(name for name, provider in config.providers.items() if provider.credential is not None)
     lines.append(
         f"outrider: holding keys of {', '.join(keyed)}" if keyed else "outrider: holding no keys; apps use their own"
     )

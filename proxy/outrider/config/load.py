@@ -44,6 +44,7 @@ class _Loader:
         self.cwd = cwd
         self.path: Path | None = None
         self.only_found = False
+        self.content: bytes | None = None
         self.name = EMBEDDED
         self.origins: dict[KeyPath, str] = {}
         self.problems: list[Problem] = []
@@ -58,8 +59,12 @@ class _Loader:
             if not self.only_found:
                 return {}
             named = Path(FILE_NAME)
+        return self.read(named)
+
+    def read(self, named: Path) -> dict[str, Any]:
+        """Raises: ConfigError when it cannot be read at all."""
         self.path, self.name = (self.cwd / named).absolute(), str(named)
-        content = self._content()
+        content = self.content = self._content() if self.content is None else self.content
         document = self._document(content)
         self.origins = {path: f"{self.name}:{line}" for path, line in document.lines.items()}
         self._lines = document.lines
@@ -165,6 +170,7 @@ class _Loader:
             raise ConfigError(sorted(self.problems, key=_file_order))
         config._path = self.path
         config._only_found = self.only_found
+        config._content = self.content or b""
         config._origins = {path: where for path, where in self.origins.items() if path}
         return config
 
@@ -247,6 +253,18 @@ def load(path: Path | None, environ: Mapping[str, str], cwd: Path | None = None)
     """
     loader = _Loader(environ, cwd or Path.cwd())
     data = loader.file(path)
+    loader.overlay(data)
+    return loader.check(data)
+
+
+def load_content(path: Path | None, content: bytes, environ: Mapping[str, str], *, only_found: bool = False) -> Config:
+    """The configuration that this content of the file gives, wherever the file has got to since; path None: no file.
+
+    Raises: ConfigError.
+    """
+    loader = _Loader(environ, path.parent if path is not None else Path.cwd())
+    loader.content, loader.only_found = content, only_found
+    data = loader.read(path) if path is not None else {}
     loader.overlay(data)
     return loader.check(data)
 

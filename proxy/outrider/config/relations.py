@@ -148,6 +148,9 @@ def _listeners(data: Mapping[str, Any]) -> Iterator[Finding]:
             continue  # said where the type is checked
         if key == "transparent" and any(address.startswith(UNIX) for address in addresses):
             yield ("listen", key), "takes redirected TCP connections only; use an address with a port"
+        workers = data.get("workers", 1)
+        if key == "proxy" and isinstance(workers, int) and workers > 1 and any(a.startswith(UNIX) for a in addresses):
+            yield ("listen", key), "cannot be a Unix socket with several workers; use an address, or workers: 1"
         for address in addresses if key in listen else default:
             other = taken.setdefault(address, key)
             if other != key and not address.endswith(":0"):

@@ -29,7 +29,7 @@ from pydantic import (
 
 from outrider.config import values
 from outrider.config.problems import KeyPath, quote
-from outrider.config.values import Amount, PolicyUse, ProxyUrl, Rate
+from outrider.config.values import Amount, KeyFrom, PolicyUse, ProxyUrl, Rate, StateUrl
 
 PROVIDER_KINDS = (
     "openai", "anthropic", "gemini", "vertex", "azure", "bedrock", "mistral", "cohere", "together", "moonshot", "groq",
@@ -367,6 +367,29 @@ class Price(PriceStep):
     tiers: dict[str, PriceStep] = _live(default_factory=dict)
 
 
+def _key_from(value: Any, info: ValidationInfo) -> Any:
+    return values.key_from(value, info.context)
+
+
+Key = Annotated[KeyFrom | None, BeforeValidator(_key_from)]
+
+
+class State(_Section):
+    """Where limits and budgets are counted. Written as a word, it is the url."""
+
+    url: Annotated[StateUrl, BeforeValidator(values.state_url)] = _restart(StateUrl())
+    fleet_key: Key = _restart(None)
+    password: Key = _restart(None)
+    ca: FilePath | None = _restart(None)
+    on_store_error: Literal["local", "deny", "allow"] = _restart("local")
+    deadline_ms: int = _restart(250, ge=20, le=10_000)
+    lease_s: Annotated[float, Field(ge=1, le=600)] = _restart(10.0)
+
+
+def _state(value: Any) -> Any:
+    return {"url": value} if isinstance(value, (str, StateUrl)) else value
+
+
 class Cache(_Section):
     mode: Literal["off"] = _restart("off")
 
@@ -491,7 +514,8 @@ class Config(_Section):
     limits: tuple[Limit, ...] = _live(())
     budgets: tuple[Budget, ...] = _live(())
     prices: dict[str, Price] = _live(default_factory=dict)
-    state: Literal["memory"] = _restart("memory")
+    state: Annotated[State, BeforeValidator(_state)] = _restart(default_factory=State)
+    workers: int = _restart(1, ge=1, le=32)
     cache: Cache = _restart(default_factory=Cache)
     timeouts: Timeouts = _live(default_factory=Timeouts)
     caps: Caps = _live(default_factory=Caps)
@@ -501,6 +525,7 @@ class Config(_Section):
 
     _path: Path | None = PrivateAttr(default=None)
     _only_found: bool = PrivateAttr(default=False)
+    _content: bytes = PrivateAttr(default=b"")
     _origins: dict[KeyPath, str] = PrivateAttr(default_factory=dict)
 
     @field_validator("limits", "budgets", "principals", mode="before")
@@ -522,6 +547,11 @@ class Config(_Section):
     def only_found(self) -> bool:
         """The file was found in the working folder, and nobody named it."""
         return self._only_found
+
+    @property
+    def content(self) -> bytes:
+        """The file's bytes as they were read."""
+        return self._content
 
     @property
     def source(self) -> str:

@@ -29,6 +29,7 @@ RESTRICTED: tuple[tuple[str, ...], ...] = (
     ("anonymous",),
     ("proxy_token",),
     ("virtual_keys",),
+    ("state",),
     ("providers", "*", "hosts"),
     ("providers", "*", "connect_to"),
     ("providers", "*", "upstream_ca"),

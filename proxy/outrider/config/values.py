@@ -37,6 +37,29 @@ LOOPBACKS = ("127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True, slots=True)
+class StateUrl:
+    """Where state lies: kind is "memory", "shm" or "redis". addresses are tried in turn (a cluster: met there)."""
+
+    kind: str = "memory"
+    addresses: tuple[tuple[str, int], ...] = ()
+    unix_path: str | None = None
+    tls: bool = False
+    cluster: bool = False
+    database: int = 0
+    user: str | None = None
+    password: Secret | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        """Without the password."""
+        if self.kind != "redis":
+            return self.kind
+        where = self.unix_path or ",".join(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.addresses
+        )
+        return f"redis{'s' if self.tls else ''}{'+cluster' if self.cluster else ''}://{where}"
+
+
+@dataclass(frozen=True, slots=True)
 class Rate:
     """`count` in every `period_s` seconds; str() gives back "600/min"."""
 
@@ -272,6 +295,76 @@ def proxy_url(value: Any) -> ProxyUrl | None:
         pair = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
         authorization = Secret(b"Basic " + base64.b64encode(pair))
     return ProxyUrl(host_name(parts.hostname), parts.port or 80, authorization)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFrom:
+    """Where a secret of our own comes from: a variable or a file."""
+
+    env: str | None = None
+    file: Path | None = None
+
+
+def key_from(value: Any, context: Mapping[str, Path] | None) -> KeyFrom | None:
+    """`{env: NAME}` or `{file: PATH}`."""
+    if value is None or isinstance(value, KeyFrom):
+        return value
+    if not isinstance(value, dict) or len(value) != 1 or not set(value) <= {"env", "file"}:
+        # Never quoted: this is where a literal key would stand.
+        raise ValueError("must be {env: NAME} or {file: PATH}; a key itself never stands here")
+    if "env" in value:
+        return KeyFrom(env=env_name(value["env"]))
+    return KeyFrom(file=file_path(value["file"], context))
+
+
+_STATE_SCHEMES = {
+    "redis": (False, False),
+    "rediss": (True, False),
+    "redis+cluster": (False, True),
+    "rediss+cluster": (True, True),
+}
+
+
+def state_url(value: Any) -> StateUrl:
+    """`memory`, `shm`, or `redis[s][+cluster]://[user[:password]@]host[:port][,host[:port]...][/db][?cluster=true]`,
+    or `redis+unix:///path`. The address is never quoted: it may hold a password."""
+    if isinstance(value, StateUrl):
+        return value
+    if value in ("memory", "shm"):
+        return StateUrl(str(value))
+    scheme, found, rest = value.partition("://") if isinstance(value, str) else ("", "", "")
+    if found and scheme == "redis+unix" and rest.startswith("/"):
+        return StateUrl("redis", unix_path=rest)
+    if not found or scheme not in _STATE_SCHEMES:
+        raise ValueError("must be memory, shm or an address such as redis://redis.internal:6379")
+    tls, cluster = _STATE_SCHEMES[scheme]
+    authority, _, query = rest.partition("?")
+    authority, _, database = authority.partition("/")
+    if query not in ("", "cluster=true", "cluster=false"):
+        raise ValueError("takes no query but ?cluster=true")
+    if database and not (database.isascii() and database.isdigit() and int(database) < 1024):
+        raise ValueError("ends in the number of a database, as redis://redis.internal:6379/0")
+    user, at, hosts = authority.rpartition("@")
+    name, _, password = user.partition(":")
+    cluster = cluster or query == "cluster=true"
+    if cluster and database not in ("", "0"):
+        raise ValueError("names a database, and a cluster has but one; remove it")
+    return StateUrl(
+        "redis",
+        addresses=tuple(_redis_host(host) for host in hosts.split(",")),
+        tls=tls,
+        cluster=cluster,
+        database=int(database or 0),
+        user=unquote_to_bytes(name).decode() if at and name else None,
+        password=Secret(unquote_to_bytes(password)) if at and password else None,
+    )
+
+
+def _redis_host(text: str) -> tuple[str, int]:
+    if ":" in text.rpartition("]")[2]:
+        host, _, port = text.rpartition(":")
+        return host_name(host), _port(port, text)
+    return host_name(text), 6379
 
 
 def rate(value: Any) -> Rate:

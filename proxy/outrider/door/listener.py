@@ -45,18 +45,25 @@ def parse_listen_address(address: str) -> tuple[str, int]:
 
 
 def bind(
-    addresses: Sequence[str], *, unix_mode: int = 0o600, unix_group: int | str | None = None
+    addresses: Sequence[str],
+    *,
+    shared: bool = False,
+    listens: bool = True,
+    unix_mode: int = 0o600,
+    unix_group: int | str | None = None,
 ) -> list[socket.socket]:
     """Non-blocking listening sockets, Unix ones (`unix:PATH`) last. Raises StartError and leaves nothing bound.
 
     Port 0 means any free port, the same one for all addresses that say 0. An IPv6 address on a machine without IPv6 is
     left out when another address could be bound, since the default lists both loopbacks.
+    shared: processes of this user may bind the same addresses, and the kernel spreads connections over those that
+    listen (SO_REUSEPORT). listens=False keeps an address for them.
     """
     wanted = [parse_listen_address(address) for address in addresses if not address.startswith(UNIX)]
     paths = [Path(address.removeprefix(UNIX)) for address in addresses if address.startswith(UNIX)]
     if not wanted and not paths:
         raise StartError("No address to listen on: name at least one, as 127.0.0.1:8484.", 2)
-    sockets = _bind_tcp(wanted) if wanted else []
+    sockets = _bind_tcp(wanted, shared=shared, listens=listens) if wanted else []
     try:
         for path in paths:
             sockets.append(listen_unix(path, mode=unix_mode, group=unix_group, backlog=BACKLOG))
@@ -67,11 +74,11 @@ def bind(
     return sockets
 
 
-def _bind_tcp(wanted: list[tuple[str, int]]) -> list[socket.socket]:
+def _bind_tcp(wanted: list[tuple[str, int]], *, shared: bool, listens: bool) -> list[socket.socket]:
     for left in range(_PORT_TRIES, 0, -1):
         sockets: list[socket.socket] = []
         try:
-            return _bind_all(wanted, sockets)
+            return _bind_all(wanted, sockets, shared, listens)
         except _BindError as exc:
             for sock in sockets:
                 sock.close()
@@ -169,13 +176,15 @@ class _BindError(Exception):
         self.is_ours_to_choose = is_ours_to_choose
 
 
-def _bind_all(wanted: list[tuple[str, int]], sockets: list[socket.socket]) -> list[socket.socket]:
+def _bind_all(
+    wanted: list[tuple[str, int]], sockets: list[socket.socket], shared: bool, listens: bool
+) -> list[socket.socket]:
     """Adds to `sockets` as it goes, so that the caller can close what was bound before a failure."""
     chosen = 0
     failure: StartError | None = None
     for host, port in wanted:
         try:
-            sock = _bind_one(host, port or chosen)
+            sock = _bind_one(host, port or chosen, shared, listens)
         except OSError as exc:
             failure = StartError(_explain(host, port or chosen, exc))
             if ":" in host and exc.errno in _NO_IPV6:
@@ -189,16 +198,19 @@ def _bind_all(wanted: list[tuple[str, int]], sockets: list[socket.socket]) -> li
     return sockets
 
 
-def _bind_one(host: str, port: int) -> socket.socket:
+def _bind_one(host: str, port: int, shared: bool, listens: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what it accepts
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))
-        sock.listen(BACKLOG)
+        if listens:
+            sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise

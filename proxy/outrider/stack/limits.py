@@ -19,6 +19,7 @@ from outrider_ext.limits import Admit, BudgetRow, Plan, RateRow, Row, Settle, Sl
 
 if TYPE_CHECKING:
     from outrider.store.base import Counter as StoreCounter
+    from outrider.store.leases import LeasedSlots
     from outrider_ext.relay import Exchange
 
 SLOT_RETRY_MS = 1000  # when one comes free nobody knows
@@ -63,7 +64,7 @@ def slow_way(rules: Rulebook, route: Route, *, second: bool) -> Slow:
     """What a stage does with a call that was not admitted at once: refuse it, or let it wait."""
 
     def slow(x: "Exchange", call: Call, plan: Plan, refused: Refused | None) -> Awaitable[None]:
-        if refused is None or refused[1] == NEEDS_LEASE or (refused[0].room is not None and refused[1] != NEVER):
+        if refused is None or _needs_lease(refused) or (refused[0].room is not None and refused[1] != NEVER):
             return _wait(rules, route, x, call, plan, refused, second=second)
         raise _refusal(route, call, *refused, second=second)
 
@@ -86,7 +87,7 @@ async def _wait(
         return max(wait_ns, 0)
 
     for _ in range(_LEASE_TRIES):
-        if refused is None or refused[1] != NEEDS_LEASE:
+        if refused is None or not _needs_lease(refused):
             break
         await _borrow(refused[0], call, clock.steady(monotonic_ns()))
         if x.ended:
@@ -129,7 +130,15 @@ async def _queue(
         )
 
 
+def _needs_lease(refused: Refused) -> bool:
+    row, wait_ns = refused
+    return wait_ns == NEEDS_LEASE or (isinstance(row, SlotRow) and bool(getattr(row.slots, "needs_lease", False)))
+
+
 async def _borrow(row: Row, call: Call, now_ns: int) -> None:
+    if isinstance(row, SlotRow):
+        await cast("LeasedSlots", row.slots).borrow()
+        return
     assert isinstance(row, RateRow | TokenRow)
     counter = row.counter
     cost = 1 if isinstance(row, RateRow) else row.wanted(call.lease)

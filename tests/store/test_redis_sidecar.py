@@ -1,0 +1,146 @@
+"""Whole sidecars that share their state through Redis: what apps meet, over the wire."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outrider.config import load
+from outrider.errors import StartError
+from outrider.runtime import Sidecar
+from store.servers import running as redis_running
+from store.servers import until
+from support.running import client_of, get, local, running, settings, total
+from support.wire import Peer, Provider
+
+OK_2 = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+@contextlib.asynccontextmanager
+async def answering(provider: Provider) -> AsyncIterator[None]:
+    """The provider answers whatever comes."""
+    tasks: list[asyncio.Task[None]] = []
+
+    async def serve(behind: Peer) -> None:
+        with contextlib.suppress(Exception):
+            while True:
+                await behind.head()
+                await behind.send(OK_2)
+
+    async def accept() -> None:
+        while True:
+            tasks.append(asyncio.get_running_loop().create_task(serve(await provider.accept())))
+
+    tasks.append(asyncio.get_running_loop().create_task(accept()))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def statuses(sidecar: Sidecar, count: int) -> list[bytes]:
+    app = await client_of(sidecar)
+    found = []
+    for _ in range(count):
+        await app.send(get(sidecar))
+        found.append((await app.answer())[0].split(b" ")[1])
+    app.close()
+    return found
+
+
+def fleet_settings(port: int, **more: Any) -> dict[str, Any]:
+    return {"state": {"url": f"redis://127.0.0.1:{port}", "fleet_key": {"env": "FLEET_KEY"}, **more}}
+
+
+async def test_two_sidecars_share_a_limit_and_places_over_the_wire(tmp_path: Path, provider: Provider) -> None:
+    environ = {"FLEET_KEY": "of-the-whole-fleet"}
+    limits = [{"name": "whole", "requests": "30/h"}, {"name": "few", "concurrent": 2}]
+    with redis_running(tmp_path / "redis") as redis:
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+        shared = {"environ": environ, "limits": limits, **fleet_settings(redis.port)}
+        async with (
+            answering(provider),
+            running(tmp_path / "a", local(provider.url), **shared) as one,
+            running(tmp_path / "b", local(provider.url), **shared) as two,
+        ):
+            for sidecar in (one, two):
+                store: Any = sidecar._shared.ledger.store
+                await until(lambda store=store: store.fleet == 2, "they know of each other")  # type: ignore[misc]
+                store.borrow_s = 5.0
+            first = await statuses(one, 20)
+            assert first.count(b"200") == 20
+            held: Any = one._shared.ledger.store
+            await until(
+                lambda: not held._queue and all(item.is_idle for item in held._alive.values()),
+                "what it held was given back",
+            )
+            both = first + await statuses(two, 20)
+            assert both.count(b"200") == 30
+            assert both.count(b"429") == 10
+            assert total(two, "outrider_limit_decisions_total", decision="reject") == 10
+
+
+@pytest.mark.parametrize(("rule", "admitted"), [("local", 20), ("deny", 0), ("allow", 25)])
+async def test_without_redis_a_sidecar_starts_and_its_rule_holds(
+    tmp_path: Path, provider: Provider, rule: str, admitted: int
+) -> None:
+    shared = {"environ": {"FLEET_KEY": "k"}, "limits": [{"name": "whole", "requests": "20/h"}]}
+    async with (
+        answering(provider),
+        running(tmp_path, local(provider.url), **shared, **fleet_settings(1, on_store_error=rule)) as sidecar,
+    ):
+        found = await statuses(sidecar, 25)
+        assert found.count(b"200") == admitted
+        assert total(sidecar, "outrider_events_total", event=f"store_error_{_PAST[rule]}") > 0
+
+
+_PAST = {"local": "local", "deny": "denied", "allow": "allowed"}
+
+
+async def test_a_key_that_is_not_there_is_named_at_the_start(tmp_path: Path) -> None:
+    config = load(settings(tmp_path, {}, **fleet_settings(1)), {})
+    with pytest.raises(StartError, match=r"outrider\.yaml:\d+: state\.fleet_key: .*FLEET_KEY"):
+        await Sidecar(config, {}).start()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("memory", "memory"),
+        ("shm", "shm"),
+        ("redis://r", "redis://r:6379"),
+        ("redis://u:p%40ss@r:7000,[::1]:7001/3", "redis://r:7000,[::1]:7001"),
+        ("rediss://r?cluster=true", "rediss+cluster://r:6379"),
+        ("redis+cluster://a,b:1", "redis+cluster://a:6379,b:1"),
+        ("redis+unix:///run/redis.sock", "redis:///run/redis.sock"),
+    ],
+)
+def test_what_state_takes_and_that_it_shows_no_password(tmp_path: Path, url: str, shown: str) -> None:
+    state = load(settings(tmp_path, {}, state=url), {}).state
+    assert str(state.url) == shown
+    assert "p@ss" not in repr(state)
+    if "u:p" in url:
+        assert (state.url.user, state.url.database) == ("u", 3)
+        assert state.url.password is not None
+        assert state.url.password.expose() == b"p@ss"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "redis", "http://r", "redis://", "redis://r/x", "redis://r?ssl=1", "redis+cluster://r/1", "redis://r:0", 7,
+        {"url": "shm", "fleet_key": "sk-literal"}, {"url": "shm", "fleet_key": {"env": "A", "file": "b"}},
+        {"on_store_error": "maybe"},
+    ],
+)  # fmt: skip
+def test_what_state_does_not_take_is_said_without_quoting_it(tmp_path: Path, state: Any) -> None:
+    with pytest.raises(StartError) as caught:
+        load(settings(tmp_path, {}, state=state), {})
+    assert "state" in str(caught.value)
+    assert "sk-literal" not in str(caught.value)
