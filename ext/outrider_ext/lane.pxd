@@ -47,6 +47,7 @@ cdef class Call:
     cdef public object lease         # what was borrowed before the call and is settled at its end
     cdef public object cost_nusd     # int, 1e-9 US$; None while unknown or unpriced
     cdef public bytes digest         # canonical hash of the request, 32 bytes
+    cdef public bytes content        # the request as the app sent it, where the audit log is to have all of it
 
 
 cdef class Hook:

@@ -65,6 +65,7 @@ class Call:
     lease: Any
     cost_nusd: int | None
     digest: bytes | None
+    content: bytes | None
     def __init__(self, route: Route, request_id: bytes) -> None: ...
     @property
     def route(self) -> Route: ...

@@ -448,7 +448,15 @@ cdef class Upstream:
 
     cdef _push(self, bytes wire):
         cdef bytes lead = self.lead
-        cdef Downstream client = self.exchange.client
+        cdef Exchange x = self.exchange
+        cdef Downstream client = x.client
+        if x.holds_end and self.body.done:
+            if lead is not None:
+                self.lead = None
+                x._keep_tail(lead)
+            if PyBytes_GET_SIZE(wire):
+                x._keep_tail(wire)
+            return
         if lead is not None:
             self.lead = None
             if PyBytes_GET_SIZE(wire) <= JOIN_BYTES:

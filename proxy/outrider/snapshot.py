@@ -21,12 +21,15 @@ from outrider.providers.registry import Binding, Registry, join_host_port
 from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sources import FileSource, Source, source_for
 from outrider.stack.attempt import Attempt
+from outrider.stack.audit import Audit
 from outrider.stack.build import bind, filters
 from outrider.stack.call import Route
+from outrider.stack.digest import Digest
 from outrider.stack.identify import Identify
 from outrider.stack.meter import Meter
 from outrider.stack.record import Record
 from outrider.stack.request_limits import Buckets, RequestLimits
+from outrider.telemetry.audit import AuditLog
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider.upstream.dial import Dialer
@@ -65,6 +68,7 @@ class Shared:
     environ: Mapping[str, str]
     context_for: Callable[[str], ssl.SSLContext]
     hub: Hub | None = None
+    audit: AuditLog | None = None
     listeners: tuple[tuple[str, int], ...] = ()
 
 
@@ -85,6 +89,8 @@ class Snapshot:
             identify=Identify(shared.placeholder, shared.metrics),
             request_limits=RequestLimits(config.limits, shared.buckets, shared.metrics),
             meter=Meter(inject=config.usage.inject_stream_usage),
+            audit=_audit(config, shared.audit),
+            digest=Digest(config.caps.held_body_bytes) if shared.audit is not None else None,
         )
         self.router = Router(
             self.registry,
@@ -223,6 +229,11 @@ class Snapshot:
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
+
+
+def _audit(config: Config, log: AuditLog | None) -> Audit | None:
+    settings = config.telemetry.audit
+    return Audit(log, content=settings.content, content_bytes=settings.content_bytes) if log is not None else None
 
 
 def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None) -> dict[str, Source]:

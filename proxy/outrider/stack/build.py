@@ -7,25 +7,40 @@ Hooks are bound once per route, so a layer that has nothing to say there costs n
 from collections.abc import Sequence
 from typing import Any
 
+from outrider.stack.audit import Audit
 from outrider.stack.call import Hook, PlainHook, Route
+from outrider.stack.digest import Digest
 from outrider.stack.identify import Identify
 from outrider.stack.meter import Meter
 from outrider.stack.record import Record
 from outrider.stack.request_limits import RequestLimits
 
 
-def filters(*, record: Record, identify: Identify, request_limits: RequestLimits, meter: Meter) -> tuple[Any, ...]:
+def filters(
+    *,
+    record: Record,
+    identify: Identify,
+    request_limits: RequestLimits,
+    meter: Meter,
+    audit: Audit | None = None,
+    digest: Digest | None = None,
+) -> tuple[Any, ...]:
     """Innermost last; on the way out the ends run from the innermost to the outermost."""
-    return (
+    layers = (
         # Outermost, so that it measures refusals and counts what every layer below found out.
         record,
+        # Refusals too, and what every layer below found out; its line is written before the answer has left whole.
+        audit,
         # Who is calling: nothing below may spend anything on a caller who may not be here.
         identify,
         # The cheapest refusal of a caller who may: before a byte of the body is held.
         request_limits,
         # Reads the body's own words, so after everything that can refuse without them.
         meter,
+        # Over the body as it leaves: after everything that may change it.
+        digest,
     )
+    return tuple(layer for layer in layers if layer is not None)
 
 
 def bind(route: Route, layers: Sequence[Any]) -> None:
