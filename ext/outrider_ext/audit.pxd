@@ -1,5 +1,5 @@
 from outrider_ext.lane cimport Call, Hook
-from outrider_ext.relay cimport Exchange
+from outrider_ext.relay cimport Exchange, Hub
 from outrider_ext.sha256 cimport Mac
 
 cdef enum:
@@ -28,6 +28,22 @@ cdef class Chain:
     cpdef int flush(self, int fd) except -1
     cpdef Py_ssize_t drop(self)
     cdef _account(self, Py_ssize_t written)
+
+
+cdef class Commit:
+    cdef readonly Chain chain
+    cdef public int fd
+    cdef public bint is_plain           # lines can be written, and nothing waits for the disk
+    cdef public unsigned long long rotate_at    # bytes written in all
+    cdef public long long checkpoint_at         # the last line's number
+    cdef Hub _hub
+    cdef object _call_soon
+    cdef object _otherwise
+    cdef object _failed
+    cdef object _due
+    cdef bint _is_scheduled
+
+    cpdef schedule(self)
 
 
 cdef class AuditBegin(Hook):

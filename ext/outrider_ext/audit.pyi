@@ -1,7 +1,7 @@
 from collections.abc import Callable
 
 from outrider_ext.lane import Call, Hook
-from outrider_ext.relay import Exchange
+from outrider_ext.relay import Exchange, Hub
 
 class Chain:
     denies: bool
@@ -19,7 +19,27 @@ class Chain:
     def add(self, members: bytes) -> None: ...
     def flush(self, fd: int) -> int: ...
     def drop(self) -> int: ...
+    def on_wake(self, wake: Callable[[], object]) -> None: ...
     def sign(self, text: bytes) -> str: ...
+
+class Commit:
+    fd: int
+    is_plain: bool
+    rotate_at: int
+    checkpoint_at: int
+    def __init__(
+        self,
+        chain: Chain,
+        hub: Hub,
+        call_soon: Callable[[Commit], object],
+        otherwise: Callable[[], object],
+        failed: Callable[[int, list[Exchange]], object],
+        due: Callable[[], object],
+    ) -> None: ...
+    @property
+    def chain(self) -> Chain: ...
+    def schedule(self) -> None: ...
+    def __call__(self) -> None: ...
 
 class AuditBegin(Hook):
     def __init__(self, chain: Chain, refuse: Callable[[], object]) -> None: ...

@@ -19,7 +19,7 @@ from posix.unistd cimport write
 
 from outrider_ext.lane cimport Call, Hook
 from outrider_ext.lines cimport NUMBER_BYTES, STAMP_BYTES, put_bytes, put_number, put_stamp, put_text
-from outrider_ext.relay cimport Exchange, outcome_name
+from outrider_ext.relay cimport Exchange, Hub, outcome_name
 from outrider_ext.sha256 cimport HASH_BYTES, Mac
 from outrider_ext.tokens cimport Usage
 
@@ -69,6 +69,9 @@ cdef class Chain:
     @property
     def head(self):
         return self._head[:HEX_BYTES].decode("ascii")
+
+    def on_wake(self, wake):
+        self._wake = wake
 
     def sign(self, bytes text):
         """The keyed hash of anything, in hexadecimal."""
@@ -170,6 +173,46 @@ cdef class Chain:
         self.seq = self._base_seq
         memcpy(self._head, self._base_head, HEX_BYTES)
         return lines
+
+
+@cython.final
+cdef class Commit:
+    """One write for all that ended in a pass of the loop; then their last bytes leave.
+
+    otherwise(): instead, while not is_plain. failed(errno, exchanges): the write did. due(): the file is full, or a
+    checkpoint has to be made.
+    """
+
+    def __init__(self, Chain chain, Hub hub, call_soon, otherwise, failed, due):
+        self.chain = chain
+        self.fd = -1
+        self._hub = hub
+        self._call_soon = call_soon
+        self._otherwise, self._failed, self._due = otherwise, failed, due
+
+    cpdef schedule(self):
+        """Once for all of this pass."""
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._call_soon(self)
+
+    def __call__(self):
+        cdef list waiting
+        cdef int problem
+        self._is_scheduled = False
+        if not self.is_plain:
+            self._otherwise()
+            return
+        waiting = self._hub.take_waiting()
+        if self.chain.size:
+            problem = self.chain.flush(self.fd)
+            if problem:
+                self._failed(problem, waiting)
+                return
+        if waiting:
+            self._hub.let_go(waiting)
+        if self.chain.written >= self.rotate_at or self.chain.seq >= self.checkpoint_at:
+            self._due()
 
 
 @cython.final

@@ -31,32 +31,33 @@ cdef class Canon:
     cpdef bytes canonical(self, bytes body)
     cpdef bytes digest(self, bytes body, tuple parts)
     cpdef bytes raw_digest(self, bytes body, tuple parts)
-    cdef _begin(self, bytes kind, tuple parts)
+    cdef int _begin(self, bytes kind, tuple parts) except -1
     cdef bytes _hash(self)
     cdef _rest(self)
-    cdef _write(self, bytes body)
-    cdef _reserve(self, Py_ssize_t size)
-    cdef _put(self, const char* data, Py_ssize_t size)
+    cdef int _write(self, bytes body) except -1
+    cdef int _reserve(self, Py_ssize_t size) except -1
+    cdef int _put(self, const char* data, Py_ssize_t size) except -1
     cdef inline void _skip_space(self) noexcept
-    cdef _fail(self, Py_ssize_t at, str what)
-    cdef _value(self, int depth)
-    cdef _word(self, const char* word, Py_ssize_t size)
-    cdef _array(self, int depth)
-    cdef _object(self, int depth)
-    cdef _add_member(self, Py_ssize_t lo)
-    cdef _sort(self, Py_ssize_t first, Py_ssize_t base)
+    cdef int _fail(self, Py_ssize_t at, str what) except -1
+    cdef int _value(self, int depth) except -1
+    cdef int _word(self, const char* word, Py_ssize_t size) except -1
+    cdef int _array(self, int depth) except -1
+    cdef int _object(self, int depth) except -1
+    cdef int _add_member(self, Py_ssize_t lo) except -1
+    cdef int _sort(self, Py_ssize_t first, Py_ssize_t base) except -1
     cdef bint _order(self, Py_ssize_t first) except -1
     cdef bint _order_many(self, Py_ssize_t first) except -1
     cdef int _compare(self, Member* a, Member* b) except -2
     cdef bytes _key_units(self, Member* m)
     cdef bint _string(self) except -1
     cdef bint _is_ascii(self, Py_ssize_t lo) noexcept
+    cdef inline bint _is_short(self, char kind) noexcept
     cdef bint _escape(self) except -1
     cdef int _hex4(self, Py_ssize_t at) except -2
-    cdef _code_point(self, int point)
-    cdef _number(self)
-    cdef _decimal(self, Py_ssize_t whole, Py_ssize_t whole_end, Py_ssize_t part, Py_ssize_t part_end, long long exponent,
-                  bint negative)
+    cdef int _code_point(self, int point) except -1
+    cdef int _number(self) except -1
+    cdef int _decimal(self, Py_ssize_t whole, Py_ssize_t whole_end, Py_ssize_t part, Py_ssize_t part_end, long long exponent,
+                  bint negative) except -1
 
 
 cdef class DigestRequest(Hook):

@@ -94,7 +94,7 @@ cdef class Canon:
         finally:
             self._rest()
 
-    cdef _begin(self, bytes kind, tuple parts):
+    cdef int _begin(self, bytes kind, tuple parts) except -1:
         cdef bytes part
         cdef unsigned long long size
         self._size = 0
@@ -125,7 +125,7 @@ cdef class Canon:
             self._members = NULL
             self._member_room = 0
 
-    cdef _write(self, bytes body):
+    cdef int _write(self, bytes body) except -1:
         if PyBytes_GET_SIZE(body) > self.max_bytes:
             raise DigestError(f"The body is larger than {self.max_bytes} bytes.")
         self._body = body
@@ -140,7 +140,7 @@ cdef class Canon:
 
     # -- what is written
 
-    cdef _reserve(self, Py_ssize_t size):
+    cdef int _reserve(self, Py_ssize_t size) except -1:
         cdef Py_ssize_t room = self._room if self._room else 4096
         cdef char* grown
         while room - self._size < size:
@@ -151,7 +151,7 @@ cdef class Canon:
                 raise MemoryError
             self._out, self._room = grown, room
 
-    cdef _put(self, const char* data, Py_ssize_t size):
+    cdef int _put(self, const char* data, Py_ssize_t size) except -1:
         if self._room - self._size < size:
             self._reserve(size)
         memcpy(self._out + self._size, data, size)
@@ -167,10 +167,10 @@ cdef class Canon:
                 return
             self._pos += 1
 
-    cdef _fail(self, Py_ssize_t at, str what):
+    cdef int _fail(self, Py_ssize_t at, str what) except -1:
         raise DigestError(f"The body {what}, at byte {at}.")
 
-    cdef _value(self, int depth):
+    cdef int _value(self, int depth) except -1:
         cdef char byte
         if self._pos >= self._end:
             self._fail(self._pos, "ends where a value must stand")
@@ -190,13 +190,13 @@ cdef class Canon:
         else:
             self._number()
 
-    cdef _word(self, const char* word, Py_ssize_t size):
+    cdef int _word(self, const char* word, Py_ssize_t size) except -1:
         if self._end - self._pos < size or memcmp(self._base + self._pos, word, size) != 0:
             self._fail(self._pos, "has a malformed value")
         self._pos += size
         self._put(word, size)
 
-    cdef _array(self, int depth):
+    cdef int _array(self, int depth) except -1:
         cdef char byte
         if depth > self.max_depth:
             self._fail(self._pos, f"is nested deeper than {self.max_depth} levels")
@@ -206,7 +206,7 @@ cdef class Canon:
         if self._pos < self._end and self._base[self._pos] == c"]":
             self._pos += 1
             self._put(b"]", 1)
-            return
+            return 0
         while True:
             self._value(depth)
             self._skip_space()
@@ -214,13 +214,13 @@ cdef class Canon:
             self._pos += 1
             if byte == c"]":
                 self._put(b"]", 1)
-                return
+                return 0
             if byte != c",":
                 self._fail(self._pos - 1, "has neither comma nor closing bracket behind a value")
             self._put(b",", 1)
             self._skip_space()
 
-    cdef _object(self, int depth):
+    cdef int _object(self, int depth) except -1:
         cdef char byte
         cdef Py_ssize_t first = self._count, base, at
         if depth > self.max_depth:
@@ -232,7 +232,7 @@ cdef class Canon:
         if self._pos < self._end and self._base[self._pos] == c"}":
             self._pos += 1
             self._put(b"}", 1)
-            return
+            return 0
         while True:
             if self._pos >= self._end or self._base[self._pos] != c'"':
                 self._fail(self._pos, "has no key where one must stand")
@@ -261,7 +261,7 @@ cdef class Canon:
         self._count = first
         self._put(b"}", 1)
 
-    cdef _add_member(self, Py_ssize_t lo):
+    cdef int _add_member(self, Py_ssize_t lo) except -1:
         cdef Member* grown
         if self._count == self._member_room:
             self._member_room = 32 if self._member_room == 0 else self._member_room * 2
@@ -274,14 +274,14 @@ cdef class Canon:
 
     # -- the order of members
 
-    cdef _sort(self, Py_ssize_t first, Py_ssize_t base):
+    cdef int _sort(self, Py_ssize_t first, Py_ssize_t base) except -1:
         """Put the members of the object that ends here in order, in the canonical text."""
         cdef Py_ssize_t size = self._size - base, i
         cdef char* out
         cdef char* grown
         cdef Member* m
         if self._order(first):
-            return
+            return 0
         if self._spare_room < size:
             grown = <char*>realloc(self._spare, 2 * size)
             if grown == NULL:
@@ -374,22 +374,31 @@ cdef class Canon:
 
         A key comes here before its value does, and is checked to be UTF-8 where it is not ASCII.
         """
-        cdef Py_ssize_t run, lo = self._size
+        cdef Py_ssize_t run, since, lo = self._size
         cdef bint escaped = False
         cdef char byte
         self._put(b'"', 1)
         self._pos += 1
+        since = self._pos
         while True:
             run = plain_run(self._body, self._pos, self._end)
-            self._put(self._base + self._pos, run - self._pos)
-            self._pos = run
             byte = self._base[run] if run < self._end else 0
             if byte == c'"':
                 break
             if byte != c"\\" or self._end - run < 2:
                 self._fail(run, "has a malformed string")
+            byte = self._base[run + 1]
+            if byte != c"u" and byte != c"/" and self._is_short(byte):      # canonical as it is: copied with the rest
+                escaped = True
+                self._pos = run + 2
+                continue
+            self._put(self._base + since, run - since)
+            self._pos = run
             if self._escape():
                 escaped = True
+            since = self._pos
+        self._put(self._base + since, run - since)
+        self._pos = run
         self._pos += 1
         self._put(b'"', 1)
         if self._count and self._members[self._count - 1].lo == lo and not self._is_ascii(lo):
@@ -405,6 +414,9 @@ cdef class Canon:
             if <unsigned char>self._out[i] >= 0x80:
                 return False
         return True
+
+    cdef inline bint _is_short(self, char kind) noexcept:
+        return kind == c'"' or kind == c"\\" or kind == c"n" or kind == c"t" or kind == c"r" or kind == c"b" or kind == c"f"
 
     cdef bint _escape(self) except -1:
         """The escape at the reading position; whether its canonical form is one too."""
@@ -455,7 +467,7 @@ cdef class Canon:
             value = value * 16 + digit
         return value
 
-    cdef _code_point(self, int point):
+    cdef int _code_point(self, int point) except -1:
         cdef char[8] out
         cdef Py_ssize_t size, i
         cdef const char* short_names = b"btn?fr"     # 8 to 13; 11 has no short form
@@ -487,7 +499,7 @@ cdef class Canon:
 
     # -- numbers
 
-    cdef _number(self):
+    cdef int _number(self) except -1:
         """RFC 8259, 6: number = [ minus ] int [ frac ] [ exp ]; no leading zeros."""
         cdef const char* base = self._base
         cdef Py_ssize_t end = self._end, pos = self._pos, whole, whole_end, part = 0, part_end = 0, start
@@ -524,8 +536,8 @@ cdef class Canon:
         self._pos = pos
         self._decimal(whole, whole_end, part, part_end, -exponent if down else exponent, negative)
 
-    cdef _decimal(self, Py_ssize_t whole, Py_ssize_t whole_end, Py_ssize_t part, Py_ssize_t part_end, long long exponent,
-                  bint negative):
+    cdef int _decimal(self, Py_ssize_t whole, Py_ssize_t whole_end, Py_ssize_t part, Py_ssize_t part_end, long long exponent,
+                  bint negative) except -1:
         """Its digits without zeros at either end, and where the point stands: ECMAScript's Number::toString of them."""
         cdef const char* base = self._base
         cdef Py_ssize_t whole_size = whole_end - whole, count = whole_size + part_end - part, i, lead = 0, k
@@ -536,7 +548,7 @@ cdef class Canon:
             lead += 1
         if lead == count:
             self._put(b"0", 1)
-            return
+            return 0
         n -= lead
         while base[whole + count - 1 if count <= whole_size else part + count - 1 - whole_size] == c"0":
             count -= 1

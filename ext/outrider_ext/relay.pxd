@@ -55,6 +55,9 @@ cdef class Hub:
     cdef public long long pool_idle_ns
     cdef public Py_ssize_t exchanges # in flight now
 
+    cpdef list take_waiting(self)
+    cpdef let_go(self, list exchanges, bint is_cut=*)
+
 
 cdef class Exchange:
     # -- who and what (set by the relay) --

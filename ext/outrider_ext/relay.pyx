@@ -195,12 +195,15 @@ cdef class Hub:
         for client in list(self.clients):
             (<Downstream>client)._close_if_idle()
 
-    def take_waiting(self):
+    cpdef list take_waiting(self):
         """The exchanges that wait for `let_go`; those that end from now on begin a new list."""
-        waiting, self.waiting = self.waiting, []
-        return waiting
+        cdef list waiting = self.waiting
+        if waiting:
+            self.waiting = []
+            return waiting
+        return []
 
-    def let_go(self, list exchanges, bint is_cut=False):
+    cpdef let_go(self, list exchanges, bint is_cut=False):
         """Their last bytes leave; with is_cut they never do, and the client's connection is reset instead."""
         for x in exchanges:
             (<Exchange>x).client._let_go(x, is_cut)

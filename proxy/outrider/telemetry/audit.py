@@ -29,8 +29,8 @@ import orjson
 
 from outrider.errors import SidecarError, StartError
 from outrider.secrets.files import read_capped, reason, write_private
-from outrider_ext.audit import Chain
-from outrider_ext.relay import Exchange
+from outrider_ext.audit import Chain, Commit
+from outrider_ext.relay import Exchange, Hub
 
 if TYPE_CHECKING:
     from outrider.config.schema import Audit
@@ -52,14 +52,6 @@ class AuditUnavailableError(SidecarError):
     """The audit log cannot be written, and config says that then nothing may happen."""
 
     code, status, should_retry = "audit_unavailable", 503, False
-
-
-class Hub(Protocol):
-    on_waiting: Callable[[], object] | None
-    waiting: list[Exchange]
-
-    def take_waiting(self) -> list[Exchange]: ...
-    def let_go(self, exchanges: list[Exchange], is_cut: bool = False) -> None: ...
 
 
 class _Loop(Protocol):
@@ -116,7 +108,8 @@ class AuditLog:
         self._metrics, self._log, self._now = metrics, log, now
         self._loop: _Loop | None = None
         self._hub: Hub | None = None
-        self._scheduled = self._retrying = self._resuming = False
+        self._retrying = self._resuming = False
+        self._commit: Commit | None = None
         self._fd = -1
         self._syncing: list[Exchange] | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -152,7 +145,7 @@ class AuditLog:
         elif found.torn:
             why = "torn"
             more = {"torn_bytes": len(found.torn), "torn_sha256": hashlib.sha256(found.torn).hexdigest()}
-        self.chain = Chain(self._key, self.schedule, found.seq, found.head)
+        self.chain = Chain(self._key, lambda: None, found.seq, found.head)
         self._checkpointed, self._checkpointed_at = self.chain.seq, self._now()
         self._day = self._now().date()
         self._file_from = found.size
@@ -194,46 +187,51 @@ class AuditLog:
 
     def start(self, loop: _Loop, hub: Hub) -> None:
         self._loop, self._hub = loop, hub
-        hub.on_waiting = self.schedule
-        self.schedule()
+        self._commit = Commit(self.chain, hub, loop.call_soon, self._write, self._failed, self._due)
+        hub.on_waiting = self._commit.schedule
+        self.chain.on_wake(self._commit.schedule)
+        self._set_way()
+        self._commit.schedule()
 
     def apply(self, settings: "Audit") -> None:
         """A reload: what is live of the settings."""
         self.settings = settings
+        self.chain.denies = bool(self.trouble) and settings.on_audit_error == "deny"
+        self._set_way()
+
+    def _set_way(self) -> None:
+        """What the compiled way of a write has to know: after everything that changes it."""
+        if self._commit is None:
+            return
+        self._commit.fd = self._fd
+        self._commit.is_plain = not self.trouble and self.settings.durability == "os" and self._syncing is None
+        self._commit.rotate_at = max(0, self.settings.rotate_bytes - self._file_from)
+        self._commit.checkpoint_at = self._checkpointed + self.settings.checkpoint.every_n
 
     def event(self, name: str, **members: Any) -> None:
         """One line. What is no JSON is written as its str()."""
         self.chain.add(orjson.dumps({"event": name, **members}, default=str, option=orjson.OPT_UTC_Z)[1:-1])
 
-    def schedule(self) -> None:
-        """Lines or exchanges wait: once for all of this pass of the loop."""
-        if not self._scheduled and self._loop is not None:
-            self._scheduled = True
-            self._loop.call_soon(self.commit)
-
-    def commit(self) -> None:
-        """Write what waits, and let the exchanges go that it is about."""
-        self._scheduled = False
+    def _write(self) -> None:
+        """As the compiled way does it, while lines cannot be written, or where they have to reach the disk."""
         if self._syncing is not None or self._hub is None:
             return  # when the disk has answered, all that came meanwhile is next
         waiting = self._hub.take_waiting()
         if self.trouble:
             self._refuse(waiting)
-            return
-        self._finish(waiting, self.chain.flush(self._fd) if self.chain.size else 0)
-
-    def _finish(self, waiting: list[Exchange], problem: int) -> None:
-        assert self._hub is not None
-        if problem:
-            self._fail(os.strerror(problem).lower())
-            self._refuse(waiting)
-        elif self.settings.durability == "fsync" and self._loop is not None:
+        elif problem := self.chain.flush(self._fd) if self.chain.size else 0:
+            self._failed(problem, waiting)
+        elif self.settings.durability == "fsync":
             self._sync(waiting)
         else:
             self._hub.let_go(waiting)
-            self._after_write()
+            self._due()
 
-    def _after_write(self) -> None:
+    def _failed(self, problem: int, waiting: list[Exchange]) -> None:
+        self._fail(os.strerror(problem).lower())
+        self._refuse(waiting)
+
+    def _due(self) -> None:
         """Between two lines: is the file full, or a checkpoint due?"""
         if self.chain.seq - self._checkpointed >= self.settings.checkpoint.every_n:
             self.checkpoint()
@@ -244,6 +242,7 @@ class AuditLog:
 
     def _sync(self, waiting: list[Exchange]) -> None:
         self._syncing = waiting
+        self._set_way()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, "outrider-audit")
         loop = self._loop
@@ -264,9 +263,10 @@ class AuditLog:
             self._refuse(waiting)
             return
         self._hub.let_go(waiting)
-        self._after_write()
+        self._due()
+        self._set_way()
         if self.chain.size or self._hub.waiting:
-            self.commit()  # what came meanwhile
+            self._write()  # what came meanwhile
 
     # -- when it cannot be written
 
@@ -275,6 +275,7 @@ class AuditLog:
         then = "new requests are refused" if denies else "exchanges go on unrecorded"
         self.trouble = f"the audit log {self.path} cannot be written ({why}); {then} until it can"
         self.chain.denies = denies
+        self._set_way()
         self._report(self.trouble, "audit_failed")
         self._retry_later()
 
@@ -320,7 +321,7 @@ class AuditLog:
         self._log.event("warning", "audit_resumed", lines_dropped=self.dropped, exchanges_denied=self.denied)
         self.dropped = self.denied = 0
         self.trouble, self.chain.denies = "", False
-        self.schedule()
+        self._set_way()
 
     def refuse_new(self) -> None:
         """For an exchange that begins while lines cannot be written. Raises: AuditUnavailableError."""
@@ -382,6 +383,7 @@ class AuditLog:
         self._fd = fresh
         self._file_from = -self.chain.written
         self._report(f"{self.path} was taken away; the log goes on in a new file", "audit_moved")
+        self._set_way()
         self._segment("moved")
 
     def rotate(self, why: str) -> None:
@@ -397,14 +399,17 @@ class AuditLog:
         except (OSError, StartError) as exc:
             self._fail(reason(exc) if isinstance(exc, OSError) else str(exc))
             return
+        self._set_way()
         self._segment(why, previous_file=aside.name)
-        self.checkpoint()
 
     def checkpoint(self) -> None:
         """How many lines there are and what the last one's hash is, for whoever keeps that elsewhere."""
-        if not self._checkpoints.is_on or self.chain.size or self.chain.seq == self._checkpointed:
+        if self.chain.size or self.chain.seq == self._checkpointed:
             return
         self._checkpointed, self._checkpointed_at = self.chain.seq, self._now()
+        self._set_way()
+        if not self._checkpoints.is_on:
+            return
         text = checkpoint_text(self.chain_id, self.chain.seq, self.chain.head)
         line = {
             "time": self._now(), "event": "audit_checkpoint", "chain": self.chain_id, "worker": self.worker,
@@ -421,6 +426,8 @@ class AuditLog:
             return
         self._write_folded(None)
         self.event("stop", **members)
+        if self._commit is not None:
+            self._commit.is_plain = False  # one that is scheduled finds nothing to do
         if self._pool is not None:
             self._pool.shutdown()
         problem = self.chain.flush(self._fd)
@@ -432,13 +439,14 @@ class AuditLog:
             self._syncing = None
             self._hub.let_go(waiting, bool(problem) and self.chain.denies)
             self._hub.on_waiting = None
+            self.chain.on_wake(lambda: None)
         if problem:
             self._report(f"the end of the audit log {self.path} was not written", "audit_failed")
         else:
             self.checkpoint()
         self._checkpoints.close()
         self._close_fd()
-        self._loop = self._hub = None
+        self._loop = self._hub = self._commit = None
 
 
 class _Folded:
