@@ -370,6 +370,8 @@ cdef class Upstream:
             x.first_event_ns = self.last_ns
         for i in range(self.run_count):
             x.answer_bytes += self.runs[i].hi - self.runs[i].lo
+            if x.tap_body:              # as it came, before any rewriting
+                x._tap_keep(data, self.runs[i].lo, self.runs[i].hi)
         if raw and self.held is None:
             if x.tap_needle is not None:
                 for i in range(self.run_count):

@@ -72,13 +72,17 @@ def verify(paths: Iterable[Path], key: bytes, checkpoints: Iterable[Path] = ()) 
     for path in dict.fromkeys(paths):
         found = _first_look(path)
         groups.setdefault(found.chain, []).append(found)
-    for chain, files in groups.items():
+    for chain, files in sorted(groups.items(), reverse=True):
         files.sort(key=lambda file: (file.first, str(file.path)))
-        _Walk(chain, mac, claims.pop(chain, []), report).files(files)
-    for chain, left in claims.items():
-        report.notes.append(
-            Finding(left[0].at.path, left[0].at.line, f"is of chain {chain}, no file of which was named")
-        )
+        # A file without a whole first line may be of any chain that a checkpoint counted and no other file has.
+        mine = claims.pop(chain, []) if chain else [claim for left in claims.values() for claim in left]
+        _Walk(chain, mac, mine, report).files(files)
+    if "" not in groups:
+        for chain, left in claims.items():
+            what = (
+                f"counted {left[-1].count} lines of chain {chain}, no file of which was named: removed, or to be named"
+            )
+            report.problems.append(Finding(left[-1].at.path, left[-1].at.line, what))
     return report
 
 
