@@ -109,6 +109,22 @@ def reload_marks() -> dict[str, str]:
     return dict(_marks(Config, "", "restart"))
 
 
+def waiting_for_restart(config: Config) -> list[str]:
+    """Of the keys that were set, those whose change a reload does not apply, spelt as in messages."""
+    marks = reload_marks()
+    found: list[str] = []
+    for path in config.set_keys:
+        if marks.get(_kind(path)) == "restart":
+            found.append(spell(path))
+    return found
+
+
+def _kind(path: KeyPath) -> str:
+    """The key's name in `reload_marks`."""
+    named = ["*" if at == 1 and path[0] == "providers" else step for at, step in enumerate(path)]
+    return ".".join(str(step) for step in named if not isinstance(step, int)).replace("limits.", "limits[].")
+
+
 def _marks(model: type[BaseModel], prefix: str, inherited: str) -> Iterable[tuple[str, str]]:
     for name, field in model.model_fields.items():
         mark = _mark(field, inherited)

@@ -315,6 +315,11 @@ class Config(_Section):
     def source(self) -> str:
         return EMBEDDED if self._path is None else str(self._path)
 
+    @property
+    def set_keys(self) -> tuple[KeyPath, ...]:
+        """The keys that were set, by the file or a variable; all others have their defaults."""
+        return tuple(self._origins)
+
     def where(self, *path: str | int) -> str:
         """Where a key was set: "outrider.yaml:7", "$OUTRIDER__CA__DIR"; for a key left out, where its section is."""
         for end in range(len(path), -1, -1):
