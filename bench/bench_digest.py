@@ -1,25 +1,20 @@
-"""What it costs to hash a request canonically, and to chain a line of the audit log: python -m bench.bench_digest
+"""What it costs to hash a request canonically: python -m bench.bench_digest
 
 The row of SHA-256 alone is what the canonical hash is measured against; each is per request of the size named.
 """
 
 import hashlib
-import hmac
 import json
 from collections.abc import Callable
 
 from bench.cases import Case, run_alone
 from bench.samples import CHAT, MODEL, compact, prose
-from outrider_ext.audit import Chain
 from outrider_ext.digest import Canon
-from outrider_ext.sha256 import Mac
 
-KEY = b"k" * 32
 PARTS = (b"openai", b"chat", MODEL.encode() if isinstance(MODEL, str) else MODEL, b"", b"POST", b"/v1/chat/completions")
 LONG = compact({"model": "m", "messages": [{"role": "user", "content": prose(1000)} for _ in range(64)]})
 # Quotes, line feeds and letters that are not ASCII, as code and other languages have them.
 DENSE = compact({"model": "m", "messages": [{"role": "user", "content": 'if x == "é":\n\treturn "ü"\n' * 300}]})
-LINE = b'"event":"exchange","provider":"openai","operation":"chat","model":"m","status":200,"us":1234' * 5
 CANON = Canon()
 
 
@@ -42,26 +37,10 @@ def hashed(name: str, body: bytes) -> tuple[Case, Case]:
     )
 
 
-def chained() -> Chain:
-    return Chain(KEY, lambda: None)
-
-
-def add(chain: Chain) -> None:
-    chain.add(LINE)
-    chain.drop()
-
-
 CASES = (
     *hashed("a chat", CHAT),
     *hashed("a long chat", LONG),
     *hashed("code and accents", DENSE),
-    Case(
-        "HMAC of a line",
-        lambda: Mac(KEY),
-        lambda mac: mac.of(LINE),
-        lambda _, made: made == hmac.digest(KEY, LINE, "sha256"),
-    ),
-    Case("a line of the audit log", chained, add, lambda chain, _: chain.seq == 0 and chain.size == 0),
 )
 
 if __name__ == "__main__":
