@@ -129,6 +129,7 @@ def limits(count: int) -> list[dict[str, Any]]:
 
 CASES = (
     plain("everything on"),
+    plain("everything on, audit log", telemetry={"log": "/dev/null", "audit": {"path": "audit.jsonl"}}),
     plain("no log line", telemetry={"log": "off"}),
     plain("no limit", limits=[]),
     plain("ten limits", limits=limits(10)),

@@ -20,6 +20,7 @@ from outrider.door.contract import Origin
 from outrider.govern.limits import memory_ledger
 from outrider.lanes.http1 import Desk
 from outrider.snapshot import Shared, Snapshot
+from outrider.telemetry.audit import AuditLog
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider_ext import http1
@@ -165,10 +166,22 @@ class _PassOn(Owner):
 
 
 class _NoTimer:
-    """The log's loop: it flushes by size, as it does under load."""
+    """The logs' loop: they flush by size and by the pass, as they do under load."""
+
+    def __init__(self) -> None:
+        self._soon: list[Any] = []
+        self.call_soon = self._soon.append
 
     def call_later(self, delay: float, callback: Any) -> None:
         """Never."""
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any) -> None:
+        raise AssertionError("no thread has anything to say here")
+
+    def turn(self) -> None:
+        """What the loop does after it has read from every socket."""
+        while self._soon:
+            self._soon.pop()()
 
 
 class Stack(Ends):
@@ -188,7 +201,10 @@ class Stack(Ends):
             path.write_text(yaml.safe_dump({"version": 1, **sections}), encoding="utf-8")
             config = load(path, ENVIRON)
         self.metrics = Metrics()
-        self.log = JsonLog(config.telemetry.log, config.telemetry.log_level, loop=_NoTimer())
+        self._loop = _NoTimer()
+        self.log = JsonLog(config.telemetry.log, config.telemetry.log_level, loop=self._loop)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self.audit = self._open_audit(config.telemetry.audit)
         shared = Shared(
             metrics=self.metrics,
             log=self.log,
@@ -197,6 +213,7 @@ class Stack(Ends):
             environ=ENVIRON,
             context_for=_no_context,
             hub=self.hub,
+            audit=self.audit,
             listeners=((_HOST, int(_PORT)),),
         )
         snapshot = Snapshot(config, shared)
@@ -210,7 +227,28 @@ class Stack(Ends):
         self._downstream.connection_lost(None)
         self.connect(origin)
 
+    def _open_audit(self, settings: Any) -> AuditLog | None:
+        """An audit log goes to a folder of this stack, whatever path config has."""
+        if settings.path is None:
+            return None
+        self._folder = tempfile.TemporaryDirectory()
+        here = settings.model_copy(update={"path": Path(self._folder.name) / "log" / "audit.jsonl"})
+        audit = AuditLog(here, Path(self._folder.name) / "audit.key", self.metrics, self.log)
+        audit.start(self._loop, self.hub)
+        return audit
+
+    def say(self, reads: Sequence[bytes]) -> None:
+        super().say(reads)
+        self._loop.turn()
+
+    def run(self) -> None:
+        self.say(self._reads)
+
     def close(self) -> None:
+        if self.audit is not None:
+            self.audit.close()
+        if self._folder is not None:
+            self._folder.cleanup()
         self.log.close()
 
 

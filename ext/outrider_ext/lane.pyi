@@ -76,6 +76,7 @@ class Call:
     needs_body: bool
     redacting: Any
     plain_answer: bool
+    content: bytes | None
     def __init__(self, route: Route, request_id: bytes) -> None: ...
     @property
     def route(self) -> Route: ...

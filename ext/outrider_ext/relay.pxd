@@ -40,6 +40,8 @@ cdef class Hub:
     cdef public set clients          # every open Downstream
     cdef public set upstreams        # every open Upstream, idle or in use
     cdef public bint draining
+    cdef public list waiting         # exchanges that ended and whose last bytes wait for `let_go`
+    cdef public object on_waiting    # called when the first of them waits
     cdef public Py_ssize_t max_open  # connections to providers, beyond which a free one is closed and not kept
     cdef public Py_ssize_t head_bytes
     cdef public Py_ssize_t event_bytes
@@ -52,6 +54,9 @@ cdef class Hub:
     cdef public long long stream_idle_ns
     cdef public long long pool_idle_ns
     cdef public Py_ssize_t exchanges # in flight now
+
+    cpdef list take_waiting(self)
+    cpdef let_go(self, list exchanges, bint is_cut=*)
 
 
 cdef class Exchange:
@@ -105,6 +110,9 @@ cdef class Exchange:
     cdef readonly int outcome
     cdef readonly str detail
     cdef readonly bint ended
+    # -- the last bytes --
+    cdef public bint holds_end       # they leave when the owner says so (Hub.let_go), after `on_end`
+    cdef list tail
     # -- times, CLOCK_MONOTONIC ns --
     cdef readonly long long started_ns
     cdef readonly long long sent_ns
@@ -121,6 +129,7 @@ cdef class Exchange:
     cdef _drop_upstream(self)
     cdef _overflow(self)
     cdef _finish(self, int outcome, str detail)
+    cdef _keep_tail(self, bytes wire)
     cdef void _tap_keep(self, bytes data, Py_ssize_t lo, Py_ssize_t hi)
     cdef bytes _inflate(self, bytes piece)
     cdef bint _tap_find(self, bytes data, Py_ssize_t lo, Py_ssize_t hi)
@@ -157,6 +166,7 @@ cdef class Downstream:
     cdef _refuse(self, object error)
     cdef bint _can_drain(self)
     cdef _close_if_idle(self)
+    cdef _let_go(self, Exchange x, bint is_cut)
     cdef _keep(self, bytes data, Py_ssize_t pos)
     cdef _next(self)
     cdef _write(self, bytes data)

@@ -36,6 +36,8 @@ class Hub:
     clients: set[Downstream]
     upstreams: set[Upstream]
     draining: bool
+    waiting: list[Exchange]
+    on_waiting: Callable[[], object] | None
     max_open: int
     head_bytes: int
     event_bytes: int
@@ -50,6 +52,8 @@ class Hub:
     exchanges: int
     def __init__(self, owner: Owner | None, loop: AbstractEventLoop) -> None: ...
     def drain(self) -> None: ...
+    def take_waiting(self) -> list[Exchange]: ...
+    def let_go(self, exchanges: list[Exchange], is_cut: bool = False) -> None: ...
     def abort_all(self) -> None: ...
     def sweep(self, now: int) -> None: ...
 
@@ -70,6 +74,7 @@ class Exchange:
     request_bytes: int
     answer_bytes: int
     allow_upgrade: bool
+    holds_end: bool
     wants_continue: bool
     drop_mask: int
     sse: bool

@@ -7,6 +7,8 @@ Rules
 - The owner (class Owner) is called once per message (request, held body, answer head, end), never per chunk, unless it set
   `rewrite` on the exchange.
 - `on_end` is called exactly once for every exchange for which `on_request` was called, whatever happened.
+- Of an exchange with `holds_end` the last bytes of the answer leave after `on_end`, when the owner calls `let_go`: what
+  it wrote down about the exchange is then where it has to be. Nothing that the client asks next overtakes them.
 - One exchange at a time per connection; what a client pipelines waits in `stash`, bounded by not reading.
 - Back-pressure goes from each side to the other by pause_reading; no queue here grows past `buffer_bytes`
   plus one read.
@@ -173,6 +175,7 @@ cdef class Hub:
         self.loop = loop
         self.clients = set()
         self.upstreams = set()
+        self.waiting = []
         self.draining = False
         self.max_open = 4096
         self.head_bytes = 65536
@@ -191,6 +194,19 @@ cdef class Hub:
         self.draining = True
         for client in list(self.clients):
             (<Downstream>client)._close_if_idle()
+
+    cpdef list take_waiting(self):
+        """The exchanges that wait for `let_go`; those that end from now on begin a new list."""
+        cdef list waiting = self.waiting
+        if waiting:
+            self.waiting = []
+            return waiting
+        return []
+
+    cpdef let_go(self, list exchanges, bint is_cut=False):
+        """Their last bytes leave; with is_cut they never do, and the client's connection is reset instead."""
+        for x in exchanges:
+            (<Exchange>x).client._let_go(x, is_cut)
 
     def abort_all(self):
         """End every connection at once."""

@@ -243,10 +243,15 @@ cdef class Downstream:
             if x.answer_started:
                 x._finish(_CUT, str(error))
                 return
-            self._write(message)
+            if x.holds_end:
+                x._keep_tail(message)
+            else:
+                self._write(message)
             x.status = error.status
             x.answer_started = True
             x._finish(_ANSWERED, str(error))
+        elif x is not None and x.holds_end:
+            pass        # its answer waits to be let go: nothing may overtake it, and the connection closes after it
         else:
             self._write(message)
             self._discard_then_close()
@@ -292,6 +297,23 @@ cdef class Downstream:
             self._pause()
         else:
             self._go_on()
+
+    cdef _let_go(self, Exchange x, bint is_cut):
+        """The end of an exchange that waited: its last bytes, then the next request."""
+        cdef bytes wire
+        tail, x.tail = x.tail, None
+        if self.exchange is not x or self.closed:      # the client left meanwhile
+            return
+        if is_cut:
+            self.exchange = None
+            self._reset()
+            return
+        if tail is not None:
+            if len(tail) == 1:
+                self._write(tail[0])
+            else:
+                self._write(b"".join(tail))
+        self._next()
 
     # -- the wire --
 

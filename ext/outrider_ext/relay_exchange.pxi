@@ -94,7 +94,10 @@ cdef class Exchange:
         self._drop_upstream()
         if close:
             self.client.keep_alive = False
-        self.client._write(message)
+        if self.holds_end:
+            self._keep_tail(message)
+        else:
+            self.client._write(message)
         self.answer_started = True
         self._finish(_ANSWERED, None)
 
@@ -239,5 +242,17 @@ cdef class Exchange:
             self.first_hit = self.last_hit = None
             self.tapped = None
             self.body = None
-            if client.exchange is self:
+            if client.exchange is not self:
+                self.tail = None
+            elif not self.holds_end or outcome == _CUT or outcome == _TIMED_OUT:
                 client._next()
+            else:                       # the client's connection stays with this exchange until it is let go
+                client.hub.waiting.append(self)
+                if len(client.hub.waiting) == 1:
+                    client.hub.on_waiting()
+
+    cdef _keep_tail(self, bytes wire):
+        if self.tail is None:
+            self.tail = [wire]
+        else:
+            self.tail.append(wire)

@@ -386,6 +386,8 @@ cdef class Upstream:
             x.first_event_ns = self.last_ns
         for i in range(self.run_count):
             x.answer_bytes += self.runs[i].hi - self.runs[i].lo
+            if x.tap_body:              # as it came, before any rewriting
+                x._tap_keep(data, self.runs[i].lo, self.runs[i].hi)
         if raw and self.held is None:
             if x.tap_needle is not None:
                 for i in range(self.run_count):
@@ -507,7 +509,15 @@ cdef class Upstream:
 
     cdef _push(self, bytes wire):
         cdef bytes lead = self.lead
-        cdef Downstream client = self.exchange.client
+        cdef Exchange x = self.exchange
+        cdef Downstream client = x.client
+        if x.holds_end and self.body.done:
+            if lead is not None:
+                self.lead = None
+                x._keep_tail(lead)
+            if PyBytes_GET_SIZE(wire):
+                x._keep_tail(wire)
+            return
         if lead is not None:
             self.lead = None
             if PyBytes_GET_SIZE(wire) <= JOIN_BYTES:

@@ -6,11 +6,13 @@ one place and are all gone at the end.
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sources import AwsSource, FileSource
 from outrider.snapshot import Shared, Snapshot
 from outrider.store.shm import SharedMemory, ShmStore
+from outrider.telemetry.audit import KEY_FILE, AuditLog
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider.untrusting import advice_for
@@ -45,6 +48,11 @@ from outrider_ext.relay import Downstream, Hub
 SWEEP_S = 1.0
 AWS_REFRESH_S = 60.0
 CROWD_CONNECTIONS = 200  # about 20 MB; below it trimming is not worth its millisecond
+# What the door turns away before there is an exchange; it says so by log().
+DOOR_REFUSALS = frozenset((
+    "connect_bad", "connect_denied", "loop", "sni_mismatch", "host_mismatch", "http2_denied", "transparent_denied",
+    "opaque_closed", "client_hello_bad",
+))  # fmt: skip
 _NS = 1_000_000_000
 
 
@@ -74,6 +82,7 @@ class Sidecar:
         self.environ = environ
         self.metrics = Metrics(config.telemetry.models_max)
         self.json_log = JsonLog(config.telemetry.log, config.telemetry.log_level)
+        self.audit: AuditLog | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._tunnels: set[Splice] = set()
         self._doors: list[Door] = []
@@ -100,6 +109,7 @@ class Sidecar:
         self.json_log.bind(self._loop)
         try:
             self._open_ca()
+            self._open_audit()
             sockets = self._bind()
             try:
                 self._compose()
@@ -112,8 +122,13 @@ class Sidecar:
                 raise
             self._open_doors(sockets)
         except BaseException:
+            if self.audit is not None:
+                self.audit.close(reason="the start failed")
             self.json_log.close()
             raise
+        if self.audit is not None:
+            self.audit.event("start", **self._about())
+            self.audit.start(self._loop, self.hub)
         self._watch()
         self._sweep()
 
@@ -122,6 +137,32 @@ class Sidecar:
         constraints = self._constrained_names() if ca.name_constraints else ()
         self.ca = CertificateAuthority.open(ca.dir, now=utc_now, name_constraints=constraints)
         self.placeholder = Placeholder.open(ca.dir)
+
+    def _open_audit(self) -> None:
+        settings = self.config.telemetry.audit
+        if settings.path is None:
+            return
+        key_file = settings.key_file or self.config.ca.dir / KEY_FILE
+        if key_file.resolve().parent == settings.path.resolve().parent:
+            where = self.config.where("telemetry", "audit", "path")
+            raise StartError(
+                f"{where}: telemetry.audit: the key {key_file} lies in the log's own folder, where whoever changes the "
+                "log finds it; move one of the two",
+                exit_code=2,
+            )
+        worker = self.part.number if self.part is not None else 0
+        self.audit = AuditLog(settings, key_file, self.metrics, self.json_log, worker=worker)
+
+    def _about(self) -> dict[str, object]:
+        """What the audit log says of the configuration in force: where it came from and its content's hash."""
+        from outrider import __version__  # looked up in the installation: not for every start
+
+        path = self.config.path
+        content = b""
+        if path is not None:
+            with contextlib.suppress(OSError):
+                content = path.read_bytes()
+        return {"version": __version__, "config": self.config.source, "config_sha256": sha256(content).hexdigest()}
 
     def _constrained_names(self) -> tuple[str, ...]:
         from outrider.providers.registry import Registry
@@ -211,6 +252,7 @@ class Sidecar:
             environ=self.environ,
             context_for=self.ca.context_for,
             hub=self.hub,
+            audit=self.audit,
             listeners=tuple(self.proxy_addresses + self.transparent_addresses + self.admin_addresses),
             has_unix=bool(self.proxy_paths),
         )
@@ -223,6 +265,7 @@ class Sidecar:
             self.json_log,
             self.spawn,
             held_body_bytes=self.config.caps.held_body_bytes,
+            audit=self.audit,
         )
         self.lane = self.hub.owner = desk.lane
         self._apply_numbers(self.config)
@@ -265,7 +308,8 @@ class Sidecar:
                 sockets,
                 metrics=self.metrics.exposition,
                 ca_pem=self.ca.certificate_pem,
-                is_ready=lambda: self._accepting,
+                is_ready=lambda: self._accepting and not (self.audit is not None and self.audit.chain.denies),
+                trouble=lambda: self.audit.trouble if self.audit is not None else "",
             )
             await self._admin.start()
 
@@ -315,6 +359,8 @@ class Sidecar:
         self.hub.sweep(time.monotonic_ns())
         self._return_memory()
         self._shared.ledger.clock.refresh(self._is_shared)
+        if self.audit is not None:
+            self.audit.tick()
         now = self._loop.time()
         idle_s = self.config.timeouts.stream_idle_s
         for tunnel in [tunnel for tunnel in self._tunnels if now - tunnel.last_s > idle_s]:
@@ -343,6 +389,12 @@ class Sidecar:
             self.json_log.event("warning", "credential", message=warning)
         elif source.generation != before and before:
             self.json_log.event("info", "credential_rotated", source=source.describe())
+            if self.audit is not None:
+                self._loop.call_soon_threadsafe(self._note_rotation, source.describe())
+
+    def _note_rotation(self, source: str) -> None:
+        if self.audit is not None:
+            self.audit.event("credential_rotated", source=source)
 
     async def _refresh_aws(self) -> None:
         for source in list(self.snapshot.sources.values()):
@@ -361,9 +413,14 @@ class Sidecar:
                 self._watched,
                 lambda _path: self.reload_from_file(),
                 call_later=self._loop.call_later,
-                on_refused=lambda sentence: self.json_log.event("warning", "reload_refused", message=sentence),
+                on_refused=self._reload_refused,
             )
             self._watcher.start()
+
+    def _reload_refused(self, sentence: str) -> None:
+        self.json_log.event("warning", "reload_refused", message=sentence)
+        if self.audit is not None:
+            self.audit.event("reload_refused", message=sentence)
 
     def reload_from_file(self) -> None:
         """Load the same file again; on any problem the old configuration stays and the log says why."""
@@ -373,6 +430,8 @@ class Sidecar:
         except (ConfigError, StartError) as exc:
             self.metrics.count("reload_failed")
             self.json_log.event("error", "reload_failed", message=f"the old configuration stays in force: {exc}")
+            if self.audit is not None:
+                self.audit.event("reload_refused", message=str(exc))
 
     def reload(self, config: Config) -> None:
         self.apply(config, self.prepare(config))
@@ -398,6 +457,9 @@ class Sidecar:
             self._watch()
         self.metrics.count("reloaded")
         self.json_log.event("info", "reloaded", applied=live, after_restart=restart)
+        if self.audit is not None:
+            self.audit.apply(config.telemetry.audit)
+            self.audit.event("reloaded", applied=live, after_restart=restart, **self._about())
 
     # -- what the door asks
 
@@ -517,6 +579,10 @@ class Sidecar:
 
     def log(self, level: str, event: str, **fields: object) -> None:
         self.json_log.event(level, event, **fields)
+        if self.audit is not None and event in DOOR_REFUSALS:
+            about = {"error": event, "destination": str(fields.get("destination", ""))}
+            if not self.audit.fold((event, about["destination"]), about):
+                self.audit.event("refusal", **{**fields, **about})
 
     # -- gauges
 
@@ -581,6 +647,8 @@ class Sidecar:
             self._memory = None
         await self._end_tasks()
         self._diag.close()
+        if self.audit is not None:
+            self.audit.close()
         self.json_log.close()
 
     async def _end_tasks(self) -> None:

@@ -30,14 +30,17 @@ from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sources import FileSource, Source, source_for
 from outrider.stack.adaptive import Adaptive, Gates
 from outrider.stack.attempt import Attempt
+from outrider.stack.audit import Audit
 from outrider.stack.borrow import BorrowTokens
 from outrider.stack.build import bind, filters
 from outrider.stack.call import Route
+from outrider.stack.digest import Digest
 from outrider.stack.identify import Identify
 from outrider.stack.limits import Limits
 from outrider.stack.meter import Meter
 from outrider.stack.price import PriceUsage
 from outrider.stack.record import Record
+from outrider.telemetry.audit import AuditLog
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider.upstream.dial import Dialer
@@ -83,6 +86,7 @@ class Shared:
     epoch: Epoch = field(default_factory=Epoch)
     revocations: Revocations = field(init=False)
     hub: Hub | None = None
+    audit: AuditLog | None = None
     listeners: tuple[tuple[str, int], ...] = ()
     has_unix: bool = False
     clocks: Clocks = field(default_factory=lambda: Clocks(time.time, time.monotonic_ns))
@@ -127,6 +131,8 @@ class Snapshot:
             redact=_redact(config, shared, self.policies),
             borrow=BorrowTokens(self.rules, pricing),
             adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics),
+            audit=_audit(config, shared.audit),
+            digest=Digest(config.caps.held_body_bytes) if shared.audit is not None else None,
         )
         self.router = Router(
             self.registry,
@@ -316,6 +322,11 @@ def policies_of(config: Config) -> "Loaded":
     from outrider.govern.packs import load_policies
 
     return load_policies(config.policies, where=[config.where("policies", at) for at in range(len(config.policies))])
+
+
+def _audit(config: Config, log: AuditLog | None) -> Audit | None:
+    settings = config.telemetry.audit
+    return Audit(log, content=settings.content, content_bytes=settings.content_bytes) if log is not None else None
 
 
 def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None) -> dict[str, Source]:

@@ -160,3 +160,26 @@ def test_rules_that_count_nothing_or_say_words_without_meaning_are_refused(tmp_p
         "prices.openai/x: has neither an input nor an output price",
     ):
         assert part in done.stderr, part
+
+
+def test_it_says_which_of_the_keys_that_are_set_wait_for_a_restart(tmp_path: Path, run: Any) -> None:
+    text = "egress: {default: deny}\nca: {dir: ./ca}\ntelemetry: {models_max: 5, log_level: debug}\n"
+    done = run("check", "--config", str(write(tmp_path, text)))
+    assert done.returncode == 0
+    assert "changed only by a restart: ca.dir, telemetry.models_max; a reload" in done.stdout
+    told = json.loads(run("check", "--config", str(write(tmp_path, text)), "--json").stdout)
+    assert told["after_restart"] == ["ca.dir", "telemetry.models_max"]
+
+
+def test_secrets_that_stand_in_the_configuration_are_named_and_not_shown(tmp_path: Path, run: Any) -> None:
+    path = write(tmp_path, "upstream: {proxy: 'http://me:hunter2x@proxy.test:3128'}\n")
+    done = run("check", "--config", str(path), OUTRIDER__EGRESS__ALLOW_PRIVATE="[]")
+    assert f"warning: {path}:1: upstream.proxy: a password stands in the file" in done.stdout
+    assert "hunter2x" not in done.stdout + done.stderr
+
+
+def test_an_audit_log_without_checkpoints_elsewhere_is_warned_of(tmp_path: Path, run: Any) -> None:
+    path = write(tmp_path, "telemetry: {audit: {path: ./log/a.jsonl}}\n")
+    assert "telemetry.audit.checkpoint: null" in run("check", "--config", str(path)).stdout
+    path = write(tmp_path, "telemetry: {audit: {path: ./log/a.jsonl, checkpoint: {path: ./log/c.jsonl}}}\n")
+    assert "whoever cuts one cuts both" in run("check", "--config", str(path)).stdout

@@ -41,12 +41,13 @@ class AdminServer:
         metrics: Callable[[], bytes | Awaitable[bytes]],
         ca_pem: bytes,
         is_ready: Callable[[], bool],
+        trouble: Callable[[], str] = lambda: "",
     ) -> None:
         self._sockets = list(sockets)
         pages: dict[bytes, Callable[[], Page]] = {
             b"/": lambda: (200, _TEXT, _INDEX.encode()),
             b"/healthz": lambda: (200, _TEXT, b"ok\n"),
-            b"/readyz": lambda: (200, _TEXT, b"ready\n") if is_ready() else (503, _TEXT, b"draining\n"),
+            b"/readyz": lambda: _readiness(is_ready(), trouble()),
             b"/metrics": lambda: (200, "text/plain; version=0.0.4; charset=utf-8", metrics()),
             b"/ca.pem": lambda: (200, "application/x-pem-file", ca_pem),
         }
@@ -81,6 +82,12 @@ class AdminServer:
             await server.wait_closed()
         for sock in self._sockets:
             sock.close()
+
+
+def _readiness(is_ready: bool, trouble: str) -> Page:
+    """trouble: what hinders, or is only to be known, in a sentence."""
+    said = f"{trouble}\n" if trouble else "" if is_ready else "draining\n"
+    return (200, _TEXT, f"ready\n{said}".encode()) if is_ready else (503, _TEXT, said.encode())
 
 
 class _Pages(Owner):

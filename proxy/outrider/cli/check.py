@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from outrider.config import Config, ConfigError, load, located
-from outrider.config.reload import reload_marks
+from outrider.config.reload import reload_marks, waiting_for_restart
 from outrider.config.schema import Budget, Credential, Limit
 from outrider.config.values import UNIX
 from outrider.errors import CredentialUnavailableError
@@ -95,6 +95,8 @@ def report(config: Config, registry: Registry, environ: Mapping[str, str]) -> di
         ),
         "limits": [f"{limit.name}: {_counted(limit)}" for limit in config.limits],
         "budgets": [f"{budget.name}: {_counted(budget)}" for budget in config.budgets],
+        "audit": str(config.telemetry.audit.path) if config.telemetry.audit.path is not None else None,
+        "after_restart": waiting_for_restart(config),
         "warnings": [*registry.warnings, *_warnings(config, environ)],
     }
 
@@ -153,8 +155,37 @@ def _warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
         path = hmac_key_file(config)
         if not path.exists():
             yield f"{config.where('principals')}: principals: {path} is missing; `outrider keys new` makes it"
+    yield from _audit_warnings(config)
+    yield from _set_secrets(config, environ)
     if config.path is not None:
         yield from _file_warnings(config.path)
+
+
+def _audit_warnings(config: Config) -> Iterator[str]:
+    audit = config.telemetry.audit
+    if audit.path is None:
+        return
+    if audit.checkpoint.path is None:
+        yield (
+            f"{config.where('telemetry', 'audit')}: telemetry.audit.checkpoint: null lets an end that is cut off go "
+            "unseen; set a path away from the log, or stderr"
+        )
+    elif isinstance(audit.checkpoint.path, Path) and audit.checkpoint.path.parent == audit.path.parent:
+        where = config.where("telemetry", "audit", "checkpoint")
+        yield f"{where}: telemetry.audit.checkpoint.path: lies in the log's own folder; whoever cuts one cuts both"
+
+
+def _set_secrets(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
+    """Secrets that stand where a configuration does; those of the file's lines are found by their shape."""
+    where = config.where("upstream", "proxy")
+    if config.upstream.proxy is not None and config.upstream.proxy.authorization is not None and "$" not in where:
+        yield (
+            f"{where}: upstream.proxy: a password stands in the file; set $OUTRIDER__UPSTREAM__PROXY instead, "
+            "or keep the file at mode 0600"
+        )
+    for name, value in environ.items():
+        if name.startswith("OUTRIDER__") and looks_like_secret(value):
+            yield f"${name}: looks like a key itself; a credential is named by {{env: NAME}} or {{file: PATH}}"
 
 
 def _credential_warnings(credential: Credential, environ: Mapping[str, str]) -> Iterator[str]:
@@ -202,6 +233,10 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     for pack in found["policies"]:
         yield f"  policy {pack['name']}: {len(pack['rules'])} rules ({pack['file']})"
     yield from (f"  budget {budget}" for budget in found["budgets"])
+    if found["audit"]:
+        yield f"  audit log: {found['audit']}"
+    if found["after_restart"]:
+        yield f"  changed only by a restart: {', '.join(found['after_restart'])}; a reload applies all else that is set"
     for key, mark in found.get("keys", {}).items():
         yield f"  {mark:<7}  {key}"
     yield from (f"warning: {sentence}" for sentence in found["warnings"])

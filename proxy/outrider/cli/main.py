@@ -25,6 +25,7 @@ COMMANDS = {
     "ca": ("ca", "show the interception CA, or write its trust bundle"),
     "env": ("env", "print the variables by which each runtime finds the sidecar and trusts it"),
     "mock": ("mock", "run a provider emulator"),
+    "audit": ("audit", "verify the audit log, or follow it"),
     "version": ("version", "print versions"),
 }
 

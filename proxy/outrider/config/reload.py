@@ -109,6 +109,35 @@ def reload_marks() -> dict[str, str]:
     return dict(_marks(Config, "", "restart"))
 
 
+def waiting_for_restart(config: Config) -> list[str]:
+    """Of the keys that were set, those whose change a reload does not apply, spelt as in messages."""
+    marks = reload_marks()
+    found: list[str] = []
+    for path in config.set_keys:
+        if marks.get(_kind(path)) == "restart":
+            found.append(spell(path))
+    return found
+
+
+def _kind(path: KeyPath) -> str:
+    """The key's name in `reload_marks`: `*` for a name that config chooses, `[]` for a place in a list."""
+    named, annotation = "", None
+    model: type[BaseModel] | None = Config
+    for step in path:
+        kind = get_origin(annotation)
+        if kind is dict or isinstance(step, int):
+            named += ".*" if kind is dict else "[]"
+            annotation = None
+            continue
+        field = model.model_fields.get(str(step)) if model is not None else None
+        if field is None:
+            break
+        named += f".{step}"
+        annotation = field.annotation
+        model = next(models_in(annotation), None)
+    return named.removeprefix(".")
+
+
 def _marks(model: type[BaseModel], prefix: str, inherited: str) -> Iterable[tuple[str, str]]:
     for name, field in model.model_fields.items():
         mark = _mark(field, inherited)

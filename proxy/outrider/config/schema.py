@@ -467,12 +467,44 @@ class Redact(_Section):
         return tuple(value) if isinstance(value, list) else value
 
 
+class Checkpoint(_Section):
+    """`path` is None, "stderr" or a Path."""
+
+    path: Literal["stderr"] | Path | None = _restart(None)
+    every_s: Seconds = _live(60.0)
+    every_n: int = _live(1000, ge=1, le=1_000_000_000)
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _word_or_path(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None or value == "stderr":
+            return value
+        if not isinstance(value, (str, Path)) or not value:
+            raise ValueError("must be stderr, null or the path of a file")
+        return values.file_path(value, info.context)
+
+
+class Audit(_Section):
+    """`path` None means off; worker N writes to its name with `-N` before the suffix."""
+
+    path: FilePath | None = _restart(None)
+    content: Literal["none", "redacted", "full"] = _live("none")
+    content_bytes: int = _live(65_536, ge=256, le=16 << 20)
+    durability: Literal["os", "fsync"] = _live("os")
+    on_audit_error: Literal["deny", "drop"] = _live("deny")
+    key_file: FilePath | None = _restart(None)
+    rotate_bytes: int = _live(256 << 20, ge=4096, le=1 << 40)
+    rotate_daily: bool = _live(True)
+    checkpoint: Checkpoint = _restart(default_factory=Checkpoint)
+
+
 class Telemetry(_Section):
     """`log` is "stderr", "stdout", "off" or a Path."""
 
     log_level: Literal["debug", "info", "warning", "error"] = _live("info")
     log: Literal["stderr", "stdout", "off"] | Path = _restart("stderr")
     models_max: int = _restart(200, ge=1, le=100_000)
+    audit: Audit = _restart(default_factory=Audit)
 
     @field_validator("log", mode="before")
     @classmethod
@@ -556,6 +588,11 @@ class Config(_Section):
     @property
     def source(self) -> str:
         return EMBEDDED if self._path is None else str(self._path)
+
+    @property
+    def set_keys(self) -> tuple[KeyPath, ...]:
+        """The keys that were set, by the file or a variable; all others have their defaults."""
+        return tuple(self._origins)
 
     def where(self, *path: str | int) -> str:
         """Where a key was set: "outrider.yaml:7", "$OUTRIDER__CA__DIR"; for a key left out, where its section is."""

@@ -23,6 +23,7 @@ RESTRICTED: tuple[tuple[str, ...], ...] = (
     ("upstream", "proxy"),
     ("upstream", "ca"),
     ("ca", "dir"),
+    ("telemetry", "audit"),
     ("listen", "allowed_hosts"),
     ("listen", "allowed_origins"),
     ("principals",),

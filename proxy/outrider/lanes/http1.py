@@ -21,6 +21,7 @@ from outrider.lanes.answers import error_message, protocol_error_message
 from outrider.lanes.peer import is_gone
 from outrider.lanes.routing import Router
 from outrider.stack.call import Call, Route
+from outrider.telemetry.audit import AuditLog
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider_ext import http1
@@ -42,12 +43,20 @@ class Desk:
     """One per sidecar; `lane` is the relay's owner. What the methods are asked for stands in outrider_ext.lane."""
 
     def __init__(
-        self, router: Router, metrics: Metrics, log: JsonLog, spawn: Callable[..., Any], *, held_body_bytes: int
+        self,
+        router: Router,
+        metrics: Metrics,
+        log: JsonLog,
+        spawn: Callable[..., Any],
+        *,
+        held_body_bytes: int,
+        audit: AuditLog | None = None,
     ) -> None:
         self.lane = Lane(self, router, secrets.token_hex(6).encode("ascii"), held_body_bytes)
         self._metrics = metrics
         self._log = log
         self._spawn = spawn
+        self._audit = audit
 
     # -- a request comes
 
@@ -127,6 +136,8 @@ class Desk:
 
     def bad_request(self, status: int, message: str) -> bytes:
         self._metrics.count("bad_request")
+        if self._audit is not None:
+            self._note_refusal("bad_request", status, message)
         return protocol_error_message(status, message)
 
     def is_gone(self, client: "Downstream") -> bool:
@@ -170,7 +181,17 @@ class Desk:
         message = error_message(
             error, "openai", request_id=request_id, close=x.must_close, head_only=x.method == b"HEAD"
         )
+        if self._audit is not None:
+            self._note_refusal(error.code, error.status, str(error), id=request_id.decode())
+            x.holds_end = not self._audit.trouble
         x.answer(message, error.status)
+
+    def _note_refusal(self, code: str, status: int, message: str, **members: Any) -> None:
+        """Of what belongs to no route, in the audit log."""
+        assert self._audit is not None
+        about = {"error": code, "status": status}
+        if not self._audit.fold((code, status), about):
+            self._audit.event("refusal", **members, **about, message=message)
 
     def report(self, exc: Exception, where: str) -> None:
         """A failure of ours: the type and place, never the values at hand."""

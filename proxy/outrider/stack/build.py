@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from outrider.stack.adaptive import Adaptive
+from outrider.stack.audit import Audit
 from outrider.stack.borrow import BorrowTokens
 from outrider.stack.call import Hook, PlainHook, Route
+from outrider.stack.digest import Digest
 from outrider.stack.document import WriteDocument
 from outrider.stack.identify import Identify
 from outrider.stack.limits import Limits
@@ -35,11 +37,15 @@ def filters(
     redact: "Redact | None",
     adaptive: Adaptive,
     borrow: BorrowTokens,
+    audit: Audit | None,
+    digest: Digest | None,
 ) -> tuple[Any, ...]:
     """Innermost last; on the way out the ends run from the innermost to the outermost. None: nothing was configured."""
     layers = (
         # Outermost, so that it measures refusals and counts what every layer below found out.
         record,
+        # Refusals too, and what every layer below found out; its line is written before the answer has left whole.
+        audit,
         # Who is calling: nothing below may spend anything on a caller who may not be here.
         identify,
         # The cheapest refusal of a caller who may: before its body is held. Its end settles what was borrowed.
@@ -60,6 +66,8 @@ def filters(
         adaptive,
         # Tokens and dollars: after every rule that may refuse, rewrite or name another model.
         borrow,
+        # Over the body as it leaves: after everything that may change it.
+        digest,
     )
     return tuple(layer for layer in layers if layer is not None)
 
