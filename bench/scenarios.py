@@ -82,16 +82,32 @@ NO_LIMIT: tuple[str, list[Any]] = ("limits", [])
 NO_USAGE = ("usage.inject_stream_usage", False)
 NO_ADMIN = ("listen.admin", None)
 ONE_LIMIT = [{"name": "all", "key": ["provider"], "requests": "100/s", "burst": 1}]
+BARE = Variant("bare", changes=(NO_LOG, NO_LIMIT, NO_USAGE, NO_ADMIN), without_credential=True)
+NO_POLICIES: tuple[str, list[Any]] = ("policies", [])
+NO_BUDGETS: tuple[str, list[Any]] = ("budgets", [])
+NO_AUDIT = ("telemetry.audit.path", None)
+# What governing costs: everything on, and with one part of it left out.
+GOVERNED = tuple(
+    Variant(f"all-on, {name}", base="all-on", changes=(change,))
+    for name, change in (
+        ("no policies", NO_POLICIES),
+        ("no pii", ("policies", ["baseline"])),
+        ("no limits", NO_LIMIT),
+        ("no budget", NO_BUDGETS),
+        ("no audit", NO_AUDIT),
+    )
+)
 LAYERS = (
     DEFAULT,
     ALL_ON,
+    *GOVERNED,
     Variant("no log", changes=(NO_LOG,)),
     Variant("no limit", changes=(NO_LIMIT,)),
     Variant("ten limits", applying=10),
     Variant("no credential", without_credential=True),
     Variant("no usage", changes=(NO_USAGE,)),
     Variant("no admin", changes=(NO_ADMIN,)),
-    Variant("bare", changes=(NO_LOG, NO_LIMIT, NO_USAGE, NO_ADMIN), without_credential=True),
+    BARE,
 )
 
 SCENARIOS = (
@@ -107,8 +123,11 @@ SCENARIOS = (
             Target("cpu_us", 1 / 6, of="tensorzero"),
             Target("cpu_us", 1 / 250, of="litellm"),
             Target("p50_us", 1.0, of="nginx"),
+            # Policies, limits, a budget and the audit log together, beside a sidecar that only relays.
+            Target("cpu_us", 1.5, of=BARE.row, rows=(ALL_ON.row,)),
             *COMMON,
         ),
+        variants=(DEFAULT, ALL_ON, BARE),
     ),
     Scenario(
         "intercepted",

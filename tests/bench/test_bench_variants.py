@@ -66,9 +66,13 @@ def test_all_on_is_more_than_default(tmp_path: Path) -> None:
 
 def test_a_row_names_the_base_it_was_asked_to_run_on() -> None:
     outrider = all_peers()["outrider"]
-    assert [peer.name for peer in rows_for(BY_NAME["base_url"], [outrider], Settings())] == ["outrider"]
-    assert [peer.name for peer in rows_for(BY_NAME["base_url"], [outrider], Settings(config="all-on"))] == [
+    assert [peer.name for peer in rows_for(BY_NAME["intercepted"], [outrider], Settings())] == ["outrider"]
+    assert [peer.name for peer in rows_for(BY_NAME["intercepted"], [outrider], Settings(config="all-on"))] == [
         "outrider all-on"
+    ]
+    assert [peer.name for peer in rows_for(BY_NAME["base_url"], [outrider], Settings(config="all-on"))] == [
+        "outrider all-on",
+        "outrider all-on bare",
     ]
     assert [peer.name for peer in rows_for(BY_NAME["start"], [outrider], Settings(config="all-on"))] == [
         "outrider all-on"
