@@ -19,7 +19,7 @@ TIERS = (
     {"outrider.lanes"},
     {"outrider.door"},
     {"outrider.admin"},
-    {"outrider.runtime", "outrider.snapshot", "outrider.runtimes"},
+    {"outrider.process", "outrider.runtime", "outrider.snapshot", "outrider.runtimes"},
     {"outrider.workers"},
     {"outrider.supervisor"},
     {"outrider.cli", "outrider.__main__"},

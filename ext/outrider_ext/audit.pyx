@@ -18,10 +18,10 @@ from libc.string cimport memchr, memcpy, memmove
 from posix.unistd cimport write
 
 from outrider_ext.lane cimport Call, Hook
+from outrider_ext.layers cimport put_outcome, put_usage
 from outrider_ext.lines cimport NUMBER_BYTES, STAMP_BYTES, put_bytes, put_number, put_stamp, put_text
-from outrider_ext.relay cimport Exchange, Hub, outcome_name
+from outrider_ext.relay cimport Exchange, Hub
 from outrider_ext.sha256 cimport HASH_BYTES, Mac
-from outrider_ext.tokens cimport Usage
 
 import cython
 
@@ -269,7 +269,6 @@ cdef class AuditEnd(Hook):
 
     cdef run(self, Exchange x, Call call):
         cdef bytes opening, decided, rest = b""
-        cdef Usage usage = call.usage
         cdef char* out
         if call.error is not None and self._refused(x, call):
             return None
@@ -284,25 +283,12 @@ cdef class AuditEnd(Hook):
         out = put_bytes(put_text(out, b',"event":"exchange","id":"'), call.request_id)
         out = put_bytes(put_text(out, b'",'), opening)
         out = put_bytes(put_text(out, b","), decided)
-        out = put_number(put_text(out, b',"status":'), x.status)
-        out = put_text(put_text(out, b',"outcome":"'), outcome_name(x.outcome))
-        out = put_number(put_text(out, b'","request_bytes":'), x.request_bytes)
-        out = put_number(put_text(out, b',"answer_bytes":'), x.answer_bytes)
-        out = put_number(put_text(out, b',"us":'), (x.ended_ns - x.started_ns) // 1000)
-        out = put_number(put_text(out, b',"overhead_us":'), x.inside_ns // 1000)
+        out = put_outcome(out, x)
         if x.sent_ns:
             out = put_number(put_text(out, b',"upstream_us":'), (x.ended_ns - x.sent_ns) // 1000)
         if x.sse and x.first_event_ns:
             out = put_number(put_text(out, b',"first_event_us":'), (x.first_event_ns - x.sent_ns) // 1000)
-        if usage is not None:
-            out = put_number(put_text(out, b',"tokens":{"input":'), usage.input_tokens)
-            out = put_number(put_text(out, b',"output":'), usage.output_tokens)
-            out = put_number(put_text(out, b',"cache_read":'), usage.cache_read_tokens)
-            out = put_number(put_text(out, b',"cache_write":'), usage.cache_write_tokens)
-            out = put_number(put_text(out, b',"reasoning":'), usage.reasoning_tokens)
-            out = put_text(out, b',"estimated":true}' if usage.estimated else b',"estimated":false}')
-        if call.cost_nusd is not None:
-            out = put_number(put_text(out, b',"cost_nusd":'), <long long>call.cost_nusd)
+        out = put_usage(out, call)
         if call.digest is not None:
             out = put_text(out, b',"digest":"')
             out = put_hex(out, <const unsigned char*>PyBytes_AS_STRING(call.digest), PyBytes_GET_SIZE(call.digest))

@@ -33,6 +33,10 @@ cdef class CountTokens(Hook):
     cdef object _read
 
 
+cdef char* put_outcome(char* out, Exchange x)
+cdef char* put_usage(char* out, Call call)
+
+
 cdef class RecordExchange(Hook):
     cdef object _series_of
     cdef object _opening_of

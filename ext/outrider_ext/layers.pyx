@@ -209,6 +209,33 @@ cdef class CountTokens(Hook):
         return None
 
 
+# What the log's line and the audit log's say in the same words.
+
+cdef char* put_outcome(char* out, Exchange x):
+    out = put_number(put_text(out, b',"status":'), x.status)
+    out = put_text(put_text(out, b',"outcome":"'), outcome_name(x.outcome))
+    out = put_number(put_text(out, b'","request_bytes":'), x.request_bytes)
+    out = put_number(put_text(out, b',"answer_bytes":'), x.answer_bytes)
+    out = put_number(put_text(out, b',"us":'), (x.ended_ns - x.started_ns) // 1000)
+    out = put_number(put_text(out, b',"overhead_us":'), x.inside_ns // 1000)
+    return out
+
+
+cdef char* put_usage(char* out, Call call):
+    """Tokens and cost, as far as they are known."""
+    cdef Usage usage = call.usage
+    if usage is not None:
+        out = put_number(put_text(out, b',"tokens":{"input":'), usage.input_tokens)
+        out = put_number(put_text(out, b',"output":'), usage.output_tokens)
+        out = put_number(put_text(out, b',"cache_read":'), usage.cache_read_tokens)
+        out = put_number(put_text(out, b',"cache_write":'), usage.cache_write_tokens)
+        out = put_number(put_text(out, b',"reasoning":'), usage.reasoning_tokens)
+        out = put_text(out, b',"estimated":true}' if usage.estimated else b',"estimated":false}')
+    if call.cost_nusd is not None:
+        out = put_number(put_text(out, b',"cost_nusd":'), <long long>min(call.cost_nusd, MOST_NUSD))
+    return out
+
+
 @cython.final
 cdef class RecordExchange(Hook):
     """Counts the exchange and writes its line.
@@ -272,7 +299,6 @@ cdef class RecordExchange(Hook):
     cdef _write(self, Exchange x, Call call):
         cdef bytes opening = self._find_opening(x, call)
         cdef bytes rest = b""
-        cdef Usage usage = call.usage
         cdef char* out
         if call.error is not None or x.detail is not None or call.attempts > 1:
             rest = self._rest_of(x, call)
@@ -282,25 +308,12 @@ cdef class RecordExchange(Hook):
         out = put_stamp(put_text(out, b'{"time":"'))
         out = put_bytes(put_text(out, b'","id":"'), call.request_id)
         out = put_bytes(put_text(out, b'",'), opening)
-        out = put_number(put_text(out, b',"status":'), x.status)
-        out = put_text(put_text(out, b',"outcome":"'), outcome_name(x.outcome))
-        out = put_number(put_text(out, b'","request_bytes":'), x.request_bytes)
-        out = put_number(put_text(out, b',"answer_bytes":'), x.answer_bytes)
-        out = put_number(put_text(out, b',"us":'), (x.ended_ns - x.started_ns) // 1000)
-        out = put_number(put_text(out, b',"overhead_us":'), x.inside_ns // 1000)
+        out = put_outcome(out, x)
         if x.sse:
             out = put_number(put_text(out, b',"events":'), <long long>x.events)
             out = put_number(put_text(out, b',"first_event_us":'),
                              (x.first_event_ns - x.sent_ns) // 1000 if x.first_event_ns else -1)
-        if usage is not None:
-            out = put_number(put_text(out, b',"tokens":{"input":'), usage.input_tokens)
-            out = put_number(put_text(out, b',"output":'), usage.output_tokens)
-            out = put_number(put_text(out, b',"cache_read":'), usage.cache_read_tokens)
-            out = put_number(put_text(out, b',"cache_write":'), usage.cache_write_tokens)
-            out = put_number(put_text(out, b',"reasoning":'), usage.reasoning_tokens)
-            out = put_text(out, b',"estimated":true}' if usage.estimated else b',"estimated":false}')
-        if call.cost_nusd is not None:
-            out = put_number(put_text(out, b',"cost_nusd":'), <long long>min(call.cost_nusd, MOST_NUSD))
+        out = put_usage(out, call)
         self._lines.commit(put_text(put_bytes(out, rest), b"}\n"))
 
 

@@ -54,22 +54,21 @@ cdef class SharedBucket(Counter):
     cdef Bucket _sums
 
 
-cdef class SharedFixedWindow(Counter):
+cdef class SharedWindow(Counter):
     cdef object __weakref__
     cdef Handle _handle
+    cdef Counter _window        # the same as a subclass's _sums, by its interface
+
+    cdef void _get(self, pair_t* old) noexcept
+    cdef pair_t _made(self) noexcept
+
+
+cdef class SharedFixedWindow(SharedWindow):
     cdef FixedWindow _sums
 
-    cdef void _get(self, pair_t* old) noexcept
-    cdef pair_t _made(self) noexcept
 
-
-cdef class SharedSlidingWindow(Counter):
-    cdef object __weakref__
-    cdef Handle _handle
+cdef class SharedSlidingWindow(SharedWindow):
     cdef SlidingWindow _sums
-
-    cdef void _get(self, pair_t* old) noexcept
-    cdef pair_t _made(self) noexcept
 
 
 cdef class SharedSlots:

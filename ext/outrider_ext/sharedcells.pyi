@@ -35,12 +35,14 @@ class SharedBucket(Counter):
     @property
     def state(self) -> tuple[int, int]: ...
 
+class SharedWindow(Counter): ...
+
 @final
-class SharedFixedWindow(Counter):
+class SharedFixedWindow(SharedWindow):
     def __init__(self, handle: Handle, count: int, period_ns: int) -> None: ...
 
 @final
-class SharedSlidingWindow(Counter):
+class SharedSlidingWindow(SharedWindow):
     def __init__(self, handle: Handle, count: int, period_ns: int) -> None: ...
 
 @final

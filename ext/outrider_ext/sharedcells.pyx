@@ -348,14 +348,68 @@ cdef _check_period(period_ns):
         raise ValueError(f"A shared window is at least {MIN_WINDOW_NS} ns long.")
 
 
+cdef class SharedWindow(Counter):
+    """A window on a shared cell: each step is done by the private counter, again where another process was faster."""
+
+    cdef void _get(self, pair_t* old) noexcept:
+        """The cell's state into the private counter."""
+        pass
+
+    cdef pair_t _made(self) noexcept:
+        """The private counter's state, for the cell."""
+        return packed(0, 0, 0)
+
+    cpdef int64_t charge(self, int64_t now_ns, int64_t cost) except? -3:
+        cdef cell_t* cell = self._handle._cell
+        cdef pair_t old = read(cell), made
+        cdef int64_t answer
+        while True:
+            self._get(&old)
+            answer = self._window.charge(now_ns, cost)
+            made = self._made()
+            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
+                return answer
+
+    cpdef give_back(self, int64_t now_ns, int64_t cost):
+        cdef cell_t* cell = self._handle._cell
+        cdef pair_t old = read(cell), made
+        while True:
+            self._get(&old)
+            self._window.give_back(now_ns, cost)
+            made = self._made()
+            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
+                return
+
+    cpdef force(self, int64_t now_ns, int64_t cost):
+        cdef cell_t* cell = self._handle._cell
+        cdef pair_t old = read(cell), made
+        while True:
+            self._get(&old)
+            self._window.force(now_ns, cost)
+            made = self._made()
+            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
+                return
+
+    cpdef int64_t remaining(self, int64_t now_ns) except? -3:
+        cdef cell_t* cell = self._handle._cell
+        cdef pair_t old = read(cell), made
+        cdef int64_t left
+        while True:
+            self._get(&old)
+            left = self._window.remaining(now_ns)
+            made = self._made()
+            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
+                return left
+
+
 @cython.final
-cdef class SharedFixedWindow(Counter):
+cdef class SharedFixedWindow(SharedWindow):
     """outrider_ext.counters.FixedWindow on a shared cell."""
 
     def __init__(self, Handle handle, count, period_ns):
         _check_period(period_ns)
         self._handle = handle
-        self._sums = FixedWindow(count, period_ns)
+        self._window = self._sums = FixedWindow(count, period_ns)
 
     cdef void _get(self, pair_t* old) noexcept:
         self._sums.start_ns = number_in(old) * self._sums.period_ns
@@ -364,57 +418,15 @@ cdef class SharedFixedWindow(Counter):
     cdef pair_t _made(self) noexcept:
         return packed(self._sums.start_ns // self._sums.period_ns, self._sums.used, 0)
 
-    cpdef int64_t charge(self, int64_t now_ns, int64_t cost) except? -3:
-        cdef cell_t* cell = self._handle._cell
-        cdef pair_t old = read(cell), made
-        cdef int64_t answer
-        while True:
-            self._get(&old)
-            answer = self._sums.charge(now_ns, cost)
-            made = self._made()
-            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
-                return answer
-
-    cpdef give_back(self, int64_t now_ns, int64_t cost):
-        cdef cell_t* cell = self._handle._cell
-        cdef pair_t old = read(cell), made
-        while True:
-            self._get(&old)
-            self._sums.give_back(now_ns, cost)
-            made = self._made()
-            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
-                return
-
-    cpdef force(self, int64_t now_ns, int64_t cost):
-        cdef cell_t* cell = self._handle._cell
-        cdef pair_t old = read(cell), made
-        while True:
-            self._get(&old)
-            self._sums.force(now_ns, cost)
-            made = self._made()
-            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
-                return
-
-    cpdef int64_t remaining(self, int64_t now_ns) except? -3:
-        cdef cell_t* cell = self._handle._cell
-        cdef pair_t old = read(cell), made
-        cdef int64_t left
-        while True:
-            self._get(&old)
-            left = self._sums.remaining(now_ns)
-            made = self._made()
-            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
-                return left
-
 
 @cython.final
-cdef class SharedSlidingWindow(Counter):
+cdef class SharedSlidingWindow(SharedWindow):
     """outrider_ext.counters.SlidingWindow on a shared cell."""
 
     def __init__(self, Handle handle, count, period_ns):
         _check_period(period_ns)
         self._handle = handle
-        self._sums = SlidingWindow(count, period_ns)
+        self._window = self._sums = SlidingWindow(count, period_ns)
 
     cdef void _get(self, pair_t* old) noexcept:
         self._sums.start_ns = number_in(old) * self._sums.period_ns
@@ -423,48 +435,6 @@ cdef class SharedSlidingWindow(Counter):
 
     cdef pair_t _made(self) noexcept:
         return packed(self._sums.start_ns // self._sums.period_ns, self._sums.used, self._sums.before)
-
-    cpdef int64_t charge(self, int64_t now_ns, int64_t cost) except? -3:
-        cdef cell_t* cell = self._handle._cell
-        cdef pair_t old = read(cell), made
-        cdef int64_t answer
-        while True:
-            self._get(&old)
-            answer = self._sums.charge(now_ns, cost)
-            made = self._made()
-            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
-                return answer
-
-    cpdef give_back(self, int64_t now_ns, int64_t cost):
-        cdef cell_t* cell = self._handle._cell
-        cdef pair_t old = read(cell), made
-        while True:
-            self._get(&old)
-            self._sums.give_back(now_ns, cost)
-            made = self._made()
-            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
-                return
-
-    cpdef force(self, int64_t now_ns, int64_t cost):
-        cdef cell_t* cell = self._handle._cell
-        cdef pair_t old = read(cell), made
-        while True:
-            self._get(&old)
-            self._sums.force(now_ns, cost)
-            made = self._made()
-            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
-                return
-
-    cpdef int64_t remaining(self, int64_t now_ns) except? -3:
-        cdef cell_t* cell = self._handle._cell
-        cdef pair_t old = read(cell), made
-        cdef int64_t left
-        while True:
-            self._get(&old)
-            left = self._sums.remaining(now_ns)
-            made = self._made()
-            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
-                return left
 
 
 @cython.final

@@ -14,7 +14,6 @@ Does not know: exchanges.
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -28,7 +27,8 @@ from outrider.config.reload import FileWatcher, diff
 from outrider.door.ca import CertificateAuthority, utc_now
 from outrider.door.listener import bind
 from outrider.errors import StartError
-from outrider.providers.registry import Registry
+from outrider.process import until_told
+from outrider.providers.registry import Registry, join_host_port
 from outrider.secrets.placeholder import Placeholder
 from outrider.snapshot import policies_of
 from outrider.store.shm import MAX_WORKERS, SharedMemory, ShmStore
@@ -212,8 +212,8 @@ class Supervisor:
     def _hello(self, child: _Child) -> dict[str, Any]:
         return {
             "number": child.number,
-            "proxy": [_shown(address) for address in self.proxy_addresses],
-            "transparent": [_shown(address) for address in self.transparent_addresses],
+            "proxy": [join_host_port(*address) for address in self.proxy_addresses],
+            "transparent": [join_host_port(*address) for address in self.transparent_addresses],
             "admin": self.admin_addresses,
             "memory": self._memory.fd if self._memory is not None else None,
             **_told(self.config),
@@ -426,32 +426,9 @@ def _why(answer: dict[str, Any] | None) -> str | None:
     return why
 
 
-def _shown(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 async def supervise(config: Config, environ: Mapping[str, str], announce: Callable[["Supervisor"], None]) -> int:
     """`outrider run` with several workers, until a signal. Raises: StartError."""
     supervisor = Supervisor(config, environ)
     await supervisor.start()
-    loop = asyncio.get_running_loop()
-    told, now = asyncio.Event(), asyncio.Event()
-
-    def on_signal() -> None:
-        (now if told.is_set() else told).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    loop.add_signal_handler(signal.SIGHUP, supervisor.reload_from_file)
-    announce(supervisor)
-    await told.wait()
-    drain = loop.create_task(supervisor.drain(), name="drain")
-    hurry = loop.create_task(now.wait(), name="second signal")
-    await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
-    hurry.cancel()
-    if not drain.done():
-        drain.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await drain
+    await until_told(supervisor, lambda: announce(supervisor))
     return os.EX_OK

@@ -21,6 +21,7 @@ from typing import Any
 
 from outrider.config import Config, ConfigError, load_content
 from outrider.errors import StartError
+from outrider.process import forget_credentials, prepare_memory, settle_memory
 from outrider.runtime import Part, Sidecar
 from outrider.snapshot import Snapshot
 from outrider.store.shm import SharedMemory
@@ -97,6 +98,7 @@ class Worker:
             self._channel.send({"is": "failed", "why": str(exc), "exit_code": exc.exit_code})
             await self._channel.close()
             return
+        settle_memory()
         self._channel.send({"is": "ready", "pid": os.getpid()})
         while (message := await self._channel.receive()) is not None:
             if message["do"] == "stop":
@@ -151,14 +153,14 @@ def main(fd: int) -> int:
     """`python -m outrider.workers FD`: what the supervisor starts."""
     import uvloop
 
-    from outrider.secrets.hygiene import forget_variables, harden_process
-    from outrider.secrets.sources import variables_of
+    from outrider.secrets.hygiene import harden_process
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sock = socket.socket(fileno=fd)
     environ = dict(os.environ)
     problems = harden_process()
+    prepare_memory()
 
     async def serve() -> None:
         channel = await Channel.over(sock)
@@ -174,9 +176,7 @@ def main(fd: int) -> int:
         sidecar = Sidecar(config, environ, part)
         for problem in problems:
             sidecar.log("warning", "hygiene", message=problem)
-        for provider in config.providers.values():
-            if provider.credential is not None:
-                forget_variables(variables_of(provider.credential))
+        forget_credentials(config)
         await Worker(channel, sidecar, environ).run()
 
     uvloop.run(serve())

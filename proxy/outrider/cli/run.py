@@ -1,11 +1,8 @@
 """`outrider run`: the sidecar in the foreground, until a signal."""
 
 import argparse
-import asyncio
 import contextlib
-import gc
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,14 +40,14 @@ def run(args: argparse.Namespace) -> int:
         for problem in problems:
             print(f"outrider: {problem}", file=sys.stderr)
         return uvloop.run(supervise(config, environ, lambda found: None if args.quiet else _announce(found, config)))
+    from outrider.process import forget_credentials, prepare_memory
     from outrider.runtime import Sidecar
-    from outrider_ext import readbuffers
 
-    readbuffers.install()  # before the first connection; without it memory grows further, and that is all
+    prepare_memory()
     sidecar = Sidecar(config, environ)
     for problem in problems:
         sidecar.log("warning", "hygiene", message=problem)
-    _forget_credentials(config)
+    forget_credentials(config)
     return uvloop.run(serve(sidecar, announce=not args.quiet))
 
 
@@ -69,60 +66,27 @@ def _without_plugins() -> Iterator[None]:
             os.environ[name] = before
 
 
-def _forget_credentials(config: "Config") -> None:
-    """What config reads from the environment is taken out of ours, so that no child and no dump has it."""
-    from outrider.secrets.hygiene import forget_variables
-    from outrider.secrets.sources import variables_of
-
-    for provider in config.providers.values():
-        if provider.credential is not None:
-            forget_variables(variables_of(provider.credential))
-
-
 async def serve(sidecar: "Sidecar", *, announce: bool) -> int:
-    """Run a started sidecar until it is told to stop. Raises: StartError."""
+    """Run a sidecar until it is told to stop. Raises: StartError."""
+    from outrider.process import settle_memory, until_told
+
     await sidecar.start()
-    _settle_memory()
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    now = asyncio.Event()
-
-    def on_signal() -> None:
-        (now if told.is_set() else told).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    loop.add_signal_handler(signal.SIGHUP, sidecar.reload_from_file)
-    if announce:
-        _announce(sidecar, sidecar.config)
-    await told.wait()
-    drain = loop.create_task(sidecar.drain(), name="drain")
-    hurry = loop.create_task(now.wait(), name="second signal")
-    await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
-    hurry.cancel()
-    if not drain.done():
-        drain.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await drain
+    settle_memory()
+    await until_told(sidecar, lambda: _announce(sidecar, sidecar.config) if announce else None)
     return 0
 
 
-def _settle_memory() -> None:
-    """What start-up made stays for good: the collector need not look at it again, and less often at what is young."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
 def _announce(sidecar: "Sidecar | Supervisor", config: "Config") -> None:
-    shown = ", ".join([*map(_shown, sidecar.proxy_addresses), *(f"unix:{path}" for path in sidecar.proxy_paths)])
+    from outrider.providers.registry import join_host_port
+
+    addresses = [join_host_port(*address) for address in sidecar.proxy_addresses]
+    shown = ", ".join([*addresses, *(f"unix:{path}" for path in sidecar.proxy_paths)])
     lines = [f"outrider: listening on {shown}"]
     if sidecar.transparent_addresses:
-        lines.append(
-            "outrider: transparent on " + ", ".join(_shown(address) for address in sidecar.transparent_addresses)
-        )
+        redirected = ", ".join(join_host_port(*address) for address in sidecar.transparent_addresses)
+        lines.append(f"outrider: transparent on {redirected}")
     if sidecar.admin_addresses:
-        lines.append("outrider: admin on http://" + _shown(sidecar.admin_addresses[0]))
+        lines.append("outrider: admin on http://" + join_host_port(*sidecar.admin_addresses[0]))
     lines += [f"outrider: admin on unix:{path}" for path in sidecar.admin_paths]
     if config.workers > 1:
         lines.append(f"outrider: {config.workers} workers")
@@ -131,8 +95,3 @@ def _announce(sidecar: "Sidecar | Supervisor", config: "Config") -> None:
         f"outrider: holding keys of {', '.join(keyed)}" if keyed else "outrider: holding no keys; apps use their own"
     )
     print("\n".join(lines), file=sys.stderr, flush=True)
-
-
-def _shown(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from outrider.config.document import Document, DocumentError, read_document
-from outrider.config.problems import ConfigError, KeyPath, Problem, sentence_for, spell
+from outrider.config.problems import ConfigError, KeyPath, Problem, sentence_for, spell, written
 from outrider.config.relations import findings
 from outrider.config.schema import EMBEDDED, Config, models_in
 from outrider.config.trust import MAX_CONFIG_BYTES, home_of, is_trusted, restricted_keys
@@ -175,7 +175,7 @@ class _Loader:
         return config
 
     def _say_error(self, error: Any, data: Any) -> None:
-        path = _written(tuple(step for step in error["loc"] if step != "[key]"), data)
+        path = written(tuple(step for step in error["loc"] if step != "[key]"), data)
         beside = _keys_at(Config, path[:-1])
         last = path[-1] if path else ""
         if error["type"] == "extra_forbidden" and isinstance(last, str) and last.lower() in _SYNONYMS:
@@ -188,19 +188,6 @@ def _follows(error: Any, errors: Sequence[Any]) -> bool:
     """Whether it only says that a list is short of the entries whose own errors are reported."""
     where = error["loc"]
     return error["type"] == "too_short" and any(other["loc"][:-1] == where for other in errors)
-
-
-def _written(path: KeyPath, data: Any) -> KeyPath:
-    """The path as the file has it: a single value that stands for a list of one has no [0]."""
-    at = data
-    for depth, step in enumerate(path):
-        if isinstance(step, int) and not isinstance(at, (list, tuple)):
-            return path[:depth]
-        try:
-            at = at[step]
-        except (KeyError, IndexError, TypeError):  # a key that is missing: nothing below it is written
-            return path
-    return path
 
 
 def _file_order(problem: Problem) -> tuple[str, int]:

@@ -112,3 +112,16 @@ def sentence_for(error: Any, known: Sequence[str]) -> str:
     if template is None:
         return f"is not valid: {error['msg']}"
     return template.format(got=quote(error["input"]), **context)
+
+
+def written(path: KeyPath, data: Any) -> KeyPath:
+    """The path as the file has it: a single value that stands for a list of one has no [0]."""
+    at = data
+    for depth, step in enumerate(path):
+        if isinstance(step, int) and not isinstance(at, (list, tuple)):
+            return path[:depth]
+        try:
+            at = at[step]
+        except (KeyError, IndexError, TypeError):  # a key that is missing: nothing below it is written
+            return path
+    return path

@@ -241,6 +241,11 @@ def anthropic_usage(usage: Json, model: object = None, tier: object = None) -> U
     )
 
 
+def _with(whole: int | None, part: int | None) -> int | None:
+    """The whole with a part that it leaves out; None where neither was said, or a part of nothing."""
+    return whole if whole is None and not part else (whole or 0) + (part or 0)
+
+
 def gemini_usage(usage: Json, model: object = None, tier: object = None) -> Usage | None:
     """promptTokenCount includes cached; tool results come on top; candidatesTokenCount leaves thoughts out."""
     given, made = count(usage.get("promptTokenCount")), count(usage.get("candidatesTokenCount"))
@@ -248,10 +253,7 @@ def gemini_usage(usage: Json, model: object = None, tier: object = None) -> Usag
         made = count(usage.get("responseTokenCount"))
     tools = count(usage.get("toolUsePromptTokenCount"))
     thoughts = count(usage.get("thoughtsTokenCount"))
-    if given is not None or tools:
-        given = (given or 0) + (tools or 0)
-    if made is not None or thoughts:
-        made = (made or 0) + (thoughts or 0)
+    given, made = _with(given, tools), _with(made, thoughts)
     return _usage(
         given,
         made,
@@ -269,10 +271,7 @@ def interactions_usage(usage: Json, model: object = None, tier: object = None) -
     """Gemini interactions: output leaves thoughts out, input leaves tool use out."""
     given, made = count(usage.get("total_input_tokens")), count(usage.get("total_output_tokens"))
     tools, thoughts = count(usage.get("total_tool_use_tokens")), count(usage.get("total_thought_tokens"))
-    if given is not None or tools:
-        given = (given or 0) + (tools or 0)
-    if made is not None or thoughts:
-        made = (made or 0) + (thoughts or 0)
+    given, made = _with(given, tools), _with(made, thoughts)
     return _usage(
         given,
         made,

@@ -407,17 +407,15 @@ def _key(rule: Any, fields: Callable[[str], str]) -> str:
 
 def unset_fields(config: Any) -> Iterator[tuple[str, int, str]]:
     """(section, index, field) of limits and budgets whose key nobody sets: they count everybody as one."""
-    principals = getattr(config, "principals", None) or ()
-    everyone = list(principals.values()) if isinstance(principals, dict) else list(principals)
-    for section in ("limits", "budgets"):
-        for index, rule in enumerate(getattr(config, section)):
+    for section, rules in (("limits", config.limits), ("budgets", config.budgets)):
+        for index, rule in enumerate(rules):
             for field in rule.key:
                 name = field.removeprefix("principal.")
-                if name != field and not any(_sets(principal, name) for principal in everyone):
+                if name != field and not any(_sets(principal, name) for principal in config.principals):
                     yield section, index, field
 
 
 def _sets(principal: Any, name: str) -> bool:
     if name.startswith("labels."):
-        return name.removeprefix("labels.") in (getattr(principal, "labels", None) or {})
-    return bool(getattr(principal, name, None))
+        return name.removeprefix("labels.") in principal.labels
+    return bool(getattr(principal, name))

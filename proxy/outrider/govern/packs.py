@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 from pydantic import ValidationError
 
 from outrider.config.document import Document, DocumentError, read_document
-from outrider.config.problems import ConfigError, KeyPath, Problem, sentence_for, spell, suggest
+from outrider.config.problems import ConfigError, KeyPath, Problem, sentence_for, spell, suggest, written
 from outrider.govern.cel import Expression, ExpressionError
 from outrider.govern.plan import CompiledRule, RuleSet, Usage, nothing_used
 from outrider.govern.rules import ACTIONS, Match, Parameter, Policy, PrincipalMatch, Rule
@@ -171,7 +171,7 @@ class _Reader:
 
     def _say_error(self, error: Any, data: Any) -> None:
         path = tuple(step for step in error["loc"] if not _is_inner(step))
-        self.say(_written(path, data), sentence_for(error, _known_beside(path)))
+        self.say(written(path, data), sentence_for(error, _known_beside(path)))
 
     def _check_ids(self, policy: Policy) -> None:
         seen: set[str] = {"default"}
@@ -247,18 +247,6 @@ def _is_inner(step: Any) -> bool:
     return isinstance(step, str) and (
         step in ("bool", "int", "float", "str", "[key]") or step.startswith(("dict[", "list["))
     )
-
-
-def _written(path: KeyPath, data: Any) -> KeyPath:
-    at = data
-    for depth, step in enumerate(path):
-        if isinstance(step, int) and not isinstance(at, (list, tuple)):
-            return path[:depth]
-        try:
-            at = at[step]
-        except (KeyError, IndexError, TypeError):
-            return path
-    return path
 
 
 def _known_beside(path: KeyPath) -> list[str]:
