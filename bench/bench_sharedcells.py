@@ -1,10 +1,8 @@
 """What counting in memory that several workers share costs: python -m bench.bench_sharedcells"""
 
 import mmap
-from collections.abc import Callable
-from typing import Any
 
-from bench.bench_counters import MOST, NOW_NS, slot
+from bench.bench_counters import MOST, NOW_NS, slot, taking
 from bench.cases import Case, run_alone
 from outrider_ext import sharedcells
 from outrider_ext.sharedcells import Handle, Segment
@@ -22,19 +20,10 @@ def handle(kind: int) -> Handle:
     return found
 
 
-def taking(name: str, make: Callable[[], Any]) -> Case:
-    def both(counter: Any) -> int:
-        waited: int = counter.take(NOW_NS, 1)
-        counter.give_back(NOW_NS, 1)
-        return waited
-
-    return Case(f"{name}, shared: taken and given back", make, both, lambda counter, waited: waited == 0)
-
-
 CASES = (
-    taking("token bucket", lambda: sharedcells.SharedBucket(handle(sharedcells.BUCKET), MOST, PERIOD_NS, MOST)),
-    taking("fixed window", lambda: sharedcells.SharedFixedWindow(handle(-2 - PERIOD_NS), MOST, PERIOD_NS)),
-    taking("sliding window", lambda: sharedcells.SharedSlidingWindow(handle(-2 - PERIOD_NS), MOST, PERIOD_NS)),
+    taking("token bucket, shared", lambda: sharedcells.SharedBucket(handle(sharedcells.BUCKET), MOST, PERIOD_NS, MOST)),
+    taking("fixed window, shared", lambda: sharedcells.SharedFixedWindow(handle(-2 - PERIOD_NS), MOST, PERIOD_NS)),
+    taking("sliding window, shared", lambda: sharedcells.SharedSlidingWindow(handle(-2 - PERIOD_NS), MOST, PERIOD_NS)),
     Case(
         "a slot, shared, taken and freed",
         lambda: sharedcells.SharedSlots(handle(sharedcells.SLOTS), 1),

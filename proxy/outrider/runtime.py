@@ -48,6 +48,15 @@ from outrider_ext.relay import Downstream, Hub
 SWEEP_S = 1.0
 AWS_REFRESH_S = 60.0
 CROWD_CONNECTIONS = 200  # about 20 MB; below it trimming is not worth its millisecond
+# What an operator should hear of the store that a fleet shares; all else is counted only.
+STORE_SENTENCES = {
+    "store_lost": ("warning", "the store of state.url does not answer; until it does, on_store_error: {rule} decides"),
+    "store_joined": ("info", "the store of state.url answers again"),
+    "store_state_lost": (
+        "warning",
+        "the store of state.url forgot counts or went back to older ones; it was flushed or failed over",
+    ),
+}
 # What the door turns away before there is an exchange; it says so by log().
 DOOR_REFUSALS = frozenset((
     "connect_bad", "connect_denied", "loop", "sni_mismatch", "host_mismatch", "http2_denied", "transparent_denied",
@@ -231,11 +240,18 @@ class Sidecar:
         from outrider.store.opening import redis_store  # redis-py takes 0.1 s and some MB
 
         return Ledger(
-            redis_store(self.config, self.environ, now_ns, self.metrics.count, self.spawn),
+            redis_store(self.config, self.environ, now_ns, self._store_event, self.spawn),
             clock,
             self.metrics,
             self.json_log,
         )
+
+    def _store_event(self, event: str) -> None:
+        self.metrics.count(event)
+        if event in STORE_SENTENCES:
+            level, sentence = STORE_SENTENCES[event]
+            rule = self.config.state.on_store_error
+            self.json_log.event(level, event, message=sentence.format(rule=rule))
 
     @property
     def _is_shared(self) -> bool:

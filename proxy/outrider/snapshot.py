@@ -14,14 +14,14 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from outrider.config import Config
+from outrider.config import Config, ConfigError
+from outrider.config.problems import Problem
 from outrider.door.contract import Deny, Intercept, Tunnel, Verdict
 from outrider.errors import CredentialUnavailableError, DestinationDeniedError, ForbiddenError, SidecarError, StartError
 from outrider.govern.limits import Ledger, Rulebook
 from outrider.govern.pod import PodIdentity
 from outrider.govern.pricing import pricing_of
 from outrider.govern.principals import Clocks, Directory
-from outrider.govern.redaction import RedactError
 from outrider.govern.virtual_keys import KEY_FILE, KeyHasher, Revocations, RevokedFile, key_id
 from outrider.lanes.routing import Router
 from outrider.providers.model import COMMON_SLOTS, Auth, Provider
@@ -52,6 +52,10 @@ from outrider_ext.relay import Hub
 
 if TYPE_CHECKING:
     from outrider.govern.packs import Loaded
+    from outrider.govern.redact.plan import Count, Plans
+    from outrider.govern.redaction import Redaction
+
+type Redactions = tuple[Plans, tuple[Redaction, ...], bool]  # plans, what is always redacted, whether rules may add
 
 MAX_POOLS = 512
 
@@ -345,30 +349,40 @@ def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None
     return sources
 
 
-def _redact(config: Config, shared: Shared, policies: "Loaded | None") -> Any:
-    """The redacting layer, None where nothing can ask for it: RE2 is imported only for those who use it.
+def redactions_of(config: Config, policies: "Loaded | None", count: "Count") -> "Redactions | None":
+    """What `redact:` and rules ask for, compiled, so that no call waits for it; None where nothing can ask.
 
-    What rules ask for is compiled now, so that no call waits for it. Raises: RedactError.
+    RE2 is imported only for those who use it. Raises: RedactError (`redact:`), ConfigError (rules).
     """
     own = config.redact
     rules = policies.rules.rules if policies is not None else ()
-    asking = [(rule.id, asked) for rule in rules if (asked := rule.rule.then.redact) is not None]
+    asking = [(rule, asked) for rule in rules if (asked := rule.rule.then.redact) is not None]
     if not (asking or own.always or own.patterns or own.words or own.key):
         return None
     from outrider.govern.redact.configured import configured
     from outrider.govern.redact.plan import UnknownDetectorError
-    from outrider.stack.redact import Redact
 
-    plans, always = configured(own, lambda *labels: shared.metrics.redactions.add(labels))
+    plans, always = configured(own, count)
     problems = []
-    for rule_id, asked in asking:
+    for rule, asked in asking:
         try:
             plans.of((*always, asked))
         except UnknownDetectorError as exc:
-            problems.append(f"policies: rule {rule_id}: {exc}")
+            problems.append(Problem(rule.where, f"{rule.id}: then.redact.detectors", str(exc)))
     if problems:
-        raise RedactError(problems)
-    return Redact(plans, always, asked=bool(asking), cap_bytes=config.caps.held_body_bytes)
+        raise ConfigError(problems)
+    return plans, always, bool(asking)
+
+
+def _redact(config: Config, shared: Shared, policies: "Loaded | None") -> Any:
+    """The redacting layer, None where nothing can ask for it. Raises: as `redactions_of`."""
+    found = redactions_of(config, policies, lambda *labels: shared.metrics.redactions.add(labels))
+    if found is None:
+        return None
+    from outrider.stack.redact import Redact
+
+    plans, always, asked = found
+    return Redact(plans, always, asked=asked, cap_bytes=config.caps.held_body_bytes)
 
 
 def _check_readable(source: Source, where: str) -> None:

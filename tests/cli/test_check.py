@@ -183,3 +183,17 @@ def test_an_audit_log_without_checkpoints_elsewhere_is_warned_of(tmp_path: Path,
     assert "telemetry.audit.checkpoint: null" in run("check", "--config", str(path)).stdout
     path = write(tmp_path, "telemetry: {audit: {path: ./log/a.jsonl, checkpoint: {path: ./log/c.jsonl}}}\n")
     assert "whoever cuts one cuts both" in run("check", "--config", str(path)).stdout
+
+
+def test_problems_of_providers_rules_and_redaction_are_said_together(tmp_path: Path, run: Any) -> None:
+    rule = "rules:\n  - {id: s, description: d, then: {redact: {detectors: [nothing]}}}\n"
+    (tmp_path / "rules.yaml").write_text(rule)
+    text = "version: 1\npolicies: [./rules.yaml]\nredact: {words: {mine: [x]}}\n"
+    done = run("check", "--config", str(write(tmp_path, text)))
+    assert done.returncode == 2
+    assert "rules.yaml:2: rules/s: then.redact.detectors: no detector" in done.stderr
+    text = "version: 1\npolicies: [baselin]\nredact: {always: [{detectors: [emal]}]}\n"
+    done = run("check", "--config", str(write(tmp_path, text)))
+    assert done.returncode == 2
+    assert "policies[0]: 'baselin' is no pack" in done.stderr
+    assert "c.yaml:3: redact.always[0].detectors: no detector" in done.stderr

@@ -386,6 +386,7 @@ async def test_a_user_with_a_password_and_little_more_than_scripts(tmp_path: Pat
         wrong = Counted(own.port, user="sidecar", password=Secret(b"wrong"))
         await wrong.start()
         assert wrong.is_down
+        await until(lambda: wrong.events["store_lost"] == 1, "it is said, though it never answered")
         await wrong.close()
 
 

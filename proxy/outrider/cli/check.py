@@ -9,12 +9,13 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from outrider.config import Config, ConfigError, load, located
+from outrider.config.problems import Problem
 from outrider.config.reload import reload_marks, waiting_for_restart
 from outrider.config.schema import Budget, Credential, Limit
 from outrider.config.values import UNIX
@@ -22,11 +23,12 @@ from outrider.errors import CredentialUnavailableError
 from outrider.govern.doubts import doubts
 from outrider.govern.limits import unset_fields
 from outrider.govern.packs import Loaded
-from outrider.providers.registry import Binding, Registry
+from outrider.govern.redaction import RedactError
+from outrider.providers.registry import Binding, Registry, RegistryError
 from outrider.secrets.files import readable_by_others, reason, writable_by_others
 from outrider.secrets.secret import looks_like_secret
 from outrider.secrets.sources import EnvSource, FileSource
-from outrider.snapshot import hmac_key_file, policies_of
+from outrider.snapshot import hmac_key_file, policies_of, redactions_of
 
 HELP = "Validate the configuration: every problem at once, or what it means."
 EXAMPLE = "outrider check --config ./outrider.yaml --verbose"
@@ -40,8 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        config, registry = checked(args.config, os.environ)
-        policies = policies_of(config)
+        config, registry, policies = checked(args.config, os.environ)
     except ConfigError as exc:
         return _print_problems(exc, as_json=args.json)
     found = report(config, registry, os.environ)
@@ -55,22 +56,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def checked(path: Path | None, environ: Mapping[str, str]) -> tuple[Config, Registry]:
-    """The configuration and its providers. Raises: ConfigError with every problem of both."""
+def checked(path: Path | None, environ: Mapping[str, str]) -> tuple[Config, Registry, Loaded]:
+    """The configuration, its providers and its rules. Raises: ConfigError with every problem of all of them."""
     config = load(path, environ)
+    problems: list[Problem] = []
+    registry = _collected(config, problems, lambda: Registry(config.providers))
+    policies = _collected(config, problems, lambda: policies_of(config))
+    _collected(config, problems, lambda: redactions_of(config, policies, lambda *labels: None))
+    if registry is None or policies is None or problems:
+        raise ConfigError(problems)
+    return config, registry, policies
+
+
+def _collected[T](config: Config, problems: list[Problem], make: Callable[[], T]) -> T | None:
+    """What it makes, or None and its problems with the others'."""
     try:
-        _check_redact(config)
-        return config, Registry(config.providers)
-    except ValueError as exc:  # the registry's own error: a sentence a line, each beginning with its key
-        raise located(config, str(exc).splitlines()) from exc
-
-
-def _check_redact(config: Config) -> None:
-    """Raises: RedactError. RE2 is imported only where something is to be compiled."""
-    if config.redact.always or config.redact.patterns or config.redact.words or config.redact.key:
-        from outrider.govern.redact.configured import configured
-
-        configured(config.redact, lambda *labels: None)
+        return make()
+    except ConfigError as exc:
+        problems += exc.problems
+    except (RegistryError, RedactError) as exc:
+        problems += located(config, exc.problems).problems
+    return None
 
 
 def _print_problems(exc: ConfigError, *, as_json: bool) -> int:

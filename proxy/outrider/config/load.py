@@ -229,7 +229,10 @@ def located(config: Config, sentences: Iterable[str]) -> ConfigError:
     problems = []
     for sentence in sentences:
         key, _, rest = sentence.partition(": ")
-        problems.append(Problem(config.where(*key.split(".")), key, rest.removesuffix(".")))
+        first, *steps = key.split(".")
+        # A place in a list; a provider's name may be of digits too, and is none.
+        path = (first, *(int(step) if step.isdecimal() and first != "providers" else step for step in steps))
+        problems.append(Problem(config.where(*path), spell(path), rest.removesuffix(".")))
     return ConfigError(problems)
 
 

@@ -92,6 +92,7 @@ class RedisStore:
         self.id = secrets.token_hex(8)
         self.fleet = 1
         self.is_down = True  # until it answered once
+        self._is_lost = False  # it was said that it does not answer
         self.on_error: OnError = settings.on_error
         self.ttl_ms = int(settings.lease_s * 1000)
         self.round_trip_ns = 1_000_000
@@ -299,7 +300,7 @@ class RedisStore:
     def _answered(self) -> None:
         self._failures = 0
         if self.is_down:
-            self.is_down = False
+            self.is_down = self._is_lost = False
             self._joined.set()
             self.count("store_joined")
             for item in list(self._alive.values()):
@@ -307,10 +308,10 @@ class RedisStore:
 
     async def _fail(self, exc: Exception) -> None:
         self.count("store_failed")
-        if not self.is_down and self._failures >= 1:
-            self.is_down = True
+        # One late answer is none: a second is, and so is any other failure.
+        if not self._is_lost and (self._failures >= 1 or not isinstance(exc, TimeoutError)):
+            self.is_down = self._is_lost = True
             self.count("store_lost")
-        self.is_down = self.is_down or not isinstance(exc, TimeoutError)
         pause_s = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
         self._failures += 1
         self._at += 1
