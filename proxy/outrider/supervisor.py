@@ -27,10 +27,10 @@ from outrider.config.reload import FileWatcher, diff
 from outrider.door.ca import CertificateAuthority, utc_now
 from outrider.door.listener import bind
 from outrider.errors import StartError
+from outrider.govern.packs import find
 from outrider.process import until_told
 from outrider.providers.registry import Registry, join_host_port
 from outrider.secrets.placeholder import Placeholder
-from outrider.snapshot import policies_of
 from outrider.store.shm import MAX_WORKERS, SharedMemory, ShmStore
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
@@ -127,7 +127,9 @@ class Supervisor:
         if self.config.path is not None:
             if self._watcher is not None:
                 self._watcher.close()
-            policies = policies_of(self.config).files if self.config.policies else ()
+            policies = [
+                find(use.pack) for use in self.config.policies
+            ]  # the workers read them, and refused what is none
             self._watcher = FileWatcher(
                 [self.config.path, *policies],
                 lambda _path: self.reload_from_file(),
