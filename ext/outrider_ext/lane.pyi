@@ -76,6 +76,10 @@ class Call:
     needs_body: bool
     redacting: Any
     plain_answer: bool
+    cache: bytes | None
+    answer_lines: bytes | None
+    keeping: Any
+    stale: Callable[[Exchange, Call], bool] | None
     content: bytes | None
     def __init__(self, route: Route, request_id: bytes) -> None: ...
     @property

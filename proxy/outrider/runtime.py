@@ -616,6 +616,11 @@ class Sidecar:
         yield "outrider_connections", "Connections now.", ("side", "state"), values
         spent = self.snapshot.rules.spent(self._shared.ledger.clock.wall(time.monotonic_ns()))
         yield "outrider_budget_spent", "Spent in the current period.", ("budget", "key", "unit"), spent
+        held: dict[tuple[str, ...], float] = {}
+        if self._shared.cache is not None:
+            memory = self._shared.cache.memory
+            held = {("bytes",): float(memory.held_bytes), ("entries",): float(len(memory))}
+        yield "outrider_cache_held", "Remembered answers.", ("unit",), held
         opened: dict[tuple[str, ...], float] = {}
         for name, pool in self.snapshot.pools():
             opened[(name,)] = opened.get((name,), 0.0) + pool.opened

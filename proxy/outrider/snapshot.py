@@ -91,6 +91,8 @@ class Shared:
     revocations: Revocations = field(init=False)
     hub: Hub | None = None
     audit: AuditLog | None = None
+    cache: Any = None  # stack.cache.CacheState, once a configuration remembers answers
+    open_far: Callable[[], Any] = lambda: None  # where a fleet remembers
     listeners: tuple[tuple[str, int], ...] = ()
     has_unix: bool = False
     clocks: Clocks = field(default_factory=lambda: Clocks(time.time, time.monotonic_ns))
@@ -137,6 +139,7 @@ class Snapshot:
             adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics),
             audit=_audit(config, shared.audit),
             digest=Digest(config.caps.held_body_bytes) if shared.audit is not None else None,
+            **_cache(config, shared),
         )
         self.router = Router(
             self.registry,
@@ -331,6 +334,18 @@ def policies_of(config: Config) -> "Loaded":
 def _audit(config: Config, log: AuditLog | None) -> Audit | None:
     settings = config.telemetry.audit
     return Audit(log, content=settings.content, content_bytes=settings.content_bytes) if log is not None else None
+
+
+def _cache(config: Config, shared: Shared) -> dict[str, Any]:
+    """The layers that remember answers, none where none is remembered."""
+    if config.cache.mode == "off":
+        return {}
+    from outrider.stack.cache import Books, Cache, Keep, open_state
+
+    if shared.cache is None:
+        shared.cache = open_state(config.cache, shared.open_far)
+    cache = Cache(config.cache, shared.cache, shared.ledger.clock, shared.metrics, config.caps.held_body_bytes)
+    return {"cache": cache, "books": Books(cache), "keep": Keep(cache)}
 
 
 def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None) -> dict[str, Source]:
