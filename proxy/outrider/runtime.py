@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from outrider.admin.server import AdminServer
+from outrider.admin.token import AdminToken
 from outrider.authority import AuthorityError, parse_authority
 from outrider.config import Config, ConfigError, load_again, located
 from outrider.config.reload import FileWatcher, diff
@@ -326,8 +327,27 @@ class Sidecar:
                 ca_pem=self.ca.certificate_pem,
                 is_ready=lambda: self._accepting and not (self.audit is not None and self.audit.chain.denies),
                 trouble=lambda: self.audit.trouble if self.audit is not None else "",
+                token=self._admin_token(),
+                forget=self.forget,
             )
             await self._admin.start()
+
+    def _admin_token(self) -> AdminToken:
+        token = AdminToken(self.config.ca.dir)
+        if self.config.cache.mode != "off":
+            token.ensure()
+        return token
+
+    def forget(self, asked: dict[str, Any]) -> int:
+        """Remembered answers: all, or those of the given key, model and principal; how many went."""
+        state = self._shared.cache
+        self.metrics.count("cache_invalidated")
+        if self.audit is not None:
+            self.audit.event("cache_invalidated", **asked)
+        if state is None:
+            return 0
+        gone: int = state.invalidate(**asked)
+        return gone
 
     def _open_doors(self, sockets: dict[str, list[socket.socket]]) -> None:
         for kind in ("proxy", "transparent"):

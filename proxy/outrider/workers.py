@@ -128,6 +128,8 @@ class Worker:
                 self._prepared = None
             case "metrics":
                 self._channel.send({"is": "metrics", "families": families(self._sidecar)})
+            case "forget":
+                self._channel.send({"is": message["as"], "count": self._sidecar.forget(message["asked"])})
             case "drain":
                 self._begin_drain()
 

@@ -13,26 +13,29 @@ Does not know: where answers are kept, how several calls share one (stack.flight
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from outrider.config.schema import Cache as Settings
 from outrider.errors import NotCachedError, UpstreamBrokenError, UpstreamConnectError, UpstreamTimeoutError
 from outrider.govern.principal import ANONYMOUS
-from outrider.stack.cacheable import Requests, is_complete, unpacked
+from outrider.stack.cacheable import Requests, is_cacheable, is_complete, unpacked
 from outrider.stack.call import Call, LayerHook, Route, Taken
 from outrider.stack.digest import tenant_of
 from outrider.stack.flight import Flight, Follower
 from outrider.stack.replay import END, Paced, Whole, chunk
 from outrider_ext import http1
-from outrider_ext.digest import Canon, DigestError
+from outrider_ext.digest import Canon
 from outrider_ext.limits import Clock
+from outrider_ext.remember import FIXED, OPEN, AskMemory, KeepAnswer, WhereKept
+from outrider_ext.series import Tally
 from outrider_ext.sse import event_spans
 
 if TYPE_CHECKING:
     from outrider.store.cache_memory import MemoryCache
     from outrider.telemetry.metrics import Metrics
+    from outrider_ext.http1 import Head
     from outrider_ext.lane import Lane
     from outrider_ext.relay import Exchange
 
@@ -42,9 +45,10 @@ _MISS_LINES: Final = b"x-outrider-cache: miss\r\n"
 _BYPASS_LINES: Final = b"x-outrider-cache: bypass\r\n"
 _FROM_PROVIDER: Final = (UpstreamConnectError, UpstreamTimeoutError, UpstreamBrokenError)
 _NS: Final = 1_000_000_000
+_LEAST: Final = {"deterministic": FIXED, "all": OPEN, "rules": FIXED + 1}  # that is asked for without a rule's word
 ON, OFF = "cache:on", "cache:off"  # tags by which a rule's `cache` decides
 
-_ENCODED: Final = http1.mask_of(b"content-encoding")
+_COOKIE: Final = http1.mask_of(b"set-cookie")
 _CONTROLLED: Final = http1.mask_of(b"cache-control")
 _H_CONTROL: Final = http1.header_id(b"cache-control")
 _H_ACCEPT_ENCODING: Final = http1.header_id(b"accept-encoding")
@@ -145,7 +149,7 @@ class CacheState:
         self.far = far
         self.flights: dict[bytes, Flight] = {}
 
-    def invalidate(self, *, key: bytes | None = None, model: str | None = None, principal: str | None = None) -> int:
+    def invalidate(self, *, key: str | None = None, model: str | None = None, principal: str | None = None) -> int:
         """Forget all, or what every one of the given names; how many went from the memory.
 
         Calls in flight are not joined any more, and what they bring is not kept.
@@ -153,7 +157,7 @@ class CacheState:
         for flight in list(self.flights.values()):
             flight.forget()
         if key is not None:
-            return int(self.memory.remove(key))
+            return int(self.memory.remove(bytes.fromhex(key)))
         return self.memory.remove_where(
             lambda _, entry: (
                 (model is None or entry.model == model) and (principal is None or entry.principal == principal)
@@ -166,18 +170,21 @@ class Cache:
 
     def __init__(self, settings: Settings, state: CacheState, clock: Clock, metrics: "Metrics", cap_bytes: int) -> None:
         self.settings, self.state, self.clock = settings, state, clock
-        self._canon = Canon(max_bytes=cap_bytes)
+        self.canon = Canon(max_bytes=cap_bytes)
         self._metrics = metrics
         self._keeps_ns = int((settings.ttl_s + max(settings.stale_while_revalidate_s, settings.stale_if_error_s)) * _NS)
 
+    def covers(self, route: Route) -> bool:
+        return route.known and route.method == b"POST" and is_cacheable(route.operation, route.binding.provider.kind)
+
     def body(self, route: Route) -> LayerHook | None:
-        requests = Requests(route.operation, route.binding.provider.kind)
-        if route.method != b"POST" or not route.known or not requests.is_known:
-            return None
-        return _Ask(self, route, requests).run
+        return _Ask(self, route).hook if self.covers(route) else None
+
+    def tally(self, route: Route, result: bytes) -> Tally:
+        return self._metrics.cache.tally((route.provider, result.decode("ascii")))
 
     def count(self, route: Route, result: bytes) -> None:
-        self._metrics.cache.add((route.provider, result.decode("ascii")))
+        self.tally(route, result).n += 1
 
     def saved(self, route: Route, model: str | None, entry: Entry, times: int = 1) -> None:
         label = (route.provider, self._metrics.model(model))
@@ -213,10 +220,10 @@ class Cache:
 class _Ask:
     """The body hook of one route."""
 
-    def __init__(self, cache: Cache, route: Route, requests: Requests) -> None:
-        self._cache, self._route, self._requests = cache, route, requests
+    def __init__(self, cache: Cache, route: Route) -> None:
+        self._cache, self._route = cache, route
+        self._requests = requests = Requests(route.operation)
         self._settings, self._state = cache.settings, cache.state
-        self._canon = cache._canon
         to = route.pool.destination
         self._place = (
             b"outrider cache 1", route.provider.encode(), route.destination_host.encode(),
@@ -224,38 +231,39 @@ class _Ask:
         )  # fmt: skip
         slots = (name.encode("ascii") for name in route.binding.provider.slots.headers)
         self._harmless = _HARMLESS | frozenset(slots) | _SIGNATURE if route.attempt.injects else _HARMLESS
-        self._last: tuple[Any, ...] = ()
-        self._parts: tuple[bytes, ...] = ()
+        self._least = _LEAST[cache.settings.serve]
+        bypassed = cache.tally(route, BYPASS)
+        self.hook = AskMemory(
+            requests.question, cache.canon, self._least, bypassed, _BYPASS_LINES, self._parts_of, self.careful, self.ask
+        )
 
-    def run(self, x: "Exchange", call: Call) -> Awaitable[Taken | None] | Taken | None:
-        body = x.body
-        head = x.head
-        if not body or head.mask & _ENCODED or x.allow_upgrade or not self._may_be_cached(body, call):
-            self._bypass(call)
-            return None
+    def careful(self, x: "Exchange", call: Call) -> Awaitable[Taken | None] | Taken | None:
+        """Of a call about which a rule, a redaction or Cache-Control has something to say."""
+        head, body = x.head, x.body
         wanted = wanted_of(head.get(_H_CONTROL)) if head.mask & _CONTROLLED else _ANY
-        try:
-            key = self._canon.digest(body, self._parts_of(x, call))
-        except DigestError:
-            self._bypass(call)
-            return None
-        if not wanted.keeps and not wanted.only_cached:
-            self._bypass(call)
-            return None
+        assert body is not None
+        key = self.hook.key_of(x, call) if self._may_be_cached(body, call) else None
+        if key is not None and (wanted.keeps or wanted.only_cached):
+            return self._ask(x, call, key, wanted)
+        self.hook.bypass(call)
+        return None
+
+    def ask(self, x: "Exchange", call: Call, key: bytes) -> Awaitable[Taken | None] | Taken | None:
+        return self._ask(x, call, key, _ANY)
+
+    def _ask(self, x: "Exchange", call: Call, key: bytes, wanted: Wanted) -> Awaitable[Taken | None] | Taken | None:
         if wanted.reads:
-            taken = self._look(x, call, key, wanted)
-            if taken is not None:
-                return taken
+            entry = self._state.memory.get(key)
+            if entry is not None:
+                taken = self._judge(x, call, key, entry, wanted)
+                if taken is not None:
+                    return taken
             flight = self._state.flights.get(key) if self._settings.single_flight else None
             if flight is not None and flight.can_join:
                 return flight.join(x, call)
         if wanted.only_cached:
             raise NotCachedError("the request asks for a remembered answer only, and there is none")
         return self._lead(x, call, key, wanted)
-
-    def _bypass(self, call: Call) -> None:
-        call.cache, call.answer_lines = BYPASS, _BYPASS_LINES
-        self._cache.count(self._route, BYPASS)
 
     def _may_be_cached(self, body: bytes, call: Call) -> bool:
         tags = call.tags
@@ -264,24 +272,13 @@ class _Ask:
         redacting = call.redacting
         if redacting is not None and redacting.vault.by_token:
             return False  # pseudonyms are new for every exchange: nobody will ask this again
-        asked = self._requests.read(body)
-        if asked.is_kept:
-            return False
-        serve = self._settings.serve
-        return serve == "all" or (bool(tags) and ON in tags) or (serve == "deterministic" and asked.is_fixed)
+        least = OPEN if tags and ON in tags else self._least
+        return self._requests.question.read(body) >= least
 
     # -- the key
 
     def _parts_of(self, x: "Exchange", call: Call) -> tuple[bytes, ...]:
-        """All but the body. Worked out once for requests that are alike in it; the head is compared by its hash."""
-        head = x.head
-        fingerprint = blake2b(head.data[head.start : head.end], digest_size=16).digest()
-        seen = (fingerprint, call.principal, call.model, call.stream, call.plain_answer)
-        if seen != self._last:
-            self._parts, self._last = self._make_parts(x, call), seen
-        return self._parts
-
-    def _make_parts(self, x: "Exchange", call: Call) -> tuple[bytes, ...]:
+        """All but the body."""
         fields = sorted(
             name + b"\0" + value
             for name, value in x.head.items()
@@ -311,10 +308,6 @@ class _Ask:
         return b"gzip" if b"gzip" in value and not call.stream else b"identity"
 
     # -- what is there
-
-    def _look(self, x: "Exchange", call: Call, key: bytes, wanted: Wanted) -> Taken | None:
-        entry = self._state.memory.get(key)
-        return None if entry is None else self._judge(x, call, key, entry, wanted)
 
     def _judge(self, x: "Exchange", call: Call, key: bytes, entry: Entry, wanted: Wanted) -> Taken | None:
         """Serve it if it is good enough; else remember it for the case that the provider fails."""
@@ -352,12 +345,7 @@ class _Ask:
         call.cache, call.answer_lines = MISS, _MISS_LINES
         self._cache.count(self._route, MISS)
         flights = self._state.flights
-        flight = Flight(
-            x, call, self._settings.answer_bytes,
-            done=lambda flight, body: self._done(flight, key, call, body),
-            over=lambda flight: self._over(key, flight),
-            scattered=self._scattered, joined=self._joined,
-        )  # fmt: skip
+        flight = Flight(x, call, key, self._settings.answer_bytes, self)
         flight.is_refresh = is_refresh
         if self._settings.pace == "recorded":
             flight.now_ns = monotonic_ns
@@ -382,25 +370,29 @@ class _Ask:
             self._cache.saved(self._route, call.model, entry, flight.joined_count)
         return taken
 
-    def _over(self, key: bytes, flight: Flight) -> None:
-        if self._state.flights.get(key) is flight:
-            del self._state.flights[key]
+    # -- of flights
 
-    def _scattered(self, call: Call) -> None:
+    def over(self, flight: Flight) -> None:
+        if self._state.flights.get(flight.key) is flight:
+            del self._state.flights[flight.key]
+
+    def scattered(self, call: Call) -> None:
         call.cache, call.answer_lines = MISS, _MISS_LINES
         self._cache.count(self._route, MISS)
 
-    def _joined(self, call: Call) -> None:
+    def joined(self, call: Call) -> None:
         call.cache, call.answer_lines = JOINED, b"x-outrider-cache: hit\r\nage: 0\r\n"
         self._cache.count(self._route, JOINED)
 
     # -- what came
 
-    def _done(self, flight: Flight, key: bytes, call: Call, body: bytes) -> bytes | None:
+    def done(self, flight: Flight, body: bytes) -> bytes | None:
         """The whole answer's wire form, if it is complete; then it is remembered too."""
         plain = unpacked(body, flight.coding, self._settings.answer_bytes)
         if plain is None or not is_complete(self._route.operation, flight.kind, plain):
             return None
+        assert flight.leader is not None
+        call = flight.leader[1]
         wire, beats = self._wire(flight, body)
         entry = Entry(
             wire, beats, self._cache.clock.wall(monotonic_ns()), self._route.provider, call.model or "",
@@ -408,9 +400,8 @@ class _Ask:
         )  # fmt: skip
         if not flight.is_forgotten:
             flight.kept = entry
-            self._state.memory.put(key, entry)
+            self._state.memory.put(flight.key, entry)
             self._cache.count(self._route, b"stored")
-        flight.key = key
         return wire
 
     def _wire(self, flight: Flight, body: bytes) -> tuple[bytes, tuple[tuple[int, float], ...]]:
@@ -468,7 +459,7 @@ class Keep:
         self._cache = cache
 
     def answer(self, route: Route) -> LayerHook | None:
-        return self._answer if self._cache.body(route) is not None else None
+        return KeepAnswer(self._answer) if self._cache.covers(route) else None
 
     def _answer(self, x: "Exchange", call: Call) -> None:
         head = x.answer_head
@@ -477,7 +468,6 @@ class Keep:
             if not call.strip_usage:
                 x.tap_needle = None
             return
-        head.drop_names = _AGE
         if call.stale is not None and (x.status >= 500 or x.status == 429):
             stale, call.stale = call.stale, None
             if stale(x, call):
@@ -495,13 +485,11 @@ class Keep:
         x.sink = flight.take
 
     def end(self, route: Route) -> LayerHook | None:
-        return self._end if self._cache.body(route) is not None else None
+        return WhereKept(self._end) if self._cache.covers(route) else None
 
     def _end(self, x: "Exchange", call: Call) -> None:
-        flight: Flight | None = call.keeping
-        if flight is not None:
-            is_own = not isinstance(call.error, _FROM_PROVIDER)
-            flight.ended(is_own=is_own)
+        flight: Flight = call.keeping
+        flight.ended(is_own=not isinstance(call.error, _FROM_PROVIDER))
 
 
 class Books:
@@ -511,14 +499,14 @@ class Books:
         self._cache = cache
 
     def end(self, route: Route) -> LayerHook | None:
-        if self._cache.body(route) is None:
-            return None
         cache = self._cache
+        if not cache.covers(route):
+            return None
 
         def hook(x: "Exchange", call: Call) -> None:
-            flight: Flight | None = call.keeping
-            entry: Entry | None = flight.kept if flight is not None else None
-            if flight is None or entry is None:
+            flight: Flight = call.keeping
+            entry: Entry | None = flight.kept
+            if entry is None:
                 return
             usage = call.usage
             if usage is not None:
@@ -526,27 +514,26 @@ class Books:
                 entry.cost_nusd = call.cost_nusd
             if flight.joined_count:
                 cache.saved(route, call.model, entry, flight.joined_count)
-            if cache.state.far is not None and flight.key is not None:
+            if cache.state.far is not None:
                 cache.state.far.put(flight.key, entry, cache._keeps_ns / _NS)
 
-        return hook
+        return WhereKept(hook)
 
 
-_AGE: Final = frozenset((b"age",))
 _STREAMS: Final = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
 
 
-def kept_lines(head: Any) -> bytes | None:
+def kept_lines(head: "Head") -> bytes | None:
     """The fields of an answer that are kept with it; None where it may not be kept."""
-    found = []
-    for name, value in head.items():
-        if name == b"set-cookie" and not value.startswith(_BALANCERS):
-            return None
-        if name == b"vary" and value.strip() == b"*":
-            return None
-        if name in _KEPT:
-            found.append(name + b": " + value + b"\r\n")
-    lines = b"".join(found)
+    if head.mask & _COOKIE:
+        for name, value in head.items():
+            if name == b"set-cookie" and not value.startswith(_BALANCERS):
+                return None
+    varies = head.get_name(b"vary")
+    if varies is not None and b"*" in varies:
+        return None
+    found = [(name, head.get_name(name)) for name in _KEPT]
+    lines = b"".join([b"%b: %b\r\n" % (name, value) for name, value in found if value is not None])
     return lines if len(lines) <= _KEPT_BYTES else None
 
 

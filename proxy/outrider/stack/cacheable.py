@@ -8,16 +8,15 @@ Does not know: keys, stores, how long anything is good for.
 
 import re
 import zlib
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import orjson
 
 from outrider.providers.model import Operation
 from outrider_ext.jsonscan import FieldScan, JsonScanError
+from outrider_ext.remember import FIXED as IS_FIXED
+from outrider_ext.remember import NEVER, OPEN, Question
 from outrider_ext.sse import event_spans
-
-type Serve = Literal["deterministic", "all", "rules"]
 
 # Operations whose answer follows from their input.
 FIXED: Final = frozenset(("embeddings", "embed_content", "rerank", "count_tokens", "moderations", "classify"))
@@ -40,29 +39,26 @@ _OWN_TOOLS: Final = (None, "function", "custom")
 _DECLARED: Final = frozenset(("functionDeclarations", "function_declarations"))
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a request is. is_kept: it leaves more than an answer. is_fixed: its answer follows from it."""
-
-    is_kept: bool
-    is_fixed: bool
-
-
-NEVER: Final = Asked(is_kept=True, is_fixed=False)
+def is_cacheable(operation: Operation, kind: str) -> bool:
+    """Whether any of its answers may be. kind: of the provider."""
+    return (operation.name in FIXED or operation.name in GENERATING) and kind not in SEARCHING_KINDS
 
 
 class Requests:
-    """Reads requests of one operation."""
+    """Reads requests of one operation. question: what is usual, compiled; `look` is asked for what is not."""
 
-    def __init__(self, operation: Operation, kind: str) -> None:
-        self.is_known = (operation.name in FIXED or operation.name in GENERATING) and kind not in SEARCHING_KINDS
+    def __init__(self, operation: Operation) -> None:
         self._is_fixed = operation.name in FIXED
         self._stores_unasked = operation.dialect == "openai.responses"
         self._declares = operation.dialect.startswith("gemini")
         self._scan = FieldScan(_FIELDS)
         self._inner = FieldScan((b"temperature",))
+        # Where every body has a field that is to be looked into, or has to have one, there is nothing usual.
+        is_usual = not self._stores_unasked
+        self.question = Question(FieldScan(_FIELDS), _TOOLS, self._is_fixed, is_usual, self.look)
 
-    def read(self, body: bytes) -> Asked:
+    def look(self, body: bytes) -> int:
+        """NEVER, OPEN or FIXED of outrider_ext.remember."""
         scan = self._scan
         try:
             scan.scan(body)
@@ -75,7 +71,7 @@ class Requests:
             tools = scan.raw(_TOOLS)
             if tools is not None and tools not in _NOTHING and not self._runs_nothing(tools):
                 return NEVER
-            return Asked(is_kept=False, is_fixed=self._is_fixed or self._is_cold(body))
+            return IS_FIXED if self._is_fixed or self._is_cold(body) else OPEN
         except (JsonScanError, ValueError):
             return NEVER
         finally:
@@ -104,9 +100,8 @@ class Requests:
 
 # -- answers
 
-_REASON: Final = re.compile(
-    rb'"(?:finish_reason|finishReason|stop_reason|stopReason|done_reason)"\s{0,8}:\s{0,8}"([A-Za-z_]{1,40})"'
-)
+# finish_reason, stopReason and the like; within a text its quotes would be escaped.
+_REASON: Final = re.compile(rb'eason"\s{0,8}:\s{0,8}"([A-Za-z_]{1,40})"')
 # Ends that leave nothing out. Any other (a length, a filter, one that is not known) does.
 _WHOLE_REASONS: Final = frozenset(
     (
@@ -171,8 +166,19 @@ def _is_complete_value(operation: Operation, value: Any, body: bytes) -> bool:
     if operation.name in FIXED:
         return bool(value)
     if operation.dialect == "openai.responses":
-        return value.get("status") == "completed"
-    return _ended_whole(body)
+        return bool(value.get("status") == "completed")
+    found = [one.get("finish_reason") or one.get("finishReason") for one in _parts(value) if isinstance(one, dict)]
+    found += [value[name] for name in _REASON_NAMES if name in value]
+    return bool(found) and all(isinstance(one, str) and one.encode() in _WHOLE_REASONS for one in found)
+
+
+_REASON_NAMES: Final = ("finish_reason", "stop_reason", "stopReason", "done_reason")
+
+
+def _parts(value: dict[str, Any]) -> list[Any]:
+    """What an answer has several of, each with its own end."""
+    parts = value.get("choices") or value.get("candidates")
+    return parts if isinstance(parts, list) else []
 
 
 def _is_complete_stream(dialect: str, body: bytes) -> bool:

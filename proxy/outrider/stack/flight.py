@@ -12,7 +12,7 @@ Does not know: what makes two calls identical, what becomes of the answer later.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from outrider.stack.call import Call, Taken
 from outrider.stack.replay import END, Told, Whole, chunk
@@ -50,23 +50,33 @@ class Follower(Taken):
             self._lane.resume(self.x, self.call, self._stage)
 
 
-class Flight:
-    """done(body) -> the whole answer's wire form where it is good, else None; told once, when the answer is complete.
+class Host(Protocol):
+    """Who makes flights.
 
-    over(): the flight can be joined no more. scattered(call), joined(call): told of each follower, as it happens.
+    done(flight, body) -> the whole answer's wire form where it is good, else None; asked once, when it is complete.
+    over(flight): it can be joined no more. scattered(call), joined(call): told of each follower, as it happens.
     """
 
-    def __init__(
-        self,
-        x: "Exchange",
-        call: Call,
-        cap_bytes: int,
-        *,
-        done: Callable[["Flight", bytes], bytes | None],
-        over: Callable[["Flight"], None],
-        scattered: Callable[[Call], None],
-        joined: Callable[[Call], None],
-    ) -> None:
+    def done(self, flight: "Flight", body: bytes) -> bytes | None: ...
+
+    def over(self, flight: "Flight") -> None: ...
+
+    def scattered(self, call: Call) -> None: ...
+
+    def joined(self, call: Call) -> None: ...
+
+
+class Flight:
+    """key: under which what it brings is kept. cap_bytes: of what is kept of the answer meanwhile."""
+
+    __slots__ = (
+        "_bytes", "_cap_bytes", "_dropped_bytes", "_host", "_is_ended", "_is_gone", "_is_over", "_is_overflown",
+        "_offset", "_pieces", "beats", "coding", "followers", "head", "is_forgotten", "is_refresh", "is_stream",
+        "joined_count", "kept", "key", "kind", "leader", "lines", "now_ns",
+    )  # fmt: skip
+
+    def __init__(self, x: "Exchange", call: Call, key: bytes, cap_bytes: int, host: Host) -> None:
+        self.key = key
         self.leader: tuple[Exchange, Call] | None = (x, call)
         self.followers: dict[Follower, None] = {}
         self.head: bytes = b""  # of the answer, in its wire form, as chunks follow it
@@ -78,11 +88,10 @@ class Flight:
         self.is_refresh = False  # made for nobody, so that it goes on when nobody is there
         self.joined_count = 0
         self.kept: Any = None  # what was made of it
-        self.key: bytes | None = None  # under which
         self.is_forgotten = False  # what it brings is not to be kept
         self.now_ns: Callable[[], int] | None = None  # where the times of pieces are wanted
         self._cap_bytes = cap_bytes
-        self._done, self._over, self._scattered, self._joined = done, over, scattered, joined
+        self._host = host
         self._pieces: list[bytes] = []
         self._offset = 0  # of the first piece that is kept
         self._bytes = self._dropped_bytes = 0
@@ -174,7 +183,7 @@ class Flight:
 
     def _finish(self) -> None:
         self._is_ended = True
-        wire = None if self._is_overflown else self._done(self, b"".join(self._pieces))
+        wire = None if self._is_overflown else self._host.done(self, b"".join(self._pieces))
         self._close()
         for follower in list(self.followers):
             if self.is_stream:
@@ -228,7 +237,7 @@ class Flight:
             if not follower.x.ended:
                 self.leader = (follower.x, follower.call)
                 follower.call.keeping = self
-                self._scattered(follower.call)
+                self._host.scattered(follower.call)
                 self._hold_leader()
                 follower.go_on()
                 return
@@ -236,7 +245,7 @@ class Flight:
 
     def _start(self, follower: Follower) -> None:
         x = follower.x
-        self._joined(follower.call)
+        self._host.joined(follower.call)
         self.joined_count += 1
         follower.source = source = Told(x.client.hub, lambda: self._feed(follower), lambda: self.left(follower))
         source.begin(x)
@@ -258,13 +267,13 @@ class Flight:
 
     def _give_whole(self, follower: Follower, wire: bytes) -> None:
         self.followers.pop(follower, None)
-        self._joined(follower.call)
+        self._host.joined(follower.call)
         self.joined_count += 1
         Whole(follower.x.client.hub, wire).begin(follower.x)
 
     def _scatter(self, follower: Follower) -> None:
         self.followers.pop(follower, None)
-        self._scattered(follower.call)
+        self._host.scattered(follower.call)
         follower.go_on()
 
     def _cut(self, follower: Follower) -> None:
@@ -279,4 +288,4 @@ class Flight:
     def _close_table(self) -> None:
         if not self._is_gone:
             self._is_gone = True
-            self._over(self)
+            self._host.over(self)
