@@ -103,6 +103,7 @@ class Sidecar:
         self._sweeper: asyncio.TimerHandle | None = None
         self._accepting = False
         self._memory: SharedMemory | None = None
+        self._far_store: Any = None
         self._aws_at_s = 0.0
         self._peak_connections = 0
         self.proxy_addresses: list[tuple[str, int]] = []
@@ -247,6 +248,17 @@ class Sidecar:
             self.json_log,
         )
 
+    def _open_far(self) -> Any:
+        """Where the fleet remembers answers, None where none does. Raises: StartError."""
+        if self.config.cache.store == "memory":
+            return None
+        from outrider.stack.far import Far
+        from outrider.store.opening import redis_cache
+
+        self._far_store = store = redis_cache(self.config, self.environ, self.metrics.count, self.spawn)
+        self.spawn(store.learn(), name="cache learning")
+        return Far(store)
+
     def _store_event(self, event: str) -> None:
         self.metrics.count(event)
         if event in STORE_SENTENCES:
@@ -272,6 +284,7 @@ class Sidecar:
             audit=self.audit,
             listeners=tuple(self.proxy_addresses + self.transparent_addresses + self.admin_addresses),
             has_unix=bool(self.proxy_paths),
+            open_far=self._open_far,
         )
         self.snapshot = self._snapshot(self.config, None)
         self._shared.ledger.use(self.snapshot.rules, self.config.caps.limit_keys)
@@ -347,6 +360,8 @@ class Sidecar:
         if state is None:
             return 0
         gone: int = state.invalidate(**asked)
+        if state.far is not None:
+            self.spawn(state.far.forget(**asked), name="cache forget")
         return gone
 
     def _open_doors(self, sockets: dict[str, list[socket.socket]]) -> None:
@@ -683,6 +698,8 @@ class Sidecar:
         if self._admin is not None:
             await self._admin.close()
         await self._shared.ledger.store.close()
+        if self._far_store is not None:
+            await self._far_store.close()
         if self._memory is not None:
             self._memory.close()
             self._memory = None

@@ -1,9 +1,9 @@
 """A sidecar that remembers answers, apps that ask it, and a provider that is scripted call by call."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +136,18 @@ class World:
             peer.close()
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def remembering(
-    folder: Path, cache: dict[str, Any] | None = None, *, providers: dict[str, Any] | None = None, **sections: Any
+    folder: Path,
+    cache: dict[str, Any] | None = None,
+    *,
+    providers: dict[str, Any] | None = None,
+    shared: Provider | None = None,
+    **sections: Any,
 ) -> AsyncIterator[World]:
-    async with Provider() as provider:
+    """shared: the provider of several worlds."""
+    async with contextlib.AsyncExitStack() as stack:
+        provider = shared if shared is not None else await stack.enter_async_context(Provider())
         named = providers or {"local": {}}
         known = {
             name: {**local(provider.url)["local"], "hosts": [f"{name}.internal"], **more}

@@ -83,8 +83,8 @@ _KEPT_BYTES: Final = 4096  # of those fields
 class Entry:
     """One remembered answer. wire: as a provider would send it. beats: (where a piece ends in it, ms after the first).
 
-    at_ns: wall clock, when it was complete. tokens, cost_nusd: what it took to make it, None while unknown. The rest
-    says whose it is, for invalidation.
+    at_ns: wall clock, when it was complete. tokens, cost_nusd: what it took to make it, None while unknown. made: the
+    fleet's newest number when it was asked for (store.cache_redis). The rest says whose it is, for invalidation.
     """
 
     wire: bytes
@@ -95,6 +95,7 @@ class Entry:
     principal: str
     tokens: int | None = None
     cost_nusd: int | None = None
+    made: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -102,7 +103,16 @@ class Entry:
 
 
 class FarStore(Protocol):
-    """Where a fleet remembers. Both never raise: what fails is None, and counted."""
+    """Where a fleet remembers. Nothing raises: what fails is None, and counted. now: the newest number."""
+
+    @property
+    def now(self) -> int: ...
+
+    def attach(self, state: "CacheState") -> None: ...
+
+    async def forget(
+        self, *, key: str | None = None, model: str | None = None, principal: str | None = None
+    ) -> None: ...
 
     async def get(self, key: bytes) -> Entry | None: ...
 
@@ -148,14 +158,17 @@ class CacheState:
         self.memory = memory
         self.far = far
         self.flights: dict[bytes, Flight] = {}
+        if far is not None:
+            far.attach(self)
 
-    def invalidate(self, *, key: str | None = None, model: str | None = None, principal: str | None = None) -> int:
-        """Forget all, or what every one of the given names; how many went from the memory.
-
-        Calls in flight are not joined any more, and what they bring is not kept.
-        """
+    def forget_flights(self) -> None:
+        """Calls in flight are not joined any more, and what they bring is not kept."""
         for flight in list(self.flights.values()):
             flight.forget()
+
+    def invalidate(self, *, key: str | None = None, model: str | None = None, principal: str | None = None) -> int:
+        """Forget all, or what every one of the given names; how many went from the memory."""
+        self.forget_flights()
         if key is not None:
             return int(self.memory.remove(bytes.fromhex(key)))
         return self.memory.remove_where(
@@ -224,10 +237,10 @@ class _Ask:
         self._cache, self._route = cache, route
         self._requests = requests = Requests(route.operation)
         self._settings, self._state = cache.settings, cache.state
-        to = route.pool.destination
+        to = route.binding.connect_to  # not the address that was dialled: a provider has many
         self._place = (
             b"outrider cache 1", route.provider.encode(), route.destination_host.encode(),
-            b"%d" % route.destination_port, f"{to.dial_host}:{to.dial_port}".encode(), route.operation.name.encode(),
+            b"%d" % route.destination_port, repr(to).encode(), route.operation.name.encode(),
         )  # fmt: skip
         slots = (name.encode("ascii") for name in route.binding.provider.slots.headers)
         self._harmless = _HARMLESS | frozenset(slots) | _SIGNATURE if route.attempt.injects else _HARMLESS
@@ -347,6 +360,8 @@ class _Ask:
         flights = self._state.flights
         flight = Flight(x, call, key, self._settings.answer_bytes, self)
         flight.is_refresh = is_refresh
+        if self._state.far is not None:
+            flight.made = self._state.far.now
         if self._settings.pace == "recorded":
             flight.now_ns = monotonic_ns
         call.keeping = flight
@@ -396,7 +411,7 @@ class _Ask:
         wire, beats = self._wire(flight, body)
         entry = Entry(
             wire, beats, self._cache.clock.wall(monotonic_ns()), self._route.provider, call.model or "",
-            (call.principal or ANONYMOUS).id,
+            (call.principal or ANONYMOUS).id, made=flight.made,
         )  # fmt: skip
         if not flight.is_forgotten:
             flight.kept = entry

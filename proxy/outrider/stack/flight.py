@@ -72,7 +72,7 @@ class Flight:
     __slots__ = (
         "_bytes", "_cap_bytes", "_dropped_bytes", "_host", "_is_ended", "_is_gone", "_is_over", "_is_overflown",
         "_offset", "_pieces", "beats", "coding", "followers", "head", "is_forgotten", "is_refresh", "is_stream",
-        "joined_count", "kept", "key", "kind", "leader", "lines", "now_ns",
+        "joined_count", "kept", "key", "kind", "leader", "lines", "made", "now_ns",
     )  # fmt: skip
 
     def __init__(self, x: "Exchange", call: Call, key: bytes, cap_bytes: int, host: Host) -> None:
@@ -88,6 +88,7 @@ class Flight:
         self.is_refresh = False  # made for nobody, so that it goes on when nobody is there
         self.joined_count = 0
         self.kept: Any = None  # what was made of it
+        self.made = 0  # the fleet's newest number when it began
         self.is_forgotten = False  # what it brings is not to be kept
         self.now_ns: Callable[[], int] | None = None  # where the times of pieces are wanted
         self._cap_bytes = cap_bytes

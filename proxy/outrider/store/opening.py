@@ -7,6 +7,7 @@ from outrider.config import Config
 from outrider.errors import CredentialUnavailableError, StartError
 from outrider.secrets.secret import Secret
 from outrider.secrets.sources import EnvSource, FileSource
+from outrider.store.cache_redis import RedisCache
 from outrider.store.redis import RedisSettings, RedisStore
 
 
@@ -18,8 +19,19 @@ def redis_store(
     spawn: Callable[..., Any],
 ) -> RedisStore:
     """Raises: StartError for a key or a password that cannot be read."""
+    return RedisStore(_settings(config, environ), clock, max_keys=config.caps.limit_keys, count=count, spawn=spawn)
+
+
+def redis_cache(
+    config: Config, environ: Mapping[str, str], count: Callable[[str], None], spawn: Callable[..., Any]
+) -> RedisCache:
+    """Where a fleet remembers answers. Raises: StartError for a key or a password that cannot be read."""
+    return RedisCache(_settings(config, environ), count=count, spawn=spawn)
+
+
+def _settings(config: Config, environ: Mapping[str, str]) -> RedisSettings:
     state, url = config.state, config.state.url
-    settings = RedisSettings(
+    return RedisSettings(
         addresses=url.addresses,
         unix_path=url.unix_path,
         tls=url.tls,
@@ -33,7 +45,6 @@ def redis_store(
         deadline_s=state.deadline_ms / 1000,
         lease_s=state.lease_s,
     )
-    return RedisStore(settings, clock, max_keys=config.caps.limit_keys, count=count, spawn=spawn)
 
 
 def _read(config: Config, key: str, environ: Mapping[str, str]) -> Secret | None:

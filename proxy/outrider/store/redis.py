@@ -70,6 +70,28 @@ class RedisSettings:
     lease_s: float = 10.0
 
 
+def connect(settings: RedisSettings, at: int = 0) -> Any:
+    """A client. at: which of the addresses is tried."""
+    common: dict[str, Any] = {
+        "socket_timeout": settings.deadline_s,
+        "socket_connect_timeout": settings.deadline_s,
+        "retry": Retry(NoBackoff(), 0),
+        "username": settings.user,
+        "password": settings.password.expose().decode() if settings.password is not None else None,
+        "protocol": 2,
+    }
+    if settings.tls:
+        common |= {"ssl": True, "ssl_ca_certs": str(settings.ca) if settings.ca is not None else None}
+    if settings.cluster:
+        nodes = [ClusterNode(host, port) for host, port in settings.addresses]
+        return RedisCluster(startup_nodes=nodes, **common)
+    common |= {"db": settings.database, "max_connections": 4}
+    if settings.unix_path is not None:
+        return Redis(unix_socket_path=settings.unix_path, **common)
+    host, port = settings.addresses[at % len(settings.addresses)]
+    return Redis(host=host, port=port, **common)
+
+
 class RedisStore:
     """The Store. clock() -> wall-clock ns. count(event): where something is counted. spawn(coro, name=...) -> task.
 
@@ -203,25 +225,7 @@ class RedisStore:
     # -- the connection
 
     def _connect(self) -> Any:
-        settings = self.settings
-        common: dict[str, Any] = {
-            "socket_timeout": settings.deadline_s,
-            "socket_connect_timeout": settings.deadline_s,
-            "retry": Retry(NoBackoff(), 0),
-            "username": settings.user,
-            "password": settings.password.expose().decode() if settings.password is not None else None,
-            "protocol": 2,
-        }
-        if settings.tls:
-            common |= {"ssl": True, "ssl_ca_certs": str(settings.ca) if settings.ca is not None else None}
-        if settings.cluster:
-            nodes = [ClusterNode(host, port) for host, port in settings.addresses]
-            return RedisCluster(startup_nodes=nodes, **common)
-        common |= {"db": settings.database, "max_connections": 4}
-        if settings.unix_path is not None:
-            return Redis(unix_socket_path=settings.unix_path, **common)
-        host, port = settings.addresses[self._at % len(settings.addresses)]
-        return Redis(host=host, port=port, **common)
+        return connect(self.settings, self._at)
 
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
