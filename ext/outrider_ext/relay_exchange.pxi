@@ -101,11 +101,12 @@ cdef class Exchange:
         self.answer_started = True
         self._finish(_ANSWERED, None)
 
-    def replay(self, Upstream source):
+    def replay(self, Upstream source, long long sent_ns=0):
         """Answer from `source`, whose bytes we give ourselves: whatever an answer passes it passes too.
 
         What a provider had begun to answer is dropped. `source` has a transport, and is in no pool and no list of the
-        hub's: its giver hears of back-pressure, and of a client that leaves, by that transport.
+        hub's: its giver hears of back-pressure, and of a client that leaves, by that transport. sent_ns: when a provider
+        was asked for this exchange, among others; 0 where none was.
         """
         if self.ended or self.answer_started:
             return
@@ -117,6 +118,8 @@ cdef class Exchange:
         self.sse = self.tap_body = self.rewrite_all = self.tap_truncated = False
         self.tap_needle = self.rewrite = self.rewrite_end = self.pipe = self.whole = None
         self.decoder = self.sink = self.tapped = self.first_hit = self.last_hit = None
+        if sent_ns:
+            self.sent_ns = sent_ns
         self.upstream = source
         source._attach(self, None)
 

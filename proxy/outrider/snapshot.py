@@ -140,6 +140,7 @@ class Snapshot:
             audit=_audit(config, shared.audit),
             digest=Digest(config.caps.held_body_bytes) if shared.audit is not None else None,
             **_cache(config, shared),
+            batch=_batch(config, shared),
         )
         self.router = Router(
             self.registry,
@@ -346,6 +347,14 @@ def _cache(config: Config, shared: Shared) -> dict[str, Any]:
         shared.cache = open_state(config.cache, shared.open_far)
     cache = Cache(config.cache, shared.cache, shared.ledger.clock, shared.metrics, config.caps.held_body_bytes)
     return {"cache": cache, "books": Books(cache), "keep": Keep(cache)}
+
+
+def _batch(config: Config, shared: Shared) -> Any:
+    if not config.batch.wait_ms:
+        return None
+    from outrider.stack.batch import Batch
+
+    return Batch(config.batch, shared.metrics)
 
 
 def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None) -> dict[str, Source]:

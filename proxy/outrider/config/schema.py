@@ -407,6 +407,14 @@ class Cache(_Section):
     answer_bytes: int = _live(1 << 20, ge=1024, le=1 << 30)
 
 
+class Batch(_Section):
+    """Embedding calls that are made as one. wait_ms: how long the first waits for others, 0 for off."""
+
+    wait_ms: Annotated[float, Field(ge=0, le=1000)] = _live(0.0)
+    inputs: int = _live(256, ge=2, le=2048)
+    bytes: int = _live(1 << 20, ge=1024, le=1 << 28)
+
+
 class Timeouts(_Section):
     client_head_s: Seconds = _live(10.0)
     client_idle_s: Seconds = _live(75.0)
@@ -562,6 +570,7 @@ class Config(_Section):
     state: Annotated[State, BeforeValidator(_state)] = _restart(default_factory=State)
     workers: int = _restart(1, ge=1, le=32)
     cache: Cache = _live(default_factory=Cache)
+    batch: Batch = _live(default_factory=Batch)
     timeouts: Timeouts = _live(default_factory=Timeouts)
     caps: Caps = _live(default_factory=Caps)
     usage: Usage = _live(default_factory=Usage)

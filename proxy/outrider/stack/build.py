@@ -20,6 +20,7 @@ from outrider.stack.price import PriceUsage
 from outrider.stack.record import Record
 
 if TYPE_CHECKING:
+    from outrider.stack.batch import Batch
     from outrider.stack.body_rules import BodyRules
     from outrider.stack.cache import Books, Cache, Keep
     from outrider.stack.cheap_rules import CheapRules
@@ -43,6 +44,7 @@ def filters(
     cache: "Cache | None" = None,
     books: "Books | None" = None,
     keep: "Keep | None" = None,
+    batch: "Batch | None" = None,
 ) -> tuple[Any, ...]:
     """Innermost last; on the way out the ends run from the innermost to the outermost. None: nothing was configured."""
     layers = (
@@ -76,6 +78,8 @@ def filters(
         adaptive,
         # Tokens and dollars: after every rule that may refuse, rewrite or name another model.
         borrow,
+        # Each call has borrowed for itself; now several are sent as one.
+        batch,
         # Innermost, so that it copies what the provider sent, and is the last to say how an answer is read.
         keep,
     )

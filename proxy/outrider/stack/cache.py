@@ -13,7 +13,6 @@ Does not know: where answers are kept, how several calls share one (stack.flight
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -24,6 +23,7 @@ from outrider.stack.cacheable import Requests, is_cacheable, is_complete, unpack
 from outrider.stack.call import Call, LayerHook, Route, Taken
 from outrider.stack.digest import tenant_of
 from outrider.stack.flight import Flight, Follower
+from outrider.stack.likeness import Likeness
 from outrider.stack.replay import END, Paced, Whole, chunk
 from outrider_ext import http1
 from outrider_ext.digest import Canon
@@ -54,20 +54,6 @@ _H_CONTROL: Final = http1.header_id(b"cache-control")
 _H_ACCEPT_ENCODING: Final = http1.header_id(b"accept-encoding")
 _H_TYPE: Final = http1.header_id(b"content-type")
 _H_ENCODING: Final = http1.header_id(b"content-encoding")
-# Fields of a request that change nothing about its answer; any that is not here makes it another question.
-_HARMLESS: Final = frozenset(
-    (
-        b"host", b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"expect",
-        b"transfer-encoding", b"content-length", b"accept-encoding", b"user-agent", b"via", b"x-forwarded-for",
-        b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"forwarded", b"date", b"traceparent", b"tracestate",
-        b"baggage", b"x-request-id", b"request-id", b"x-client-request-id", b"idempotency-key", b"cache-control",
-        b"pragma", b"proxy-authorization", b"x-amzn-trace-id", b"amz-sdk-invocation-id", b"amz-sdk-request",
-        b"sentry-trace", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid", b"x-b3-sampled", b"b3", b"age",
-    )
-)  # fmt: skip
-_HARMLESS_PREFIXES: Final = (b"x-outrider-", b"x-stainless-")
-# Where our credential is added, these are the placeholder's.
-_SIGNATURE: Final = frozenset((b"x-amz-date", b"x-amz-security-token", b"x-amz-content-sha256"))
 # Fields of an answer that are kept with it. Limits, cookies and dates are of the moment, all else of the connection.
 _KEPT: Final = (
     b"content-type", b"content-encoding", b"content-language", b"x-request-id", b"request-id", b"x-amzn-requestid",
@@ -242,8 +228,7 @@ class _Ask:
             b"outrider cache 1", route.provider.encode(), route.destination_host.encode(),
             b"%d" % route.destination_port, repr(to).encode(), route.operation.name.encode(),
         )  # fmt: skip
-        slots = (name.encode("ascii") for name in route.binding.provider.slots.headers)
-        self._harmless = _HARMLESS | frozenset(slots) | _SIGNATURE if route.attempt.injects else _HARMLESS
+        self._likeness = Likeness(route)
         self._least = _LEAST[cache.settings.serve]
         bypassed = cache.tally(route, BYPASS)
         self.hook = AskMemory(
@@ -292,15 +277,10 @@ class _Ask:
 
     def _parts_of(self, x: "Exchange", call: Call) -> tuple[bytes, ...]:
         """All but the body."""
-        fields = sorted(
-            name + b"\0" + value
-            for name, value in x.head.items()
-            if name not in self._harmless and not name.startswith(_HARMLESS_PREFIXES)
-        )
         return (
             *self._place, x.method, x.target[self._route.prefix_bytes :],
             (call.model or "").encode("utf-8", "surrogatepass"),
-            self._tenant(call), self._coding(x, call), sha256(b"\n".join(fields)).digest(),
+            self._tenant(call), self._coding(x, call), self._likeness.of(x.head),
         )  # fmt: skip
 
     def _tenant(self, call: Call) -> bytes:

@@ -50,8 +50,9 @@ class Source:
         self.upstream = Upstream(hub, _NOWHERE)
         self.upstream.transport = self  # type: ignore[assignment]
 
-    def begin(self, x: "Exchange") -> None:
-        x.replay(self.upstream)
+    def begin(self, x: "Exchange", sent_ns: int = 0) -> None:
+        """sent_ns: when a provider was asked, among others for this exchange."""
+        x.replay(self.upstream, sent_ns)
 
     def give(self, wire: bytes) -> None:
         """The next bytes of the answer's wire form."""
@@ -100,8 +101,8 @@ class Whole(Source):
         self._at = 0
         self._is_giving = False
 
-    def begin(self, x: "Exchange") -> None:
-        super().begin(x)
+    def begin(self, x: "Exchange", sent_ns: int = 0) -> None:
+        super().begin(x, sent_ns)
         if len(self._wire) <= GIVEN_BYTES and not self.is_paused:
             self._at = len(self._wire)
             self.give(self._wire)
@@ -132,9 +133,9 @@ class Paced(Source):
         self._at = self._next = 0
         self._timer: Any = None
 
-    def begin(self, x: "Exchange") -> None:
+    def begin(self, x: "Exchange", sent_ns: int = 0) -> None:
         self._began_s = self._loop.time()
-        super().begin(x)
+        super().begin(x, sent_ns)
         self.ready()
 
     def ready(self) -> None:
