@@ -33,7 +33,7 @@ from outrider.lanes.sock_diag import SockDiag, is_local
 from outrider.lanes.tunnel import Splice
 from outrider.providers.registry import RegistryError
 from outrider.secrets.placeholder import Placeholder
-from outrider.secrets.sources import AwsSource, FileSource
+from outrider.secrets.sources import SLOW_SOURCES, FileSource
 from outrider.snapshot import Shared, Snapshot
 from outrider.store.shm import SharedMemory, ShmStore
 from outrider.telemetry.audit import KEY_FILE, AuditLog
@@ -46,7 +46,7 @@ from outrider_ext.readbuffers import trim_heap
 from outrider_ext.relay import Downstream, Hub
 
 SWEEP_S = 1.0
-AWS_REFRESH_S = 60.0
+SLOW_REFRESH_S = 60.0
 CROWD_CONNECTIONS = 200  # about 20 MB; below it trimming is not worth its millisecond
 # What an operator should hear of the store that a fleet shares; all else is counted only.
 STORE_SENTENCES = {
@@ -102,7 +102,7 @@ class Sidecar:
         self._sweeper: asyncio.TimerHandle | None = None
         self._accepting = False
         self._memory: SharedMemory | None = None
-        self._aws_at_s = 0.0
+        self._slow_at_s = 0.0
         self._peak_connections = 0
         self.proxy_addresses: list[tuple[str, int]] = []
         self.transparent_addresses: list[tuple[str, int]] = []
@@ -386,9 +386,10 @@ class Sidecar:
                 self._refreshed(source)
         if self.snapshot.revoked_file is not None and (warning := self.snapshot.revoked_file.refresh()) is not None:
             self.json_log.event("warning", "revocations", message=warning)
-        if now >= self._aws_at_s and any(isinstance(source, AwsSource) for source in self.snapshot.sources.values()):
-            self._aws_at_s = now + AWS_REFRESH_S
-            self.spawn(self._refresh_aws(), name="aws credentials")
+        sources = self.snapshot.sources.values()
+        if now >= self._slow_at_s and any(isinstance(source, SLOW_SOURCES) for source in sources):
+            self._slow_at_s = now + SLOW_REFRESH_S
+            self.spawn(self._refresh_slow(), name="credentials")
 
     def _return_memory(self) -> None:
         """After a crowd has left, what it needed: malloc keeps freed pages, and the next crowd may never come."""
@@ -412,9 +413,9 @@ class Sidecar:
         if self.audit is not None:
             self.audit.event("credential_rotated", source=source)
 
-    async def _refresh_aws(self) -> None:
+    async def _refresh_slow(self) -> None:
         for source in list(self.snapshot.sources.values()):
-            if isinstance(source, AwsSource):
+            if isinstance(source, SLOW_SOURCES):
                 await asyncio.to_thread(self._refreshed, source)
 
     # -- reload
@@ -462,6 +463,7 @@ class Sidecar:
         old = self.snapshot
         self.snapshot, self.config = snapshot, config
         snapshot.take_over()
+        self._slow_at_s = 0.0  # what is new among the slow credentials is fetched at the next sweep
         self._ask_again(snapshot)
         self.lane.router = snapshot.router
         self.lane.held_body_bytes = config.caps.held_body_bytes

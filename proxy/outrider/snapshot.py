@@ -343,7 +343,12 @@ def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None
         if before is not None and old is not None and old.credential == provider.credential and name in before.sources:
             sources[name] = before.sources[name]
         else:
-            sources[name] = source_for(provider.credential, environ)
+            sources[name] = source_for(
+                provider.credential,
+                environ,
+                context=lambda: client_context(config.upstream.ca),
+                proxy=config.upstream.proxy,
+            )
             where = config.where("providers", name, "credential")
             _check_readable(sources[name], f"{where}: providers.{name}.credential")
     return sources

@@ -199,6 +199,12 @@ def _credential_warnings(credential: Credential, environ: Mapping[str, str]) -> 
         if importlib.util.find_spec("botocore") is None:
             yield "an AWS profile needs botocore; install outrider[aws]"
         return
+    if credential.google is not None:
+        if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.auth") is None:
+            yield "a Google credential needs google-auth; install outrider[google]"
+        elif credential.google != "default" and not Path(credential.google).is_file():
+            yield f"{credential.google} is no file; put the service account's key there, or say google: default"
+        return
     source = EnvSource(credential.env, environ) if credential.env is not None else FileSource(credential.file or Path())
     try:
         source.current()

@@ -74,6 +74,8 @@ def _provider_credentials(data: Mapping[str, Any]) -> Iterator[Finding]:
         aws = _section(credential).get("aws") is not None
         if aws and kind != "bedrock":
             yield ("providers", name, "credential", "aws"), "signs for bedrock only; use env: or file: here"
+        if _section(credential).get("google") is not None and kind != "vertex":
+            yield ("providers", name, "credential", "google"), "is for vertex only; use env: or file: here"
         placed = not aws and (entry.get("connect_to") or entry.get("hosts"))
         if kind == "bedrock" and entry.get("region") is None and not placed:
             yield ("providers", name, "region"), "is missing; a bedrock credential is for one region, such as us-east-1"

@@ -150,26 +150,38 @@ class Ca(_Section):
         return values.file_path(str(value), info.context) if isinstance(value, (str, Path)) else value
 
 
+_CREDENTIAL_KINDS = ("env", "file", "aws", "google")
+
+
+def _google_credential(value: Any, info: ValidationInfo) -> str:
+    """The absolute path of a credential file, or the word for what the environment offers."""
+    return "default" if value == "default" else str(values.file_path(value, info.context))
+
+
 class Credential(_Section):
-    """Where a provider's key comes from: exactly one of the three."""
+    """Where a provider's key comes from: exactly one of the four."""
 
     env: Annotated[str, BeforeValidator(values.env_name)] | None = None
     file: FilePath | None = None
     aws: Annotated[str, BeforeValidator(values.profile_name)] | None = None
+    google: Annotated[str, BeforeValidator(_google_credential)] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _is_a_section(cls, data: Any) -> Any:
         if not isinstance(data, dict):  # never quoted: this is where a literal key would stand
-            raise ValueError("must be {env: NAME}, {file: PATH} or {aws: PROFILE}; a key itself never stands here")
-        known = [key for key in ("env", "file", "aws") if data.get(key) is not None]
-        if len(known) != 1 and set(data) <= {"env", "file", "aws"}:
-            raise ValueError("needs exactly one of env, file and aws")
+            raise ValueError(
+                "must be {env: NAME}, {file: PATH}, {aws: PROFILE} or {google: PATH or default}; "
+                "a key itself never stands here"
+            )
+        known = [key for key in _CREDENTIAL_KINDS if data.get(key) is not None]
+        if len(known) != 1 and set(data) <= set(_CREDENTIAL_KINDS):
+            raise ValueError("needs exactly one of env, file, aws and google")
         return data
 
     @property
     def described(self) -> str:
-        kind = "env" if self.env is not None else "file" if self.file is not None else "aws"
+        kind = next(kind for kind in _CREDENTIAL_KINDS if getattr(self, kind) is not None)
         return f"{kind} {getattr(self, kind)}"
 
 
@@ -181,6 +193,8 @@ class Provider(_Section):
     connect_to: Annotated[str, BeforeValidator(values.base_url)] | None = _live(None)
     upstream_ca: FilePath | None = _live(None)
     region: Annotated[str, BeforeValidator(values.region_name)] | None = _live(None)
+    project: Annotated[str, BeforeValidator(values.project_name)] | None = _live(None)
+    api_version: Annotated[str, BeforeValidator(values.api_version)] | None = _live(None)
     credential: Credential | None = _live(None)
     byok: Literal["pass", "deny"] = _live("pass")
     require_placeholder: bool = _live(True)

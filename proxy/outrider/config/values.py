@@ -9,7 +9,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from outrider.secrets.secret import Secret
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{3,62}[a-z0-9]")
+_API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|latest")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+){1,5}|global|us|eu")
 _RATE = re.compile(r"([1-9][0-9]{0,8})\s*/\s*(s|min|h|day)")
 _PERIOD_S = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
@@ -489,6 +491,22 @@ def profile_name(value: Any) -> str:
     if not isinstance(value, str) or not value or not value.isprintable() or len(value) > 128:
         raise ValueError('must be the name of an AWS profile, such as "default"')
     return value
+
+
+def project_name(value: Any) -> str:
+    """Of Google Cloud; a domain-scoped one has a colon in it."""
+    text = _text(value, "a Google Cloud project such as my-project")
+    if not _PROJECT.fullmatch(text):
+        raise ValueError(f"must be a Google Cloud project such as my-project, not {quote(text)}")
+    return text
+
+
+def api_version(value: Any) -> str:
+    """Of Azure: a day, and perhaps -preview."""
+    text = value.isoformat() if isinstance(value, date) else _text(value, "an API version such as 2024-10-21")
+    if not _API_VERSION.fullmatch(text):
+        raise ValueError(f"must be an API version such as 2024-10-21, not {quote(text)}")
+    return text
 
 
 def region_name(value: Any) -> str:
