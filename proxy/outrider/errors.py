@@ -27,6 +27,9 @@ class BadRequestError(SidecarError):
     code, status, should_retry = "bad_request", 400, False
 
 
+REPEATED_KEY = "the body has a key twice in one object, which two readers could read differently; send it once"
+
+
 class UriNotFoundError(SidecarError):
     code, status, should_retry = "not_found", 404, False
 

@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outrider.admin.server import AdminServer
 from outrider.authority import AuthorityError, parse_authority
@@ -35,8 +35,6 @@ from outrider.providers.registry import RegistryError
 from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sources import SLOW_SOURCES, FileSource
 from outrider.snapshot import Shared, Snapshot
-from outrider.store.shm import SharedMemory, ShmStore
-from outrider.telemetry.audit import KEY_FILE, AuditLog
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider.untrusting import advice_for
@@ -44,6 +42,10 @@ from outrider_ext.callers import Caller
 from outrider_ext.limits import Clock
 from outrider_ext.readbuffers import trim_heap
 from outrider_ext.relay import Downstream, Hub
+
+if TYPE_CHECKING:
+    from outrider.store.shm import SharedMemory
+    from outrider.telemetry.audit import AuditLog
 
 SWEEP_S = 1.0
 SLOW_REFRESH_S = 60.0
@@ -73,7 +75,7 @@ class Part:
     proxy: tuple[str, ...]
     transparent: tuple[str, ...]
     admin: tuple[tuple[str, int], ...]  # the supervisor's: nobody is tunnelled there
-    memory: SharedMemory | None
+    memory: "SharedMemory | None"
 
 
 class Sidecar:
@@ -151,6 +153,8 @@ class Sidecar:
         settings = self.config.telemetry.audit
         if settings.path is None:
             return
+        from outrider.telemetry.audit import KEY_FILE, AuditLog  # for those who write one
+
         key_file = settings.key_file or self.config.ca.dir / KEY_FILE
         if key_file.resolve().parent == settings.path.resolve().parent:
             where = self.config.where("telemetry", "audit", "path")
@@ -228,6 +232,8 @@ class Sidecar:
             return clock.steady(time.monotonic_ns())
 
         if kind == "shm":
+            from outrider.store.shm import SharedMemory, ShmStore
+
             if self.part is None or self.part.memory is None:
                 self._memory = SharedMemory.create(self.config.caps.limit_keys)
             memory = self._memory if self._memory is not None else self.part.memory if self.part is not None else None

@@ -46,6 +46,7 @@ def test_every_compiled_module_has_its_cases() -> None:
         "eventholes": "redact",
         "sha256": "audit",  # what hashes is measured with what is hashed
     }
+    wanted.remove("process")  # run once, at the start
     assert {within.get(name, name) for name in wanted} <= set(modules())
 
 
