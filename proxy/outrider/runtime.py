@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outrider.admin.server import AdminServer
 from outrider.authority import AuthorityError, parse_authority
@@ -28,6 +28,7 @@ from outrider.door.unix_socket import unix_credentials
 from outrider.errors import SidecarError, StartError
 from outrider.govern.limits import Ledger, memory_ledger
 from outrider.govern.redaction import RedactError
+from outrider.govern.virtual_keys import MIN_ID_CHARS, key_id
 from outrider.lanes.http1 import Desk
 from outrider.lanes.sock_diag import SockDiag, is_local
 from outrider.lanes.tunnel import Splice
@@ -44,6 +45,9 @@ from outrider_ext.callers import Caller
 from outrider_ext.limits import Clock
 from outrider_ext.readbuffers import trim_heap
 from outrider_ext.relay import Downstream, Hub
+
+if TYPE_CHECKING:
+    from outrider.store.redis import RedisStore
 
 SWEEP_S = 1.0
 AWS_REFRESH_S = 60.0
@@ -102,6 +106,7 @@ class Sidecar:
         self._sweeper: asyncio.TimerHandle | None = None
         self._accepting = False
         self._memory: SharedMemory | None = None
+        self._fleet: RedisStore | None = None
         self._aws_at_s = 0.0
         self._peak_connections = 0
         self.proxy_addresses: list[tuple[str, int]] = []
@@ -239,19 +244,34 @@ class Sidecar:
             return Ledger(shm, clock, self.metrics, self.json_log)
         from outrider.store.opening import redis_store  # redis-py takes 0.1 s and some MB
 
-        return Ledger(
-            redis_store(self.config, self.environ, now_ns, self._store_event, self.spawn),
-            clock,
-            self.metrics,
-            self.json_log,
-        )
+        self._fleet = redis_store(self.config, self.environ, now_ns, self._store_event, self.spawn)
+        self._fleet.on_revoked = self._revoked_in_fleet
+        return Ledger(self._fleet, clock, self.metrics, self.json_log)
 
     def _store_event(self, event: str) -> None:
         self.metrics.count(event)
         if event in STORE_SENTENCES:
             level, sentence = STORE_SENTENCES[event]
             rule = self.config.state.on_store_error
-            self.json_log.event(level, event, message=sentence.format(rule=rule))
+            why = {"why": self._fleet.why} if event == "store_lost" and self._fleet is not None else {}
+            self.json_log.event(level, event, message=sentence.format(rule=rule), **why)
+
+    # -- revocations
+
+    def _revoked_in_fleet(self, name: str) -> None:
+        try:
+            self._shared.revocations.revoke(key_id(name))
+        except ValueError:
+            self.metrics.count("store_forged")  # sealed with the fleet's key, and yet none of ours
+
+    def _revocations_changed(self, source: str, added: list[str], removed: list[str]) -> None:
+        """Told to the audit log, and what this sidecar was told by its own configuration to the fleet."""
+        fresh = [one for one in added if self._shared.revocations.sources_of(one) == [source]]
+        for event, ids in (("key_revoked", fresh), ("key_unrevoked", removed)):
+            if ids and self.audit is not None:
+                self.audit.event(event, source=source, count=len(ids), keys=[one[:MIN_ID_CHARS] for one in ids[:100]])
+        if added and source != "fleet" and self._fleet is not None:
+            self.spawn(self._fleet.revoke(*added), name="revocations")
 
     @property
     def _is_shared(self) -> bool:
@@ -272,6 +292,10 @@ class Sidecar:
             listeners=tuple(self.proxy_addresses + self.transparent_addresses + self.admin_addresses),
             has_unix=bool(self.proxy_paths),
         )
+        self._shared.revocations.on_change = self._revocations_changed
+        if self.audit is not None:
+            audit = self.audit
+            self._shared.ledger.listeners.append(lambda about: audit.event("budget_threshold", **about))
         self.snapshot = self._snapshot(self.config, None)
         self._shared.ledger.use(self.snapshot.rules, self.config.caps.limit_keys)
         self.snapshot.take_over()

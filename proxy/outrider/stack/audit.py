@@ -50,7 +50,7 @@ class Audit:
 
     def end(self, route: Route) -> LayerHook:
         def opening(x: Exchange, call: Call) -> bytes:
-            key = (route, call.principal, x.client.origin.kind, x.method, call.model, call.stream)
+            key = (route, call.principal, call.key_id, x.client.origin.kind, x.method, call.model, call.stream)
             found = self._openings.get(key)
             if found is None:
                 found = _render(route, x, call)
@@ -68,11 +68,12 @@ class Audit:
             return False
         who = call.principal or ANONYMOUS
         route = call.route
-        key = (who, route.provider, route.operation.name, call.error.code, call.decision, call.rules)
+        key = (who, call.key_id, route.provider, route.operation.name, call.error.code, call.decision, call.rules)
         return self._log.fold(
             key,
             {
                 "principal": _principal(who),
+                **({"key_id": call.key_id} if call.key_id is not None else {}),
                 "provider": route.provider,
                 "operation": route.operation.name,
                 "decision": call.decision if call.decision != "allow" else call.error.code,
@@ -148,6 +149,8 @@ def _render(route: Route, x: Exchange, call: Call) -> bytes:
         "stream": call.stream,
         "key": "sidecar" if getattr(route.attempt, "injects", False) else "app",
     }
+    if call.key_id is not None:
+        members["key_id"] = call.key_id
     return orjson.dumps(members)[1:-1]
 
 
