@@ -124,6 +124,7 @@ class Snapshot:
         )
         if self.policies is not None:
             self.policies.rules.usage = self.rules.usage
+        redact = _redact(config, shared, self.policies)
         self._layers = filters(
             record=Record(shared.metrics, shared.log),
             identify=Identify(shared.placeholder, self.directory, shared.metrics),
@@ -132,10 +133,10 @@ class Snapshot:
             cheap_rules=cheap_rules,
             meter=Meter(inject=config.usage.inject_stream_usage),
             body_rules=body_rules,
-            redact=_redact(config, shared, self.policies),
+            redact=redact,
             borrow=BorrowTokens(self.rules, pricing),
             adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics),
-            audit=_audit(config, shared.audit),
+            audit=_audit(config, shared.audit, redacts=redact is not None),
             digest=Digest(config.caps.held_body_bytes) if shared.audit is not None else None,
         )
         self.router = Router(
@@ -328,9 +329,11 @@ def policies_of(config: Config) -> "Loaded":
     return load_policies(config.policies, where=[config.where("policies", at) for at in range(len(config.policies))])
 
 
-def _audit(config: Config, log: AuditLog | None) -> Audit | None:
+def _audit(config: Config, log: AuditLog | None, *, redacts: bool) -> Audit | None:
     settings = config.telemetry.audit
-    return Audit(log, content=settings.content, content_bytes=settings.content_bytes) if log is not None else None
+    if log is None:
+        return None
+    return Audit(log, content=settings.content, content_bytes=settings.content_bytes, redacts=redacts)
 
 
 def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None) -> dict[str, Source]:
