@@ -66,6 +66,7 @@ DOOR_REFUSALS = frozenset((
     "connect_bad", "connect_denied", "loop", "sni_mismatch", "host_mismatch", "http2_denied", "transparent_denied",
     "opaque_closed", "client_hello_bad",
 ))  # fmt: skip
+FOLDED = frozenset(("admin_refused",))  # lines of the audit log of which only the first is whole
 _NS = 1_000_000_000
 
 
@@ -350,6 +351,7 @@ class Sidecar:
                 ca_pem=self.ca.certificate_pem,
                 is_ready=lambda: self._accepting and not (self.audit is not None and self.audit.chain.denies),
                 trouble=lambda: self.audit.trouble if self.audit is not None else "",
+                on_refused=lambda **about: self.note("admin_refused", **about),
             )
             await self._admin.start()
 
@@ -451,7 +453,7 @@ class Sidecar:
             self._watched = (self.config.path, *self.snapshot.policy_files)
             self._watcher = FileWatcher(
                 self._watched,
-                lambda _path: self.reload_from_file(),
+                lambda path: self.reload_from_file(cause=str(path)),
                 call_later=self._loop.call_later,
                 on_refused=self._reload_refused,
             )
@@ -459,28 +461,34 @@ class Sidecar:
 
     def _reload_refused(self, sentence: str) -> None:
         self.json_log.event("warning", "reload_refused", message=sentence)
-        if self.audit is not None:
-            self.audit.event("reload_refused", message=sentence)
+        self.note("reload_refused", message=sentence)
 
-    def reload_from_file(self) -> None:
-        """Load the same file again; on any problem the old configuration stays and the log says why."""
+    def note(self, event: str, **members: Any) -> None:
+        """For the audit log; what comes again and again is counted there."""
+        if self.audit is not None and not (event in FOLDED and self.audit.fold((event, *members.values()), members)):
+            self.audit.event(event, **members)
+
+    def reload_from_file(self, cause: str = "signal") -> None:
+        """Load the same file again; on any problem the old configuration stays and the log says why.
+
+        cause: for the audit log, "signal" or the file that changed.
+        """
         try:
             config = load_again(self.config, self.environ)
-            self.reload(config)
+            self.reload(config, cause=cause)
         except (ConfigError, StartError) as exc:
             self.metrics.count("reload_failed")
             self.json_log.event("error", "reload_failed", message=f"the old configuration stays in force: {exc}")
-            if self.audit is not None:
-                self.audit.event("reload_refused", message=str(exc))
+            self.note("reload_refused", cause=cause, message=str(exc))
 
-    def reload(self, config: Config) -> None:
-        self.apply(config, self.prepare(config))
+    def reload(self, config: Config, *, cause: str = "call") -> None:
+        self.apply(config, self.prepare(config), cause=cause)
 
     def prepare(self, config: Config) -> Snapshot:
         """What a reload to this configuration would make; nothing is changed. Raises: ConfigError, StartError."""
         return self._snapshot(config, self.snapshot)
 
-    def apply(self, config: Config, snapshot: Snapshot) -> None:
+    def apply(self, config: Config, snapshot: Snapshot, *, cause: str = "call") -> None:
         """Put what was prepared in force."""
         live, restart = diff(self.config, config)
         old = self.snapshot
@@ -499,7 +507,7 @@ class Sidecar:
         self.json_log.event("info", "reloaded", applied=live, after_restart=restart)
         if self.audit is not None:
             self.audit.apply(config.telemetry.audit)
-            self.audit.event("reloaded", applied=live, after_restart=restart, **self._about())
+            self.audit.event("reloaded", cause=cause, applied=live, after_restart=restart, **self._about())
 
     # -- what the door asks
 
@@ -649,6 +657,8 @@ class Sidecar:
 
     async def drain(self) -> None:
         """Finish what is in flight, then stop. Cancel it (a second signal) to stop at once."""
+        if self._accepting:
+            self.note("drain", connections=len(self.hub.clients), timeout_s=self.config.timeouts.drain_s)
         self._accepting = False
         for listener in self._listeners:
             listener.close()

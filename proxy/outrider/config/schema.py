@@ -7,7 +7,7 @@ Does not know: files, lines, environment variables.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -561,6 +561,7 @@ class Config(_Section):
     _path: Path | None = PrivateAttr(default=None)
     _only_found: bool = PrivateAttr(default=False)
     _content: bytes = PrivateAttr(default=b"")
+    _files: Mapping[str, bytes] = PrivateAttr(default_factory=dict)
     _origins: dict[KeyPath, str] = PrivateAttr(default_factory=dict)
 
     @field_validator("limits", "budgets", "principals", mode="before")
@@ -587,6 +588,11 @@ class Config(_Section):
     def content(self) -> bytes:
         """The file's bytes as they were read."""
         return self._content
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """Files that the configuration names, by path, where somebody else has read them; all others are read."""
+        return self._files
 
     @property
     def source(self) -> str:
