@@ -42,7 +42,8 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [
             "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
-            "--appendonly", "no", "--daemonize", "no", "--logfile", str(self.folder / "log"), *self.options,
+            "--appendonly", "no", "--daemonize", "no", "--logfile", str(self.folder / "log"),
+            "--repl-diskless-sync-delay", "0", *self.options,
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self._answers)

@@ -401,9 +401,8 @@ class RedisStore:
                 await self._ensure()
             async with asyncio.timeout(self.settings.deadline_s):
                 await self._ask_fleet()
-        except (RedisError, OSError, TimeoutError, StoreAnswerError) as exc:
-            if self.is_down or not isinstance(exc, TimeoutError):
-                return
+        except (RedisError, OSError, TimeoutError, StoreAnswerError):
+            self._wake.set()  # the other task asks, and says what it finds
         else:
             self._answered()
 
