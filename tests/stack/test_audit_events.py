@@ -112,7 +112,8 @@ async def test_each_mark_of_a_budget_has_one_line_in_the_log_the_metrics_and_the
             await world.ask(sidecar, app)
         app.close()
         counted = {
-            percent: total(sidecar, "outrider_budget_threshold_total", percent=percent) for percent in ("50", "80", "100")
+            percent: total(sidecar, "outrider_budget_threshold_total", percent=percent)
+            for percent in ("50", "80", "100")
         }
     assert counted == {"50": 1, "80": 1, "100": 1}
     marks = [(record["budget"], record["percent"], record["unit"]) for record in world.records("budget_threshold")]

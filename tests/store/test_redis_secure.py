@@ -1,4 +1,4 @@
-"""Redis as fleets run it: TLS with certificates on both sides, ACL users, Sentinel, keys that were revoked somewhere."""
+"""Redis as fleets run it: TLS with certificates on both sides, ACL users, Sentinel, keys revoked somewhere."""
 
 import contextlib
 import datetime
@@ -74,9 +74,7 @@ class Papers:
         certificate = builder.sign(signer, hashes.SHA256())
         pem, none = serialization.Encoding.PEM, serialization.NoEncryption()
         (self.folder / f"{name}.pem").write_bytes(certificate.public_bytes(pem))
-        (self.folder / f"{name}.key").write_bytes(
-            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, none)  # fmt: skip
-        )
+        (self.folder / f"{name}.key").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, none))
         return subject, key
 
 
@@ -112,7 +110,9 @@ def secure(tmp_path_factory: pytest.TempPathFactory, papers: Papers) -> Iterator
     try:
         server.start()
         server.call("ACL", "SETUSER", "sidecar", *RULES.split())
-        server.call("ACL", "SETUSER", "default", "resetpass", "-@all", "+@connection", "+acl", "+flushall", "on", "nopass")
+        server.call(
+            "ACL", "SETUSER", "default", "resetpass", "-@all", "+@connection", "+acl", "+flushall", "on", "nopass"
+        )
         yield server
     finally:
         server.stop()
@@ -182,7 +182,12 @@ async def test_from_the_file_to_a_sidecar_that_counts_there(secure: TlsServer, p
 @pytest.mark.parametrize("key", ["ca", "cert", "cert_key"])
 def test_a_file_that_is_not_there_or_is_none_is_said_at_the_start(tmp_path: Path, papers: Papers, key: str) -> None:
     certificate, secret = papers.client
-    state: dict[str, Any] = {"url": "rediss://r", "ca": str(papers.ca), "cert": str(certificate), "cert_key": str(secret)}
+    state: dict[str, Any] = {
+        "url": "rediss://r",
+        "ca": str(papers.ca),
+        "cert": str(certificate),
+        "cert_key": str(secret),
+    }
     for wrong in (tmp_path / "nowhere", tmp_path / "none"):
         (tmp_path / "none").write_text("none")
         config = load(settings(tmp_path, {}, state={**state, key: str(wrong)}), {})
@@ -227,7 +232,9 @@ def sentinel(folder: Path, master: Server) -> Iterator[Server]:
         "sentinel down-after-milliseconds mymaster 300\nsentinel failover-timeout mymaster 3000\n"
     )
     process = subprocess.Popen(
-        ["redis-server", str(folder / "sentinel.conf"), "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["redis-server", str(folder / "sentinel.conf"), "--sentinel"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         yield watcher
@@ -275,8 +282,10 @@ async def test_sentinels_say_who_the_master_is_before_and_after_it_fails(tmp_pat
                 spend.add("2026-01", 7)
                 await until(lambda: fleet[0].spend("b", "k").spent("2026-01") == 7, "both know the sum")
                 await until(
-                    lambda: copy.call("INFO", "replication")["master_repl_offset"]
-                    >= primary.call("INFO", "replication")["master_repl_offset"] - 200,
+                    lambda: (
+                        copy.call("INFO", "replication")["master_repl_offset"]
+                        >= primary.call("INFO", "replication")["master_repl_offset"] - 200
+                    ),
                     "the replica follows",
                 )
                 primary.stop()

@@ -1,10 +1,10 @@
 """`outrider keys new`: a virtual key for one principal, and the line for the configuration that lets it in.
 `outrider keys revoke`: keys that open nothing any more, at once and wherever the state is shared.
 
-Rules: a key goes to standard output once and is kept nowhere; what configuration holds is a keyed hash. A key itself is
-never an argument (arguments are seen by every process): what names it is its hash. `new` changes nothing but the hashing
-key, which is made at first use; `revoke` writes to the fleet's store and to `virtual_keys.revoked_file`, where
-configuration has them.
+Rules: a key goes to standard output once and is kept nowhere; configuration holds a keyed hash. A key itself is never
+an argument (arguments are seen by every process): what names it is its hash. `new` changes nothing but the hashing key,
+which is made at first use; `revoke` writes to the fleet's store and to `virtual_keys.revoked_file`, where configuration
+has them.
 """
 
 import argparse
@@ -35,26 +35,36 @@ _SPAN = re.compile(r"([1-9][0-9]{0,4})(h|d)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("new", "revoke"), help="new: make a key; revoke: take keys back")
-    parser.add_argument(
-        "hashes", nargs="*", metavar="HASH", help="revoke: a key's hash, or its first 12 or more hex digits"
+    commands = parser.add_subparsers(dest="keys_command", metavar="new|revoke", required=True)
+    new = commands.add_parser(
+        "new",
+        help="make a key",
+        epilog="example: outrider keys new --principal checkout --expires 90d",
+        allow_abbrev=False,
     )
-    parser.add_argument(
-        "--principal", metavar="ID", help="new: the id under principals: that the key is for; revoke: all of its keys"
-    )
-    parser.add_argument(
+    new.add_argument("--principal", required=True, metavar="ID", help="the id under principals: that the key is for")
+    new.add_argument(
         "--expires", metavar="WHEN", help="90d, 12h, a day or a time such as 2027-01-31T12:00:00Z (default: never)"
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration (default: as `outrider run`)")
+    revoke = commands.add_parser(
+        "revoke",
+        help="take keys back",
+        epilog="example: outrider keys revoke 3f9a0c17d2e4 --config outrider.yaml",
+        allow_abbrev=False,
+    )
+    revoke.add_argument("hashes", nargs="*", metavar="HASH", help="a key's hash, or its first 12 or more hex digits")
+    revoke.add_argument("--principal", metavar="ID", help="all keys that the configuration lists for this principal")
+    for command in (new, revoke):
+        command.add_argument(
+            "--config", type=Path, metavar="FILE", help="the configuration (as `outrider run` takes it)"
+        )
 
 
 def run(args: argparse.Namespace) -> int:
-    return _make(args) if args.action == "new" else _revoke(args)
+    return _make(args) if args.keys_command == "new" else _revoke(args)
 
 
 def _make(args: argparse.Namespace) -> int:
-    if args.principal is None or args.hashes:
-        raise StartError("keys new takes --principal ID, for whom the key is, and no hash", exit_code=2)
     config = load(args.config, os.environ)
     expires = _expiry(args.expires, datetime.now(UTC))
     hasher = KeyHasher.open(hmac_key_file(config), create=True)
@@ -73,8 +83,6 @@ def _make(args: argparse.Namespace) -> int:
 
 
 def _revoke(args: argparse.Namespace) -> int:
-    if args.expires is not None:
-        raise StartError("--expires is for keys new; a revocation holds at once and for good", exit_code=2)
     config = load(args.config, os.environ)
     ids = _named(config, args.hashes, args.principal)
     done = revoke(config, os.environ, ids)

@@ -283,9 +283,7 @@ def _pattern_problem(pattern: str) -> str | None:
 # -- all of them
 
 
-def load_pack(
-    path: Path, values: Mapping[str, Any], *, shown: str | None = None, content: bytes | None = None
-) -> Pack:
+def load_pack(path: Path, values: Mapping[str, Any], *, shown: str | None = None, content: bytes | None = None) -> Pack:
     """content: of the file, where it was read already. Raises: ConfigError with every problem of the file."""
     reader = _Reader(path, shown or str(path), content)
     policy = reader.policy(values)

@@ -264,18 +264,20 @@ class RedisStore:
             return Redis(unix_socket_path=settings.unix_path, **common)
         host, port = settings.addresses[self._at % len(settings.addresses)]
         if settings.sentinel is not None:
-            host, port = await self._ask_sentinels(common)
+            host, port = await self._ask_sentinels(settings.sentinel, common)
         return Redis(host=host, port=port, **common)
 
-    async def _ask_sentinels(self, common: dict[str, Any]) -> tuple[str, int]:
+    async def _ask_sentinels(self, master: str, common: dict[str, Any]) -> tuple[str, int]:
         """Where the master is, by the first of them that knows."""
         password = self.settings.sentinel_password
         own = {name: value for name, value in common.items() if name not in ("db", "username", "password")}
         own["password"] = password.expose().decode() if password is not None else None
-        sentinels = Sentinel(list(self.settings.addresses), sentinel_kwargs=own)
+        sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]
+            list(self.settings.addresses), sentinel_kwargs=own
+        )
         try:
             async with asyncio.timeout(self.settings.deadline_s * len(self.settings.addresses)):
-                host, port = await sentinels.discover_master(self.settings.sentinel)
+                host, port = await sentinels.discover_master(master)
         finally:
             for client in sentinels.sentinels:
                 with contextlib.suppress(RedisError, OSError):
