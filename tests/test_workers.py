@@ -17,7 +17,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from outrider.config import load
+from outrider.govern.packs import read_files
+from outrider.snapshot import policies_of
 from outrider.supervisor import merged
+from outrider.workers import config_in
 from support.running import local, settings
 from support.wire import Provider, connect
 
@@ -179,6 +183,78 @@ async def test_a_reload_is_in_force_in_all_workers_or_in_none(group: Group) -> N
     await until(lambda: fresh[1] not in group.children() and len(group.children()) == 3, "a new worker has started")
     await until(lambda: _is(group.total("outrider_workers"), 3), "and is ready")
     assert {await group.ask() for _ in range(15)} == {b"429"}
+
+
+POLICY = """\
+version: 1
+description: says no to a model
+rules:
+  - id: no
+    description: This path is closed
+    match: {path: "%s"}
+    then: deny
+"""
+
+
+async def test_policies_are_read_once_for_all_workers_and_those_in_force_are_what_a_new_one_begins_with(
+    tmp_path: Path, provider: Provider
+) -> None:
+    rules, log, audit = tmp_path / "rules.yaml", tmp_path / "log", tmp_path / "audit" / "audit.jsonl"
+    rules.write_text(POLICY % "/v1/other")
+    path = settings(
+        tmp_path,
+        local(provider.url),
+        workers=2,
+        listen={"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"},
+        telemetry={"log": str(log), "audit": {"path": str(audit)}},
+        policies=[str(rules)],
+    )
+    task = asyncio.get_running_loop().create_task(answer_all(provider))
+    group = await asyncio.to_thread(Group, path, log)
+    try:
+        assert await group.ask() == b"200"
+        group.rewrite(http2="maybe")  # so that nothing of what follows is put in force
+        rules.write_text(POLICY % "/v1/models")
+        await until(lambda: log.read_text().count('"reload_failed"') >= 1, "the reload was refused")
+        for pid in group.children():
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda pid=pid: pid not in group.children() and len(group.children()) == 2, "another one")  # type: ignore[misc]
+        await until(lambda: _is(group.total("outrider_workers"), 2), "both are ready")
+        assert {await group.ask() for _ in range(8)} == {b"200"}
+        group.rewrite(http2="deny")
+        group.process.send_signal(signal.SIGHUP)
+        await until(lambda: log.read_text().count('"reloaded"') >= 3, "in force in both")
+        assert {await group.ask() for _ in range(8)} == {b"403"}
+        opener = urllib.request.Request(group.admin + "/metrics", headers={"origin": "http://evil.example"})
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(urllib.request.urlopen, opener)
+        await until(lambda: "admin_origin" in lines_of(audit), "the refused page is in the audit log")
+    finally:
+        await asyncio.to_thread(group.close)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    text = lines_of(audit)
+    assert text.count('"event":"reload_refused"') >= 1  # by the supervisor, in the chain of a worker
+    assert '"cause":"signal"' in text
+    assert text.count('"event":"drain"') == 2
+
+
+def lines_of(audit: Path) -> str:
+    return "".join(path.read_text() for path in audit.parent.glob("audit-*.jsonl"))
+
+
+def test_what_was_handed_over_is_judged_by_whatever_the_file_says_since(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(POLICY % "/first")
+    path = settings(tmp_path, {}, policies=[str(rules)])
+    files = read_files(load(path, {}).policies)
+    message = {
+        "path": str(path), "content": path.read_text(), "only_found": False,
+        "files": {name: content.decode() for name, content in files.items()},
+    }  # fmt: skip
+    rules.write_text("no policy at all")
+    (pack,) = policies_of(config_in(message, {})).packs
+    assert pack.rules[0].rule.match.path == ("/first",)
 
 
 async def test_sigterm_drains_all_and_leaves_no_process(group: Group) -> None:

@@ -42,6 +42,7 @@ cdef class Call:
     cdef public bint body_asked
     # -- what the governing layers found out --
     cdef public object principal     # who is calling; None until identified
+    cdef public str key_id           # names the virtual key by which that is known, None without one
     cdef public object document      # the request's body as JSON, parsed by the first layer that needs it
     cdef public tuple rules          # ids of the rules that decided
     cdef public tuple shadow_rules   # ids of the rules that would have decided

@@ -64,6 +64,7 @@ class Call:
     fresh: bool
     body_asked: bool
     principal: Any
+    key_id: str | None
     document: Any
     rules: tuple[str, ...]
     shadow_rules: tuple[str, ...]

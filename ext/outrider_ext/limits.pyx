@@ -301,6 +301,7 @@ cdef class TokenRow(Row):
 cdef class BudgetRow(Row):
     """At most `limit` (nano-dollars or tokens) in a period of the calendar.
 
+    spend.doubt(period), where it has one -> 0, or why this sum cannot be judged by now (outrider.store.base).
     period_of(wall_ns) -> (name, start_ns, end_ns). marks: ((amount, percent), ...) ascending. on_threshold(row, percent,
     spent) is called once for each mark and period, when what is settled reaches it.
     """
@@ -310,6 +311,7 @@ cdef class BudgetRow(Row):
         Row.__init__(self, name, "tokens" if in_tokens else "usd", key, rule, allowed, rejected, None)
         self.spend = spend
         self._spend = spend if isinstance(spend, Spend) else None
+        self._doubt_of = getattr(spend, "doubt", None)
         self.limit = limit
         self.in_tokens = in_tokens
         self.denies = denies
@@ -449,6 +451,11 @@ cdef object _charge(Plan plan, Lease lease, int64_t now, int64_t wall):
         budget = <BudgetRow>plan.budgets[i]
         amount = budget.amount(lease)
         period = budget.at(wall)
+        if budget._doubt_of is not None and budget.denies:
+            wait_ns = budget._doubt_of(period)
+            if wait_ns:
+                _undo(plan, lease, now, wall, len(plan.slots), len(plan.rates), len(plan.tokens), i)
+                return budget, wait_ns
         budget.open += amount
         if budget.add(period, amount) > budget.limit and budget.denies:
             _undo(plan, lease, now, wall, len(plan.slots), len(plan.rates), len(plan.tokens), i + 1)

@@ -16,6 +16,7 @@ class SidecarError(Exception):
     code: ClassVar[str] = "internal"
     status: int = 500  # an error whose status a rule chooses has its own
     should_retry: ClassVar[bool | None] = None
+    key_id: str | None = None  # of the virtual key that was refused, where configuration lists it
     by_code: ClassVar[dict[str, type["SidecarError"]]] = {}
 
     def __init_subclass__(cls) -> None:

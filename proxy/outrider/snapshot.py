@@ -124,7 +124,8 @@ class Snapshot:
         )
         if self.policies is not None:
             self.policies.rules.usage = self.rules.usage
-        audit, digest = _audit_layers(config, shared.audit)
+        redact = _redact(config, shared, self.policies)
+        audit, digest = _audit_layers(config, shared.audit, redacts=redact is not None)
         self._layers = filters(
             record=Record(shared.metrics, shared.log),
             identify=Identify(shared.placeholder, self.directory, shared.metrics),
@@ -133,7 +134,7 @@ class Snapshot:
             cheap_rules=cheap_rules,
             meter=Meter(inject=config.usage.inject_stream_usage),
             body_rules=body_rules,
-            redact=_redact(config, shared, self.policies),
+            redact=redact,
             borrow=BorrowTokens(self.rules, pricing),
             adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics),
             audit=audit,
@@ -326,10 +327,11 @@ def policies_of(config: Config) -> "Loaded":
     """The rules of a configuration. Raises: ConfigError with every problem of all files."""
     from outrider.govern.packs import load_policies
 
-    return load_policies(config.policies, where=[config.where("policies", at) for at in range(len(config.policies))])
+    where = [config.where("policies", at) for at in range(len(config.policies))]
+    return load_policies(config.policies, where=where, contents=config.files)
 
 
-def _audit_layers(config: Config, log: "AuditLog | None") -> "tuple[Audit | None, Digest | None]":
+def _audit_layers(config: Config, log: "AuditLog | None", *, redacts: bool) -> "tuple[Audit | None, Digest | None]":
     """The log's lines, and the hash of the request that stands in them."""
     if log is None:
         return None, None
@@ -337,7 +339,7 @@ def _audit_layers(config: Config, log: "AuditLog | None") -> "tuple[Audit | None
     from outrider.stack.digest import Digest
 
     settings = config.telemetry.audit
-    audit = Audit(log, content=settings.content, content_bytes=settings.content_bytes)
+    audit = Audit(log, content=settings.content, content_bytes=settings.content_bytes, redacts=redacts)
     return audit, Digest(config.caps.held_body_bytes)
 
 

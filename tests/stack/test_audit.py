@@ -11,7 +11,7 @@ import pytest
 from outrider.telemetry.audit import open_key
 from outrider.telemetry.audit_check import verify
 from support.running import KEY, client_of, get, local, post, running, until
-from support.wire import Peer, Provider
+from support.wire import Peer, Provider, connect
 
 ANSWER = b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}'
 BODY = b'{"model":"m","messages":[{"role":"user","content":"the words"}]}'
@@ -266,7 +266,35 @@ async def test_a_reload_and_a_refused_one_have_lines(world: World) -> None:
         config.write_text(text + "nonsense: 1\n")
         sidecar.reload_from_file()
     assert world.records("reloaded")[0]["applied"] == ["http2"]
+    assert world.records("reloaded")[0]["cause"] == "signal"
     assert "nonsense" in world.records("reload_refused")[0]["message"]
+    assert world.is_whole()
+
+
+async def test_what_is_done_to_the_sidecar_has_lines(world: World) -> None:
+    """A key file that changes, a foreign page at the admin port, the end."""
+    secret = world.folder / "secret"
+    secret.write_text("sk-one")
+    secret.chmod(0o600)
+    world.credential = {"credential": {"file": str(secret)}}
+    world.sections = {"listen": {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"}, "timeouts": {"drain_s": 1}}
+    async with world.run() as sidecar:
+        secret.write_text("sk-another")
+        for source in sidecar.snapshot.sources.values():
+            sidecar._refreshed(source)
+        admin = await connect(sidecar.admin_addresses[0])
+        for _ in range(3):
+            await admin.send(b"GET /metrics HTTP/1.1\r\nhost: evil.example\r\n\r\n")
+            assert (await admin.answer())[0].startswith(b"HTTP/1.1 421")
+        admin.close()
+        await until(lambda: len(world.records("credential_rotated")) == 1, "the rotation is written")
+        await sidecar.drain()
+    (refused,) = world.records("admin_refused")
+    assert (refused["status"], refused["error"]) == (421, "admin_host")
+    assert world.records("refusals")[0]["count"] == 2
+    assert len(world.records("drain")) == 1
+    assert b"sk-" not in world.path.read_bytes()
+    assert b"evil" not in world.path.read_bytes()
     assert world.is_whole()
 
 

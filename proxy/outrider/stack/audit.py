@@ -2,8 +2,9 @@
 
 Rules: one line per exchange and per refusal; refusals of one kind that repeat within some seconds fold into a count;
 content is written only where config asks, cut at `content_bytes`: `redacted` is the request as it left and the answer
-as it came, unless the answer is redacted in flight, when it is left out; `full` is the request as the app sent it. No
-query (keys travel there) and no field of a head is written.
+as it came, masked as the app got it and with its pseudonyms unresolved, and what was refused before it was redacted is
+left out; `full` is the request as the app sent it and the answer as it came. No query (keys travel there) and no field
+of a head is written.
 Does not know: files, chains, hashes.
 """
 
@@ -28,10 +29,13 @@ _FROM_PROVIDER = (UpstreamConnectError, UpstreamTimeoutError, UpstreamBrokenErro
 
 
 class Audit:
-    """The filter. content: none, redacted or full."""
+    """The filter. content: none, redacted or full. redacts: a layer below may redact what goes through."""
 
-    def __init__(self, log: AuditLog, *, content: str = "none", content_bytes: int = 65_536) -> None:
+    def __init__(
+        self, log: AuditLog, *, content: str = "none", content_bytes: int = 65_536, redacts: bool = False
+    ) -> None:
         self._log = log
+        self._redacts = redacts
         self._content = content
         self._content_bytes = content_bytes
         self._openings: dict[tuple[object, ...], bytes] = {}  # of all routes, so that many take no more room
@@ -50,7 +54,7 @@ class Audit:
 
     def end(self, route: Route) -> LayerHook:
         def opening(x: Exchange, call: Call) -> bytes:
-            key = (route, call.principal, x.client.origin.kind, x.method, call.model, call.stream)
+            key = (route, call.principal, call.key_id, x.client.origin.kind, x.method, call.model, call.stream)
             found = self._openings.get(key)
             if found is None:
                 found = _render(route, x, call)
@@ -60,7 +64,8 @@ class Audit:
                     self._openings[key] = found
             return found
 
-        return AuditEnd(self._log.chain, opening, _decided, self._rest, self._refused, self._content != "none")
+        counts = self._redacts and hasattr(Call, "redacted")
+        return AuditEnd(self._log.chain, opening, _decided, self._rest, self._refused, self._content != "none", counts)
 
     def _refused(self, x: Exchange, call: Call) -> bool:
         """Whether it is folded. What the provider failed at is no refusal."""
@@ -68,11 +73,12 @@ class Audit:
             return False
         who = call.principal or ANONYMOUS
         route = call.route
-        key = (who, route.provider, route.operation.name, call.error.code, call.decision, call.rules)
+        key = (who, call.key_id, route.provider, route.operation.name, call.error.code, call.decision, call.rules)
         return self._log.fold(
             key,
             {
                 "principal": _principal(who),
+                **({"key_id": call.key_id} if call.key_id is not None else {}),
                 "provider": route.provider,
                 "operation": route.operation.name,
                 "decision": call.decision if call.decision != "allow" else call.error.code,
@@ -91,21 +97,30 @@ class Audit:
             members["detail"] = x.detail
         if call.attempts > 1:
             members["attempts"] = call.attempts
-        counts = getattr(call.redactions, "counts", None)
-        if counts:
-            members["redactions"] = dict(counts)
+        redacted = getattr(call, "redacted", None)
+        if redacted:
+            members["redactions"] = dict(redacted)
         if self._content != "none":
             members |= self._contents(x, call)
         return b"," + orjson.dumps(members, default=str)[1:-1] if members else b""
 
     def _contents(self, x: Exchange, call: Call) -> dict[str, object]:
-        request = call.content if self._content == "full" else x.body
-        members = self._text("request", request or b"")
-        if self._content == "redacted" and call.redacting is not None:
-            members["answer_withheld"] = "redacted in flight"
-        else:
-            members |= self._text("answer", x.take_tapped()[0])
-        return members
+        if self._content == "full":
+            return self._text("request", call.content or b"") | self._text("answer", x.take_tapped()[0])
+        if self._redacts and not call.attempts:  # a refusal above or in the redacting layer: this is the app's own text
+            return {"request_withheld": "it was not sent, and need not have been redacted"}
+        return self._text("request", x.body or b"") | self._answer(x, call)
+
+    def _answer(self, x: Exchange, call: Call) -> dict[str, object]:
+        data, is_cut = x.take_tapped()
+        if call.redacting is None or not data:
+            return self._text("answer", data)
+        from outrider.stack.kept_answer import NotKeptError, kept_answer  # there only where something is redacted
+
+        try:
+            return self._text("answer", kept_answer(x, call.redacting, data, is_cut=is_cut))
+        except NotKeptError as exc:
+            return {"answer_withheld": str(exc)}
 
     def _text(self, name: str, data: bytes) -> dict[str, object]:
         cut = data[: self._content_bytes]
@@ -148,6 +163,8 @@ def _render(route: Route, x: Exchange, call: Call) -> bytes:
         "stream": call.stream,
         "key": "sidecar" if getattr(route.attempt, "injects", False) else "app",
     }
+    if call.key_id is not None:
+        members["key_id"] = call.key_id
     return orjson.dumps(members)[1:-1]
 
 

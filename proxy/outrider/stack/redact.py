@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _CONTENT_TYPE: Final = http1.header_id(b"content-type")
 _CONTENT_ENCODING: Final = http1.header_id(b"content-encoding")
 _AUTHORIZATION: Final = http1.header_id(b"authorization")
-_BINARY: Final = (
+BINARY: Final = (
     b"audio/",
     b"video/",
     b"image/",
@@ -118,7 +118,7 @@ class Redact:
             return
         document = document_of(x, call, self._cap_bytes)
         if document.value is None:
-            self._send(x, call, plain, redact_other(plain, redact, is_binary=kind.startswith(_BINARY)))
+            self._send(x, call, plain, redact_other(plain, redact, is_binary=kind.startswith(BINARY)))
         elif walk(document.value, visitor(plan.request.scanner.hits, redact)):
             document.change()
             _check_signature(x, call)
@@ -162,7 +162,7 @@ class Redact:
             x.pipe = FramesRedactor(events, self._cap_bytes).pipe
         elif kind.startswith((b"application/x-ndjson", b"application/jsonl", b"application/stream+json")):
             x.pipe = LinesRedactor(events, self._cap_bytes).pipe
-        elif not kind.startswith(_BINARY):
+        elif not kind.startswith(BINARY):
             x.whole, x.whole_cap = WholeRedactor(redacting).answer, self._cap_bytes
 
 
