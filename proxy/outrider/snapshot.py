@@ -325,7 +325,7 @@ def policies_of(config: Config) -> "Loaded":
     """The rules of a configuration. Raises: ConfigError with every problem of all files."""
     from outrider.govern.packs import load_policies
 
-    return load_policies(config.policies, where=[config.where("policies", at) for at in range(len(config.policies))])
+    return load_policies(config.policies, where=config.where)
 
 
 def _audit(config: Config, log: AuditLog | None) -> Audit | None:

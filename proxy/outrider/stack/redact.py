@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from outrider.errors import BadRequestError, ForbiddenError, SidecarError, UpstreamBrokenError
+from outrider.govern.jsontext import dump, load, written
 from outrider.govern.redact.actions import Vault
-from outrider.govern.redact.events import RAW, Events, Out, Ways, dump, in_json, load
+from outrider.govern.redact.events import RAW, Events, Out, Ways, in_json
 from outrider.govern.redact.plan import Plan, Plans, UnknownDetectorError
 from outrider.govern.redact.stream import JSON_TEXT, TEXT
 from outrider.govern.redact.texts import Slot, drop_logprobs, read_event, walk
@@ -217,7 +218,7 @@ def redact_other(body: bytes, redact: Callable[[bytes, str], bytes], *, is_binar
         value = None
     if type(value) in (list, dict):
         visit = visitor(lambda data: [0], redact)
-        return dump(value) if walk(value, visit) else body
+        return written(body, value) if walk(value, visit) else body
     try:
         body.decode()
     except UnicodeDecodeError:
@@ -269,7 +270,7 @@ class WholeRedactor:
         changed = self._ways.drops_logprobs and drop_logprobs(value)
         holder = [value]
         changed |= walk(holder, self._ways.whole)
-        return dump(holder[0]) if changed else body
+        return written(body, holder[0]) if changed else body
 
     def _text(self, body: bytes) -> bytes:
         try:
@@ -357,7 +358,7 @@ class SseRedactor:
             text = self._text(TEXT).finish(data)
             return flushed + (event if text == data else _sse(frame, text.replace(b"\n", b"\ndata: ")))
         pieces = [slot.holder[slot.name] for slot in read_event(value).slots] if type(value) is dict else []
-        out = self._joined(self._events.event(value, frame))
+        out = self._joined(self._events.event(value, frame, data))
         self._learn(event, pieces)
         return out
 
@@ -434,7 +435,7 @@ class LinesRedactor:
                 value = line.decode("utf-8", "replace")
                 yield from (orjson_text(data) + b"\n" for _, data in self._events.event(value))
                 continue
-            yield from (data + b"\n" for _, data in self._events.event(value))
+            yield from (data + b"\n" for _, data in self._events.event(value, None, line))
 
 
 def orjson_text(data: bytes) -> bytes:
@@ -467,7 +468,7 @@ class FramesRedactor:
             elif type(value) is str:
                 out += [(headers, orjson_text(data)) for headers, data in self._events.event(value, message.headers)]
             else:
-                out += self._events.event(value, message.headers)
+                out += self._events.event(value, message.headers, message.payload)
         if is_last:
             out += self._events.end()
         return b"".join([encode(headers, payload) for headers, payload in out])
