@@ -2,8 +2,8 @@
 """A JSON text written anew after its value was changed: what did not change stays as it was spelled.
 
 Rules
-- A string, number, bool or null that is what the text says stays byte for byte, with the white space around it: a number
-  beyond 64 bits, 1.0, 1e5 and an escape leave as they came. Only what changed is written by `dump`.
+- A string, number, bool or null that is what the text says stays byte for byte, with the white space around it: a
+  number beyond 64 bits, 1.0, 1e5 and an escape leave as they came. Only what changed is written by `dump`.
 - Of an object in which a key stands twice nothing is kept: what a reader of the value did not see does not leave.
 - A text that does not look like the value is an error, and the caller writes the whole value.
 Linear in the text, but for a list that has another length than before.
@@ -108,13 +108,13 @@ class _Splicer:
     def __init__(self, text: bytes, load: Any, dump: Any) -> None:
         self.text, self.load, self.dump = text, load, dump
         self.size = len(text)
-        self.patches = []
+        self.patches: list[tuple[int, int, bytes]] = []
 
     # -- where things end
 
     def blank(self, pos: int) -> int:
         while pos < self.size and (
-            self.text[pos] == 32 or self.text[pos] == 10 or self.text[pos] == 13 or self.text[pos] == 9  # noqa: PLR1714
+            self.text[pos] == 32 or self.text[pos] == 10 or self.text[pos] == 13 or self.text[pos] == 9
         ):
             pos += 1
         return pos
@@ -204,8 +204,8 @@ class _Splicer:
             return span == (b"true" if value else b"false")
         if type(value) is int and span == b"%d" % value:
             return True
-        said = self.dump(value)
-        return said == span or said == self.dump(self.load(span))
+        said: bytes = self.dump(value)
+        return said == span or bytes(self.dump(self.load(span))) == said
 
     def key(self, pos: int, end: int) -> str:
         inner = self.text[pos + 1 : end - 1]

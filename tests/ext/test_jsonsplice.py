@@ -54,7 +54,9 @@ def in_order(value: Any) -> str:
     ],
 )
 @MODULES
-def test_what_did_not_change_keeps_its_spelling(module: Any, text: bytes, change: dict[str, Any], wanted: bytes) -> None:
+def test_what_did_not_change_keeps_its_spelling(
+    module: Any, text: bytes, change: dict[str, Any], wanted: bytes
+) -> None:
     value = load(text)
     value.update(change)
     assert module.splice(text, value, load, dump) == wanted
@@ -96,7 +98,12 @@ def test_any_change_is_written_whole(module: Any, before: Any, after: Any, seed:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.dictionaries(KEYS, VALUES, max_size=5), st.dictionaries(KEYS, VALUES, max_size=3), st.sets(KEYS), st.integers(0, 3))
+@given(
+    st.dictionaries(KEYS, VALUES, max_size=5),
+    st.dictionaries(KEYS, VALUES, max_size=3),
+    st.sets(KEYS),
+    st.integers(0, 3),
+)
 @MODULES
 def test_members_changed_added_and_removed_give_that_value(
     module: Any, before: dict[str, Any], changed: dict[str, Any], removed: set[str], seed: int
@@ -141,7 +148,7 @@ def test_a_text_that_is_nested_too_deep_is_written_anew() -> None:
     ("text", "answer"),
     [
         (b'{"a":1,"b":[0.7,-3,"1e5 and \\" 1.0"],"c":{"d":123456789012345678}}', False),
-        (b'[1.0,9223372036854775807,0.1,-1.5]', False),
+        (b"[1.0,9223372036854775807,0.1,-1.5]", False),
         (b"[1.50]", True),
         (b"[1E2]", True),
         (b'{"a":NaN}', True),

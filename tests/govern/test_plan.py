@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from outrider.errors import BodyTooLargeError
-from outrider.govern.cases import Asked, Case, Judged, facts_for, judge, rules_of as rules_of_case
+from outrider.govern.cases import Asked, Case, Judged, facts_for, judge
+from outrider.govern.cases import rules_of as rules_of_case
 from outrider.govern.cel import SECRET_HEADERS
 from outrider.govern.heads import combined, name_problem
 from outrider.govern.packs import load_pack, load_policies
@@ -357,7 +358,8 @@ def test_a_wrong_parameter_is_told_where_it_was_given(tmp_path: Path) -> None:
 
     (tmp_path / "mine.yaml").write_text(
         "parameters: {names: {description: d, type: list}, most: {description: d, type: number, default: 1}}\n"
-        "rules:\n - {id: a, description: d, match: {model: [x, '${names}', y]}, then: {require: {max_tokens: '${most}'}}}\n"
+        "rules:\n - {id: a, description: d, match: {model: [x, '${names}', y]},\n"
+        "    then: {require: {max_tokens: '${most}'}}}\n"
     )
     config = tmp_path / "outrider.yaml"
     config.write_text(
@@ -383,7 +385,11 @@ def test_a_wrong_parameter_is_told_where_it_was_given(tmp_path: Path) -> None:
     ("zone", "when", "answer"),
     [
         (None, "time.hour == 23 && time.weekday == 'sun' && time.date == '2026-03-29'", True),
-        ("Europe/Rome", "time.hour == 1 && time.minute == 30 && time.weekday == 'mon'", True),  # summer time since today
+        (
+            "Europe/Rome",
+            "time.hour == 1 && time.minute == 30 && time.weekday == 'mon'",
+            True,
+        ),  # summer time since today
         ("America/New_York", "time.date == '2026-03-29' && time.hour == 19 && time.day == 29", True),
         ("Asia/Kolkata", "time.getHours() == 5 && time.month == 3 && time.year == 2026", True),
         ("Asia/Kolkata", "time == timestamp('2026-03-29T23:30:00Z') && time.weekday in ['sat', 'sun']", False),
@@ -394,7 +400,8 @@ def test_time_is_that_of_the_files_zone(tmp_path: Path, zone: str | None, when: 
     path = tmp_path / "mine.yaml"
     path.write_text(
         yaml.safe_dump(
-            ({"timezone": zone} if zone else {}) | {"rules": [{"id": "a", "description": "d", "when": when, "then": "deny"}]}
+            ({"timezone": zone} if zone else {})
+            | {"rules": [{"id": "a", "description": "d", "when": when, "then": "deny"}]}
         )
     )
     case = Case.model_validate({"name": "n", "expect": {"decision": "deny"}, "time": "2026-03-29T23:30:00+00:00"})
@@ -409,7 +416,8 @@ def test_two_files_with_two_zones_are_one_evaluation(tmp_path: Path) -> None:
     packs = [load_pack(tmp_path / f"{name}.yaml", {}) for name in ("rome", "tokyo")]
     for hour, tags in ((8, ["rome"]), (0, ["tokyo"]), (9, [])):
         rules = RuleSet(
-            [rule for pack in packs for rule in pack.rules], now=lambda hour=hour: datetime(2026, 1, 5, hour, tzinfo=UTC)
+            [rule for pack in packs for rule in pack.rules],
+            now=lambda hour=hour: datetime(2026, 1, 5, hour, tzinfo=UTC),
         )
         assert judge(rules, Asked(body={})).outcome.tags == tags
 

@@ -96,7 +96,8 @@ async def test_the_rules_that_would_have_decided_stand_in_the_line(no_leaked_tas
     rules.write_text(
         "rules:\n"
         " - {id: shy, description: d, match: {model: gpt-5}, then: deny, mode: shadow}\n"
-        " - {id: shyer, description: d, when: request.messages == 1 && request.model == 'gpt-5', then: deny, mode: shadow}\n"
+        " - {id: shyer, description: d, mode: shadow, then: deny,\n"
+        "    when: request.messages == 1 && request.model == 'gpt-5'}\n"
         " - {id: bold, description: d, then: {tag: x}}\n"
     )
     log = tmp_path / "log"

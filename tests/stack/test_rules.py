@@ -84,7 +84,10 @@ def left(entry: Any, *names: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("body", [chat(), chat(stream=True)])
 async def test_headers_leave_as_rules_say_and_the_rest_as_it_came(tmp_path: Path, body: bytes) -> None:
-    async with governed(tmp_path, [rules_file(tmp_path, {"then": {"rewrite": {"headers": HEADERS}}})]) as (sidecar, mock):
+    async with governed(tmp_path, [rules_file(tmp_path, {"then": {"rewrite": {"headers": HEADERS}}})]) as (
+        sidecar,
+        mock,
+    ):
         more = JSON + b"x-keep: yes\r\nX-KEEP: always\r\nopenai-project: theirs\r\nx-debug: 1\r\nx-other: 2\r\n"
         head, _ = await sent(sidecar, body, more=more)
         assert head.startswith(b"HTTP/1.1 200"), head
@@ -117,7 +120,10 @@ async def test_a_shadow_rule_and_one_that_erred_change_no_header(tmp_path: Path)
 
 
 async def test_headers_are_changed_where_no_body_is(tmp_path: Path) -> None:
-    async with governed(tmp_path, [rules_file(tmp_path, {"then": {"rewrite": {"headers": HEADERS}}})]) as (sidecar, mock):
+    async with governed(tmp_path, [rules_file(tmp_path, {"then": {"rewrite": {"headers": HEADERS}}})]) as (
+        sidecar,
+        mock,
+    ):
         peer = await client_of(sidecar)
         key = b"authorization: Bearer " + sidecar.placeholder.value.encode() + b"\r\n"
         await peer.send(get(sidecar, b"/openai/v1/models", key + b"connection: x-keep\r\nx-keep: yes\r\n"))
@@ -143,7 +149,10 @@ async def test_headers_of_a_signed_request_leave_beside_the_signature(tmp_path: 
 
 
 async def test_numbers_that_a_rewrite_does_not_touch_keep_their_spelling(tmp_path: Path) -> None:
-    text = b'{ "model":"gpt-5", "user":"me", "n": 1.0, "big":123456789012345678901234567890, "e":[1e5, -0.10],\r\n "t":"\\u00e9" }'
+    text = (
+        b'{ "model":"gpt-5", "user":"me", "n": 1.0, "big":123456789012345678901234567890, "e":[1e5, -0.10],'
+        b'\r\n "t":"\\u00e9" }'
+    )
     async with governed(tmp_path, [rules_file(tmp_path, REWRITE)]) as (sidecar, mock):
         await sent(sidecar, text, more=JSON)
         body = mock.journal[-1].body

@@ -69,8 +69,8 @@ class ExpressionError(ValueError):
 
 
 class Expression:
-    """source. variables: of VARIABLES, those that it reads. fields: of request. headers: lower-case names. clock: what it
-    reads of `time`, as (field or "", zone). zone: a name of the time zone database.
+    """source. variables: of VARIABLES, those that it reads. fields: of request. headers: lower-case names. clock: what
+    it reads of `time`, as (field or "", zone). zone: a name of the time zone database.
 
     Raises: ExpressionError.
     """

@@ -1,8 +1,8 @@
 """Changes that rules make to the fields of a request's head, and which fields no rule may touch.
 
 Rules: slots of keys, what frames the message or belongs to one hop, what the sidecar itself negotiates or signs, what
-says which operation it is, and x-outrider-* are refused when the file is loaded. A field that is set replaces every line
-of that name. Made once for a set of rules; nothing is done for a request.
+says which operation it is, and x-outrider-* are refused when the file is loaded. A field that is set replaces every
+line of that name. Made once for a set of rules; nothing is done for a request.
 Does not know: rules' matches, connections.
 """
 

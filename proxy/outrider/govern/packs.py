@@ -326,9 +326,7 @@ def _pattern_problem(pattern: str) -> str | None:
 # -- all of them
 
 
-def load_pack(
-    path: Path, values: Mapping[str, Any], *, shown: str | None = None, given: Given | None = None
-) -> Pack:
+def load_pack(path: Path, values: Mapping[str, Any], *, shown: str | None = None, given: Given | None = None) -> Pack:
     """given: whose entry the values are, so that a wrong one is told there. Raises: ConfigError with every problem."""
     reader = _Reader(path, shown or str(path), given)
     policy = reader.policy(values)
@@ -346,10 +344,8 @@ def load_pack(
     return Pack(name, path, policy, rules)
 
 
-def load_policies(
-    uses: Sequence[Use], *, where: Where = _nowhere, usage: Usage = nothing_used, **more: Any
-) -> Loaded:
-    """All entries of `policies:`. where(*path): file:line of a key. Raises: ConfigError with every problem of all files."""
+def load_policies(uses: Sequence[Use], *, where: Where = _nowhere, usage: Usage = nothing_used, **more: Any) -> Loaded:
+    """All entries of `policies:`. where(*path): file:line of a key. Raises: ConfigError, with every problem."""
     packs: list[Pack] = []
     problems: list[Problem] = []
     for at, use in enumerate(uses):

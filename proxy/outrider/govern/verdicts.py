@@ -28,8 +28,8 @@ class PolicyDeniedError(SidecarError):
 @dataclass(slots=True)
 class Outcome:
     """rules: ids of enforcing rules that applied, in order. shadow: ids of shadow rules that would have. errors: ids of
-    rules that could not be evaluated. edits: changes to the body, in order. heads: to the head. refusal: the first that refuses it.
-    allowed: packs of which an allow rule applied.
+    rules that could not be evaluated. edits: changes to the body, in order. heads: to the head. refusal: the first that
+    refuses it. allowed: packs of which an allow rule applied.
     """
 
     rules: list[str] = field(default_factory=list)

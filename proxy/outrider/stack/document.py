@@ -1,8 +1,8 @@
 """The request's body as a JSON object, for the layers that need more of it than its top-level fields.
 
 Rules: it is parsed once, by the first layer that asks; a layer that changes it says so; the bytes are written anew
-once, by the last body layer, and only if something changed; what did not change keeps its spelling. What is refused here is refused because a rule could not
-be evaluated: a body that is read twice in two ways is no basis for a rule.
+once, by the last body layer, and only if something changed; what did not change keeps its spelling. What is
+refused here is refused because a rule could not be evaluated: a body that is read twice in two ways is no basis for a rule.
 Does not know: dialects, rules.
 """
 
@@ -27,7 +27,8 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 class Document:
     """value: the JSON object, which layers may change in place after `change()`. None where the body is no JSON object.
 
-    encoded: the body came compressed, so it goes on as plain bytes once it is written anew. text: what it was read from.
+    encoded: the body came compressed, so it goes on as plain bytes once it is written anew. text: what it was read
+    from.
     """
 
     __slots__ = ("changed", "encoded", "text", "value")

@@ -6,6 +6,7 @@ Rules
 - A body in which nothing is found is not touched. Most are scanned as bytes, once, and never parsed.
 - An answer that has to be read is asked for without a content-encoding. A plain one is held until it is whole, a stream
   is not; of its events those that differ in their text alone are compared and not parsed.
+- A stream in which something blocked is found ends there, with an error event of the app's dialect.
 - Nothing that was found is in an error, an event or a log line.
 Does not know: what is looked for (govern/redact), where text stands (govern/redact/texts).
 """
@@ -14,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from outrider.dialects.errors import stream_error
 from outrider.errors import BadRequestError, ForbiddenError, SidecarError, UpstreamBrokenError
 from outrider.govern.jsontext import dump, load, written
 from outrider.govern.redact.actions import Vault
@@ -50,6 +52,7 @@ _DATA_LINE: Final = re.compile(rb"^data(?::[^\r\n]*)?(?:\r\n|\r|\n)", re.MULTILI
 _BOUNDARY: Final = re.compile(rb'(?i)boundary="?([^";,\s]{1,100})"?')
 MAX_KNOWN: Final = 8
 MAX_LESSONS: Final = 32
+_NOT_REDACTED: Final = "the rest of the answer could not be redacted, so it was not passed on"
 _PART_HEAD: Final = b"\r\n\r\n"
 
 
@@ -112,6 +115,7 @@ class Redact:
             flat = flattened(plain)
             if flat is not None and not plan.request.scanner.hits(flat):
                 return
+        call.redacted = vault.redacted
         redact = plan.request_text(vault)
         kind = (x.head.get(_CONTENT_TYPE) or b"").lower()
         if kind.startswith(b"multipart/"):
@@ -143,6 +147,7 @@ class Redact:
         redacting: Redacting | None = call.redacting
         if redacting is None:
             return
+        call.redacted = redacting.vault.redacted
         coding = x.answer_head.get(_CONTENT_ENCODING)
         if coding is not None and coding.lower() != b"identity":
             shown = coding.decode("latin-1")[:40]
@@ -155,16 +160,31 @@ class Redact:
             )
         kind = (x.answer_head.get(_CONTENT_TYPE) or b"").lower()
         events = Events(ways_of(redacting))
+        framing = "sse"
         if kind.startswith(b"text/event-stream"):
             x.sse = True
             stream = SseRedactor(events, call, redacting)
             x.rewrite, x.rewrite_all, x.rewrite_end = stream.run, True, stream.end
         elif kind.startswith(b"application/vnd.amazon.eventstream"):
-            x.pipe = FramesRedactor(events, self._cap_bytes).pipe
+            x.pipe, framing = FramesRedactor(events, self._cap_bytes).pipe, "eventstream"
         elif kind.startswith((b"application/x-ndjson", b"application/jsonl", b"application/stream+json")):
-            x.pipe = LinesRedactor(events, self._cap_bytes).pipe
+            x.pipe, framing = LinesRedactor(events, self._cap_bytes).pipe, "ndjson"
         elif not kind.startswith(_BINARY):
             x.whole, x.whole_cap = WholeRedactor(redacting).answer, self._cap_bytes
+            return
+        x.last_words = last_words(call, framing)
+
+
+def last_words(call: Call, framing: str) -> Callable[["Exchange", Exception | None], bytes]:
+    """How a stream ends that may not go on: the error event of the app's own dialect, for its SDK to raise."""
+
+    def words(x: "Exchange", failure: Exception | None) -> bytes:
+        error = failure if isinstance(failure, SidecarError) else UpstreamBrokenError(_NOT_REDACTED)
+        call.error = error
+        dialect = call.route.operation.dialect or call.route.error_dialect
+        return stream_error(dialect, framing, error.code, str(error))
+
+    return words
 
 
 def _check_signature(x: "Exchange", call: Call) -> None:
@@ -299,19 +319,12 @@ class SseRedactor:
         self._known: list[tuple[Template, Slot]] = []
         self._lessons = 0
 
-    def run(self, x: "Exchange", run: bytes) -> bytes:
-        try:
-            return self._run(x, run)
-        except SidecarError as error:
-            self._call.error = error
-            raise
-
     def end(self, x: "Exchange", rest: bytes) -> bytes:
         """The stream ended, perhaps inside an event."""
         out = self.run(x, rest + b"\n\n") if rest.strip() else b""
         return out + self._joined(self._events.end())
 
-    def _run(self, x: "Exchange", run: bytes) -> bytes:
+    def run(self, x: "Exchange", run: bytes) -> bytes:
         if self._call.strip_usage and b'"usage"' in run:
             run = without_extra_chunk(x, run)
         out, since = [], 0

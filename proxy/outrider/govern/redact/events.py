@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from outrider.govern.jsontext import dump, load, written
+from outrider.govern.jsontext import dump, written
 from outrider.govern.redact.stream import TextStream
 from outrider.govern.redact.texts import ALL, Event, Json, Key, Slot, drop_logprobs, read_event, walk
 from outrider_ext.eventholes import is_plain
