@@ -55,6 +55,8 @@ cdef class Call:
     cdef public bint needs_body      # a rule has to read the body: one that cannot be held is refused
     cdef public object redacting     # how the answer is to be redacted, None for not at all
     cdef public bint plain_answer    # the answer has to be read: ask for it without a content-encoding
+    cdef public dict redacted        # what was redacted: label -> how often; None or empty where nothing was
+    cdef public object head_edits    # HeadEdits: what rules change in the head that goes out, None for nothing
     cdef public bytes content        # the request as the app sent it, where the audit log is to have all of it
 
 

@@ -327,8 +327,7 @@ def policies_of(config: Config) -> "Loaded":
     """The rules of a configuration. Raises: ConfigError with every problem of all files."""
     from outrider.govern.packs import load_policies
 
-    where = [config.where("policies", at) for at in range(len(config.policies))]
-    return load_policies(config.policies, where=where, contents=config.files)
+    return load_policies(config.policies, where=config.where, contents=config.files)
 
 
 def _audit_layers(config: Config, log: "AuditLog | None", *, redacts: bool) -> "tuple[Audit | None, Digest | None]":

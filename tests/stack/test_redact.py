@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outrider.cli.main import main
-from outrider.errors import BadRequestError
+from outrider.errors import BadRequestError, ForbiddenError
 from outrider.govern.redact.actions import Vault
 from outrider.govern.redact.events import Events
 from outrider.govern.redact.plan import Catalogue, Plans
 from outrider.govern.redaction import RedactError, Redaction
 from outrider.stack.redact import Redacting, SseRedactor, flattened, redact_other, redact_parts, ways_of
 from outrider_ext.eventholes import NUMBER, PADDING, TEXT, Template, is_plain
-from support.exchanges import snapshot
+from support.exchanges import call, exchange, snapshot
 
 PLANS = Plans(Catalogue(), b"k" * 16, lambda *labels: None)
 MASKS = PLANS.of((Redaction(detectors=("pii", "secrets")),))
@@ -201,3 +201,41 @@ def test_the_strictest_action_counts() -> None:
     plan = PLANS.of((Redaction(detectors=("email",)), Redaction(detectors=("pii",), action="block")))
     assert plan.request is not None
     assert set(plan.request.actions) == {"block"}
+
+
+# -- what was found
+
+
+def test_a_call_knows_how_often_what_was_redacted(tmp_path: Path) -> None:
+    one = snapshot(
+        tmp_path, {}, redact={"always": [{"detectors": ["email", "payment_card"], "action": "pseudonymise"}]}
+    )
+    body = b'{"model":"m","messages":[{"role":"user","content":"a@example.com, b@example.com, 4111 1111 1111 1111"}]}'
+    for sent, wanted in ((body, {"EMAIL": 2, "PAYMENT_CARD": 1}), (b'{"model":"m","messages":[]}', None)):
+        head = b"POST /openai/v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:8484\r\n\r\n"
+        x = exchange(head, body=sent)
+        route = one.router.find(x)
+        assert route is not None
+        asked = call(route)
+        for hook in (*route.request_hooks, *route.body_hooks):
+            assert hook(x, asked) is None
+        assert asked.redacted == wanted
+
+
+def test_what_is_found_in_the_answer_counts_too_and_what_is_turned_back_does_not() -> None:
+    plan = PLANS.of(
+        (Redaction(detectors=("email",), action="pseudonymise"), Redaction(detectors=("ip",), where=("answer",)))
+    )
+    vault = Vault()
+    text = plan.request_text(vault)(b"mail a@example.com", "text")
+    assert vault.redacted == {"EMAIL": 1}
+    out = plan.answer_stream(vault)("text").finish(b"to " + text + b" at 192.0.2.7")
+    assert out == b"to mail a@example.com at [IP]"
+    assert vault.redacted == {"EMAIL": 1, "IP": 1}
+
+
+def test_what_is_blocked_is_counted() -> None:
+    vault = Vault()
+    with pytest.raises(ForbiddenError):
+        PLANS.of((Redaction(detectors=("email",), action="block"),)).request_text(vault)(b"a@example.com", "text")
+    assert vault.redacted == {"EMAIL": 1}

@@ -6,6 +6,7 @@ Rules
 - A body in which nothing is found is not touched. Most are scanned as bytes, once, and never parsed.
 - An answer that has to be read is asked for without a content-encoding. A plain one is held until it is whole, a stream
   is not; of its events those that differ in their text alone are compared and not parsed.
+- A stream in which something blocked is found ends there, with an error event of the app's dialect.
 - Nothing that was found is in an error, an event or a log line.
 Does not know: what is looked for (govern/redact), where text stands (govern/redact/texts).
 """
@@ -14,9 +15,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from outrider.dialects.errors import stream_error
 from outrider.errors import BadRequestError, ForbiddenError, SidecarError, UpstreamBrokenError
+from outrider.govern.jsontext import dump, load, written
 from outrider.govern.redact.actions import Vault
-from outrider.govern.redact.events import RAW, Events, Out, Ways, dump, in_json, load
+from outrider.govern.redact.events import RAW, Events, Out, Ways, in_json
 from outrider.govern.redact.plan import Plan, Plans, UnknownDetectorError
 from outrider.govern.redact.stream import JSON_TEXT, TEXT
 from outrider.govern.redact.texts import Slot, drop_logprobs, read_event, walk
@@ -49,6 +52,7 @@ _DATA_LINE: Final = re.compile(rb"^data(?::[^\r\n]*)?(?:\r\n|\r|\n)", re.MULTILI
 _BOUNDARY: Final = re.compile(rb'(?i)boundary="?([^";,\s]{1,100})"?')
 MAX_KNOWN: Final = 8
 MAX_LESSONS: Final = 32
+_NOT_REDACTED: Final = "the rest of the answer could not be redacted, so it was not passed on"
 _PART_HEAD: Final = b"\r\n\r\n"
 
 
@@ -111,6 +115,7 @@ class Redact:
             flat = flattened(plain)
             if flat is not None and not plan.request.scanner.hits(flat):
                 return
+        call.redacted = vault.redacted
         redact = plan.request_text(vault)
         kind = (x.head.get(_CONTENT_TYPE) or b"").lower()
         if kind.startswith(b"multipart/"):
@@ -142,6 +147,7 @@ class Redact:
         redacting: Redacting | None = call.redacting
         if redacting is None:
             return
+        call.redacted = redacting.vault.redacted
         coding = x.answer_head.get(_CONTENT_ENCODING)
         if coding is not None and coding.lower() != b"identity":
             shown = coding.decode("latin-1")[:40]
@@ -154,16 +160,31 @@ class Redact:
             )
         kind = (x.answer_head.get(_CONTENT_TYPE) or b"").lower()
         events = Events(ways_of(redacting))
+        framing = "sse"
         if kind.startswith(b"text/event-stream"):
             x.sse = True
             stream = SseRedactor(events, call, redacting)
             x.rewrite, x.rewrite_all, x.rewrite_end = stream.run, True, stream.end
         elif kind.startswith(b"application/vnd.amazon.eventstream"):
-            x.pipe = FramesRedactor(events, self._cap_bytes).pipe
+            x.pipe, framing = FramesRedactor(events, self._cap_bytes).pipe, "eventstream"
         elif kind.startswith((b"application/x-ndjson", b"application/jsonl", b"application/stream+json")):
-            x.pipe = LinesRedactor(events, self._cap_bytes).pipe
+            x.pipe, framing = LinesRedactor(events, self._cap_bytes).pipe, "ndjson"
         elif not kind.startswith(BINARY):
             x.whole, x.whole_cap = WholeRedactor(redacting).answer, self._cap_bytes
+            return
+        x.last_words = last_words(call, framing)
+
+
+def last_words(call: Call, framing: str) -> Callable[["Exchange", Exception | None], bytes]:
+    """How a stream ends that may not go on: the error event of the app's own dialect, for its SDK to raise."""
+
+    def words(x: "Exchange", failure: Exception | None) -> bytes:
+        error = failure if isinstance(failure, SidecarError) else UpstreamBrokenError(_NOT_REDACTED)
+        call.error = error
+        dialect = call.route.operation.dialect or call.route.error_dialect
+        return stream_error(dialect, framing, error.code, str(error))
+
+    return words
 
 
 def _check_signature(x: "Exchange", call: Call) -> None:
@@ -217,7 +238,7 @@ def redact_other(body: bytes, redact: Callable[[bytes, str], bytes], *, is_binar
         value = None
     if type(value) in (list, dict):
         visit = visitor(lambda data: [0], redact)
-        return dump(value) if walk(value, visit) else body
+        return written(body, value) if walk(value, visit) else body
     try:
         body.decode()
     except UnicodeDecodeError:
@@ -269,7 +290,7 @@ class WholeRedactor:
         changed = self._ways.drops_logprobs and drop_logprobs(value)
         holder = [value]
         changed |= walk(holder, self._ways.whole)
-        return dump(holder[0]) if changed else body
+        return written(body, holder[0]) if changed else body
 
     def _text(self, body: bytes) -> bytes:
         try:
@@ -298,19 +319,12 @@ class SseRedactor:
         self._known: list[tuple[Template, Slot]] = []
         self._lessons = 0
 
-    def run(self, x: "Exchange", run: bytes) -> bytes:
-        try:
-            return self._run(x, run)
-        except SidecarError as error:
-            self._call.error = error
-            raise
-
     def end(self, x: "Exchange", rest: bytes) -> bytes:
         """The stream ended, perhaps inside an event."""
         out = self.run(x, rest + b"\n\n") if rest.strip() else b""
         return out + self._joined(self._events.end())
 
-    def _run(self, x: "Exchange", run: bytes) -> bytes:
+    def run(self, x: "Exchange", run: bytes) -> bytes:
         if self._call.strip_usage and b'"usage"' in run:
             run = without_extra_chunk(x, run)
         out, since = [], 0
@@ -357,7 +371,7 @@ class SseRedactor:
             text = self._text(TEXT).finish(data)
             return flushed + (event if text == data else _sse(frame, text.replace(b"\n", b"\ndata: ")))
         pieces = [slot.holder[slot.name] for slot in read_event(value).slots] if type(value) is dict else []
-        out = self._joined(self._events.event(value, frame))
+        out = self._joined(self._events.event(value, frame, data))
         self._learn(event, pieces)
         return out
 
@@ -434,7 +448,7 @@ class LinesRedactor:
                 value = line.decode("utf-8", "replace")
                 yield from (orjson_text(data) + b"\n" for _, data in self._events.event(value))
                 continue
-            yield from (data + b"\n" for _, data in self._events.event(value))
+            yield from (data + b"\n" for _, data in self._events.event(value, None, line))
 
 
 def orjson_text(data: bytes) -> bytes:
@@ -467,7 +481,7 @@ class FramesRedactor:
             elif type(value) is str:
                 out += [(headers, orjson_text(data)) for headers, data in self._events.event(value, message.headers)]
             else:
-                out += self._events.event(value, message.headers)
+                out += self._events.event(value, message.headers, message.payload)
         if is_last:
             out += self._events.end()
         return b"".join([encode(headers, payload) for headers, payload in out])

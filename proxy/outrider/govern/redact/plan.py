@@ -106,6 +106,7 @@ class Plan:
                 self._tally(PSEUDONYM.name, action, where)
                 return kept.value
             self._tally(detector.name, action, where)
+            vault.count(detector.label)
             if action == "block":
                 raise blocked(detector.name, where)
             if action == "mask":
