@@ -81,7 +81,7 @@ cdef extern from *:
         const __m128i halves = _mm_sad_epu8(counts, _mm_setzero_si128());
         return (unsigned)(_mm_cvtsi128_si32(halves) + _mm_cvtsi128_si32(_mm_srli_si128(halves, 8)));
     }
-    /* What WEIGHT adds up to over 256 bytes, but for the signs that base64 has: those count as if it had them not. */
+    /* What WEIGHT adds up to over 256 bytes; in the upper half white space and other scripts, which base64 has not. */
     static unsigned outrider_weigh_block(const unsigned char* at) {
         const __m128i zero = _mm_setzero_si128();
         __m128i letters = zero, digits = zero, spaces = zero, others = zero;
@@ -96,7 +96,7 @@ cdef extern from *:
         }
         const unsigned l = outrider_sum(letters), d = outrider_sum(digits), s = outrider_sum(spaces);
         const unsigned o = outrider_sum(others), signs = 256 - l - d - s - o;
-        return (51 * l + 77 * d + 23 * s + 102 * o + 15 * signs) + ((256 - l - d) << 16);
+        return (51 * l + 77 * d + 23 * s + 102 * o + 15 * signs) + ((s + o) << 16);
     }
     #else
     #define OUTRIDER_BLOCKS 0
@@ -114,7 +114,7 @@ cdef inline unsigned int _weigh(const unsigned char* base, Py_ssize_t at, Py_ssi
     cdef Py_ssize_t i = at
     if OUTRIDER_BLOCKS and end - at == BLOCK:
         sums = outrider_weigh_block(base + at)
-        if sums >> 16 > BLOB_SIGNS:         # else the signs are looked at
+        if sums >> 16:                      # else its signs have to be looked at, too
             return sums
         sums = 0
     while i + 4 <= end:
