@@ -364,8 +364,9 @@ def load_policies(
     contents: Mapping[str, bytes] | None = None,
     **more: Any,
 ) -> Loaded:
-    """All entries of `policies:`. where(*path): file:line of a key. contents: what `read_files` read, so that nothing is
-    read. Raises: ConfigError with every problem of all files.
+    """All entries of `policies:`. where(*path): file:line of a key. contents: what `read_files` read.
+
+    Raises: ConfigError with every problem of all files.
     """
     packs: list[Pack] = []
     problems: list[Problem] = []
