@@ -176,7 +176,9 @@ def test_a_body_longer_than_what_is_held_goes_around_no_limit(
 
 def test_a_call_that_waits_is_let_in_with_its_body_read_by_every_layer(tmp_path: Path, tmp_path_factory: Any) -> None:
     """The body arrives while the call waits for a slot; the tokens are still borrowed by it."""
-    sections = {"limits": [{**limits(CAP)[1], "concurrent": 1}, {"name": "tpm", "key": ["model"], "tokens": "900000/h"}]}
+    sections = {
+        "limits": [{**limits(CAP)[1], "concurrent": 1}, {"name": "tpm", "key": ["model"], "tokens": "900000/h"}]
+    }
     with riding(tmp_path, tmp_path_factory.getbasetemp(), sections) as ride:
 
         async def ask() -> bytes:
