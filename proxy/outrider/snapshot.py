@@ -331,10 +331,16 @@ def policies_of(config: Config) -> "Loaded":
 
 
 def _audit(config: Config, log: AuditLog | None, *, redacts: bool) -> Audit | None:
+    """Raises: RedactError."""
     settings = config.telemetry.audit
     if log is None:
         return None
-    return Audit(log, content=settings.content, content_bytes=settings.content_bytes, redacts=redacts)
+    kept = None
+    if settings.content == "redacted":
+        from outrider.stack.kept_text import KeptText  # RE2 and its detectors: 5 MB
+
+        kept = KeptText(config.redact, config.caps.held_body_bytes)
+    return Audit(log, content=settings.content, content_bytes=settings.content_bytes, kept=kept, redacts=redacts)
 
 
 def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None) -> dict[str, Source]:
