@@ -1,5 +1,6 @@
 """What the audit log says of keys, budgets and texts that were redacted: whole sidecars, judged by the file."""
 
+import base64
 import gzip
 import json
 from collections.abc import AsyncIterator
@@ -284,3 +285,26 @@ async def test_what_broke_off_inside_of_json_is_not_kept(
     else:
         assert kept in record["answer"]
     assert b"example.org" not in world.path.read_bytes()
+
+
+async def test_a_tunnel_has_a_line_that_names_the_key_of_its_proxy_token(world: World) -> None:
+    keys = Keys(world)
+    async with world.run() as sidecar:
+        target = b"127.0.0.1:%d" % int(world.provider.url.rpartition(":")[2])
+        for token in (keys.first, None):
+            app = await client_of(sidecar)
+            basic = base64.b64encode(f"ann:{token}".encode())
+            shown = b"proxy-authorization: Basic " + basic + b"\r\n" if token else b""
+            await app.send(b"CONNECT " + target + b" HTTP/1.1\r\nhost: " + target + b"\r\n" + shown + b"\r\n")
+            assert (await app.head()).startswith(b"HTTP/1.1 200")
+            behind = await world.provider.accept()
+            await behind.send(b"220 ready\r\n")  # it speaks first: nobody looks into it
+            assert await app.until(b"ready\r\n") == b"220 ready\r\n"
+            app.close()
+            behind.close()
+    first, second = world.records("tunnel")
+    assert (first["principal"], first["key_id"]) == ({"id": "ann"}, keys.id(keys.first))
+    assert (second["principal"], second.get("key_id")) == ({"id": "anonymous"}, None)
+    assert first["destination"].encode() == target
+    assert b"ork_" not in world.path.read_bytes()
+    assert world.is_whole()
