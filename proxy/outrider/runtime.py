@@ -142,7 +142,8 @@ class Sidecar:
             self.json_log.close()
             raise
         if self.audit is not None:
-            self.audit.event("start", **self._about())
+            ca = sha256(self.ca.certificate_pem).hexdigest()  # another one: it was renewed, or made anew
+            self.audit.event("start", **self._about(), ca_sha256=ca)
             self.audit.start(self._loop, self.hub)
         self._watch()
         self._sweep()

@@ -80,6 +80,7 @@ async def test_when_an_answer_is_whole_its_line_is_in_the_file(world: World) -> 
     assert len(record["digest"]) == 64
     assert record["us"] >= record["upstream_us"] > 0
     assert world.records("start")[0]["config_sha256"]
+    assert len(world.records("start")[0]["ca_sha256"]) == 64
     assert len(world.records("stop")) == 1
 
 
