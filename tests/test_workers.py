@@ -123,7 +123,8 @@ async def group(tmp_path: Path, provider: Provider) -> AsyncIterator[Group]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def answer_all(provider: Provider) -> None:
+async def answer_all(provider: Provider, held: asyncio.Event | None = None) -> None:
+    """held: answers wait for it."""
     async with asyncio.TaskGroup() as tasks:
         while True:
             behind = await provider.accept()
@@ -132,6 +133,8 @@ async def answer_all(provider: Provider) -> None:
                 with contextlib.suppress(Exception):
                     while True:
                         await behind.head()
+                        if held is not None:
+                            await held.wait()
                         await behind.send(OK_2)
 
             tasks.create_task(serve())
@@ -147,6 +150,64 @@ async def test_all_workers_serve_share_one_limit_and_one_count(group: Group) -> 
     assert await group.total("outrider_workers") == 3
     assert group.page("/readyz") == "ready\n"
     assert "state: memory" in group.log.read_text()
+
+
+async def test_64_clients_and_a_worker_that_is_killed_leave_every_place_free(
+    tmp_path: Path, provider: Provider
+) -> None:
+    """Some leave, some crash; one worker dies in the midst of it with places taken."""
+    log, places = tmp_path / "log", 6
+    path = settings(
+        tmp_path,
+        local(provider.url),
+        workers=2,
+        listen={"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"},
+        telemetry={"log": str(log)},
+        limits=[{"name": "few", "concurrent": places, "on_exceed": {"queue": {"max_wait_s": 30, "max_waiting": 100}}}],
+    )
+    held = asyncio.Event()
+    task = asyncio.get_running_loop().create_task(answer_all(provider, held))
+    group = await asyncio.to_thread(Group, path, log)
+    request = b"GET /local/v1/models HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n\r\n" % group.address[1]
+    seen: list[bytes] = []
+
+    async def client(number: int) -> None:
+        for call in range(3):
+            with contextlib.suppress(ConnectionError, AssertionError):  # of the one that is killed
+                peer = await connect(group.address)
+                try:
+                    await peer.send(request)
+                    if (number + call) % 4 == 0:
+                        peer.reset()
+                    elif (number + call) % 4 > 1:
+                        seen.append((await peer.answer())[0].split(b" ")[1])
+                finally:
+                    peer.close()
+
+    try:
+        clients = asyncio.gather(*(client(number) for number in range(64)))
+        await until(lambda: provider_waits(held) >= 2, "places are taken")
+        os.kill(group.children()[0], signal.SIGKILL)
+        held.set()
+        await asyncio.wait_for(clients, DEADLINE_S)
+        assert set(seen) == {b"200"}
+        assert len(seen) > 20
+        await until(lambda: _is(group.total("outrider_workers"), 2), "the dead one was replaced")
+        held.clear()
+        holding = [asyncio.ensure_future(group.ask()) for _ in range(places + 2)]
+        await until(lambda: provider_waits(held) == places, "as many as there are places are let in, and no more")
+        held.set()
+        assert await asyncio.gather(*holding) == [b"200"] * (places + 2)
+    finally:
+        held.set()
+        await asyncio.to_thread(group.close)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def provider_waits(held: asyncio.Event) -> int:
+    """How many requests are at the provider and not yet answered."""
+    return len(held._waiters)  # type: ignore[attr-defined]
 
 
 async def test_a_worker_that_dies_is_replaced_and_nothing_that_was_counted_is_lost(group: Group) -> None:

@@ -142,7 +142,8 @@ class Sidecar:
             self.json_log.close()
             raise
         if self.audit is not None:
-            self.audit.event("start", **self._about())
+            ca = sha256(self.ca.certificate_pem).hexdigest()  # another one: it was renewed, or made anew
+            self.audit.event("start", **self._about(), ca_sha256=ca)
             self.audit.start(self._loop, self.hub)
         self._watch()
         self._sweep()
@@ -606,10 +607,21 @@ class Sidecar:
         snapshot = self.snapshot
         return await snapshot.dialer.connect(host, port, private_ok=snapshot.private_ok, address=address)
 
-    def tunnel(self, client: socket.socket, upstream: socket.socket, name: str) -> None:
+    def tunnel(self, client: socket.socket, upstream: socket.socket, name: str, caller: Caller) -> None:
+        if self.audit is not None:
+            self._note_tunnel(name, caller)
         splice = Splice(self._tunnel_closed, self._loop.time)
         self._tunnels.add(splice)
         self.spawn(self._start_tunnel(splice, client, upstream), name="tunnel")
+
+    def _note_tunnel(self, name: str, caller: Caller) -> None:
+        """Nobody looks into it; that it was opened, for whom and by which key, is to be known all the same."""
+        try:
+            found = self.snapshot.directory.admitted(caller)
+        except SidecarError:  # revoked since it was admitted, a moment ago
+            return
+        members = {"principal": {"id": found.principal.id}, "destination": name}
+        self.note("tunnel", **members, **({"key_id": found.key_id} if found.key_id is not None else {}))
 
     async def _start_tunnel(self, splice: Splice, client: socket.socket, upstream: socket.socket) -> None:
         try:

@@ -331,14 +331,19 @@ def policies_of(config: Config) -> "Loaded":
 
 
 def _audit_layers(config: Config, log: "AuditLog | None", *, redacts: bool) -> "tuple[Audit | None, Digest | None]":
-    """The log's lines, and the hash of the request that stands in them."""
+    """The log's lines, and the hash of the request that stands in them. Raises: RedactError."""
     if log is None:
         return None, None
     from outrider.stack.audit import Audit
     from outrider.stack.digest import Digest
 
     settings = config.telemetry.audit
-    audit = Audit(log, content=settings.content, content_bytes=settings.content_bytes, redacts=redacts)
+    kept = None
+    if settings.content == "redacted":
+        from outrider.stack.kept_text import KeptText  # RE2 and its detectors: 5 MB
+
+        kept = KeptText(config.redact, config.caps.held_body_bytes)
+    audit = Audit(log, content=settings.content, content_bytes=settings.content_bytes, kept=kept, redacts=redacts)
     return audit, Digest(config.caps.held_body_bytes)
 
 

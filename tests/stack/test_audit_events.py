@@ -1,5 +1,7 @@
 """What the audit log says of keys, budgets and texts that were redacted: whole sidecars, judged by the file."""
 
+import base64
+import gzip
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -192,18 +194,44 @@ async def test_so_is_a_stream_wherever_its_events_are_cut(world: World, size: in
         assert never.encode() not in world.path.read_bytes()
 
 
-async def test_what_was_refused_for_what_it_holds_is_not_kept(world: World) -> None:
+@pytest.mark.parametrize("action", ["block", "none"])
+async def test_what_was_refused_or_is_redacted_nowhere_else_is_masked_in_the_log(world: World, action: str) -> None:
     redacting(world, "block")
+    if action == "none":
+        world.sections = {"redact": {"words": {"names": ["Ludovica"]}}}
+    asked = ASKED.replace(b'"m"', b'"m-ludovica"').replace(b"write to", b"key AKIAIOSFODNN7EXAMPLE, Ludovica, write to")
+    said = json.dumps({"choices": [{"message": {"content": f"{EVE} and Ludovica"}}]}).encode()
     async with world.run() as sidecar:
         app = await client_of(sidecar)
-        await app.send(post(sidecar, ASKED))
-        head, _ = await app.answer()
-        assert head.startswith(b"HTTP/1.1 403")
+        if action == "block":
+            await app.send(post(sidecar, asked))
+            head, _ = await app.answer()
+            assert head.startswith(b"HTTP/1.1 403")
+        else:
+            _, got = await world.ask(sidecar, app, asked, json_answer(said))
+            assert got == said  # nothing is redacted in flight
         app.close()
     (record,) = world.records()
-    assert "request" not in record
-    assert record["request_withheld"]
-    assert ADA.encode() not in world.path.read_bytes()
+    content = json.loads(record["request"])["messages"][0]["content"]
+    if action == "none":
+        assert content == "key [AWS_ACCESS_KEY], [NAMES], write to [EMAIL]"
+        assert json.loads(record["answer"])["choices"][0]["message"]["content"] == "[EMAIL] and [NAMES]"
+    else:
+        assert content == "key [AWS_ACCESS_KEY], Ludovica, write to [EMAIL]"
+    for never in (ADA, EVE, "AKIAIOSFODNN7EXAMPLE"):
+        assert never.encode() not in world.path.read_bytes()
+    assert total(sidecar, "outrider_redactions_total", action="mask") == 0
+
+
+async def test_a_request_that_came_compressed_is_read_before_it_is_kept(world: World) -> None:
+    world.audit |= {"content": "redacted"}
+    packed = gzip.compress(ASKED)
+    async with world.run() as sidecar:
+        app = await client_of(sidecar)
+        await world.ask(sidecar, app, packed, more=b"content-encoding: gzip\r\n")
+        app.close()
+    (record,) = world.records()
+    assert json.loads(record["request"])["messages"][0]["content"] == "write to [EMAIL]"
 
 
 async def test_an_answer_that_is_too_long_to_be_read_again_is_not_kept_in_part(world: World) -> None:
@@ -221,3 +249,62 @@ async def test_an_answer_that_is_too_long_to_be_read_again_is_not_kept_in_part(w
     assert "answer" not in record
     assert record["answer_withheld"] == "longer than caps.usage_bytes"
     assert EVE.encode() not in world.path.read_bytes()
+
+
+HIDDEN = b"eve\\u0040example.org"  # found only by who reads the JSON
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "kept"),
+    [
+        (b"application/json", b'{"choices":[{"message":{"content":"' + HIDDEN + b" and", None),
+        (b"text/event-stream", b'data: {"a":"one"}\n\ndata: {"b":"' + HIDDEN + b" and", "one"),
+        (b"application/x-ndjson", b'{"a":"one"}\n{"b":"' + HIDDEN + b" and", "one"),
+    ],
+)
+async def test_what_broke_off_inside_of_json_is_not_kept(
+    world: World, kind: bytes, sent: bytes, kept: str | None
+) -> None:
+    world.audit |= {"content": "redacted"}
+    async with world.run() as sidecar:
+        app = await client_of(sidecar)
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: 5000\r\n\r\n" % kind
+        await app.send(post(sidecar, ASKED))
+        world.behind = await world.provider.accept()
+        await world.behind.until(ASKED[-20:])
+        await world.behind.send(head + sent)
+        await app.until(b"one" if kept else b"choices")
+        world.behind.close()
+        world.behind = None
+        await app.rest()
+        app.close()
+    (record,) = world.records()
+    assert record["outcome"] != "ok"
+    if kept is None:
+        assert record["answer_withheld"] == "it broke off"
+    else:
+        assert kept in record["answer"]
+    assert b"example.org" not in world.path.read_bytes()
+
+
+async def test_a_tunnel_has_a_line_that_names_the_key_of_its_proxy_token(world: World) -> None:
+    keys = Keys(world)
+    async with world.run() as sidecar:
+        target = b"127.0.0.1:%d" % int(world.provider.url.rpartition(":")[2])
+        for token in (keys.first, None):
+            app = await client_of(sidecar)
+            basic = base64.b64encode(f"ann:{token}".encode())
+            shown = b"proxy-authorization: Basic " + basic + b"\r\n" if token else b""
+            await app.send(b"CONNECT " + target + b" HTTP/1.1\r\nhost: " + target + b"\r\n" + shown + b"\r\n")
+            assert (await app.head()).startswith(b"HTTP/1.1 200")
+            behind = await world.provider.accept()
+            await behind.send(b"220 ready\r\n")  # it speaks first: nobody looks into it
+            assert await app.until(b"ready\r\n") == b"220 ready\r\n"
+            app.close()
+            behind.close()
+    first, second = world.records("tunnel")
+    assert (first["principal"], first["key_id"]) == ({"id": "ann"}, keys.id(keys.first))
+    assert (second["principal"], second.get("key_id")) == ({"id": "anonymous"}, None)
+    assert first["destination"].encode() == target
+    assert b"ork_" not in world.path.read_bytes()
+    assert world.is_whole()

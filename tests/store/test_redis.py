@@ -439,4 +439,5 @@ async def test_a_cluster_of_three_nodes_holds_the_limits_of_many_keys(cluster: l
             spend.add("2026-01", 21)
         await until(lambda: all(spend.spent("2026-01") == 42 for spend in spends), "both know the sum")
         await fleet[0].revoke("key-9")
+        await until(lambda: "key-9" in fleet[1].revoked, "polling tells the other one")
         await until(lambda: "key-9" in fleet[1].revoked, "the other one heard of it")

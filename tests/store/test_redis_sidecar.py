@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +13,7 @@ from outrider.config import load
 from outrider.errors import StartError
 from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, new_key
 from outrider.runtime import Sidecar
+from outrider.store.leases import LeasedSlots
 from store.servers import running as redis_running
 from store.servers import until
 from support.running import client_of, get, local, post, running, settings, total
@@ -85,6 +87,62 @@ async def test_two_sidecars_share_a_limit_and_places_over_the_wire(tmp_path: Pat
             assert both.count(b"200") == 30
             assert both.count(b"429") == 10
             assert total(two, "outrider_limit_decisions_total", decision="reject") == 10
+
+
+async def test_64_clients_that_leave_as_they_like_never_take_more_places_than_the_fleet_has(
+    tmp_path: Path, provider: Provider
+) -> None:
+    places, most, seen = 8, 0, Counter[bytes]()
+    with redis_running(tmp_path / "redis") as redis:
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+        queue = {"queue": {"max_wait_s": 30, "max_waiting": 100}}
+        shared: dict[str, Any] = {
+            "environ": {"FLEET_KEY": "k"},
+            "limits": [{"name": "few", "concurrent": places, "on_exceed": queue}],
+            **fleet_settings(redis.port),
+        }
+        async with (
+            answering(provider),
+            running(tmp_path / "a", local(provider.url), **shared) as one,
+            running(tmp_path / "b", local(provider.url), **shared) as two,
+        ):
+            sidecars, stores = (one, two), [cast(Any, one._shared.ledger.store), cast(Any, two._shared.ledger.store)]
+            for store in stores:
+                store.borrow_s = 5.0
+            await until(lambda: all(store.fleet == 2 for store in stores), "they know of each other")
+
+            def taken() -> int:
+                found = [item for store in stores for item in store._alive.values() if isinstance(item, LeasedSlots)]
+                return sum(item._mine for item in found)
+
+            async def watch() -> None:
+                nonlocal most
+                while True:
+                    most = max(most, taken())
+                    await asyncio.sleep(0)
+
+            async def client(number: int) -> None:
+                for call in range(4):
+                    sidecar = sidecars[(number + call) % 2]
+                    app = await client_of(sidecar)
+                    await app.send(get(sidecar))
+                    if (number + call) % 4 == 0:
+                        app.reset()
+                    elif (number + call) % 4 == 1:
+                        app.close()
+                    else:
+                        seen[(await app.answer())[0].split(b" ")[1]] += 1
+                        app.close()
+
+            watching = asyncio.get_running_loop().create_task(watch())
+            await asyncio.gather(*(client(number) for number in range(64)))
+            await until(lambda: taken() == 0, "every place came back")
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            print(f"256 calls of 64 clients over two sidecars: {dict(seen)}, at most {most} of {places} at once")
+            assert seen == {b"200": 128}
+            assert 1 < most <= places
 
 
 @pytest.mark.parametrize(("rule", "admitted"), [("local", 20), ("deny", 0), ("allow", 25)])

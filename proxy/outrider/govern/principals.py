@@ -234,6 +234,10 @@ class Directory(Book):
             self._count(ProxyTokenRefusedError.code)
             raise ProxyTokenRefusedError(_WANTED)
 
+    def admitted(self, caller: Caller) -> Found:
+        """Who opened a tunnel, for the record. Raises: SidecarError."""
+        return self._found(caller, None, None)
+
     def admit_tunnel(self, caller: Caller) -> Principal:
         """Whoever opens a tunnel that nobody looks into. Raises: SidecarError, counted."""
         try:

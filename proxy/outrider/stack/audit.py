@@ -2,13 +2,13 @@
 
 Rules: one line per exchange and per refusal; refusals of one kind that repeat within some seconds fold into a count;
 content is written only where config asks, cut at `content_bytes`: `redacted` is the request as it left and the answer
-as it came, masked as the app got it and with its pseudonyms unresolved, and what was refused before it was redacted is
-left out; `full` is the request as the app sent it and the answer as it came. No query (keys travel there) and no field
-of a head is written.
+as it came, as stack.kept_text masks them; `full` is the request as the app sent it and the answer as it came. No query
+(keys travel there) and no field of a head is written.
 Does not know: files, chains, hashes.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -22,6 +22,9 @@ from outrider_ext import http1
 from outrider_ext.audit import AuditBegin, AuditEnd
 from outrider_ext.relay import Exchange
 
+if TYPE_CHECKING:
+    from outrider.stack.kept_text import KeptText
+
 _ENCODED = http1.mask_of(b"content-encoding")
 _SHOWN_CHARS = 200
 _MEMO_MAX = 4096
@@ -29,12 +32,19 @@ _FROM_PROVIDER = (UpstreamConnectError, UpstreamTimeoutError, UpstreamBrokenErro
 
 
 class Audit:
-    """The filter. content: none, redacted or full. redacts: a layer below may redact what goes through."""
+    """The filter. content: none, redacted (`kept` masks it) or full. redacts: a layer below counts what it does."""
 
     def __init__(
-        self, log: AuditLog, *, content: str = "none", content_bytes: int = 65_536, redacts: bool = False
+        self,
+        log: AuditLog,
+        *,
+        content: str = "none",
+        content_bytes: int = 65_536,
+        kept: "KeptText | None" = None,
+        redacts: bool = False,
     ) -> None:
         self._log = log
+        self._kept = kept
         self._redacts = redacts
         self._content = content
         self._content_bytes = content_bytes
@@ -107,20 +117,19 @@ class Audit:
     def _contents(self, x: Exchange, call: Call) -> dict[str, object]:
         if self._content == "full":
             return self._text("request", call.content or b"") | self._text("answer", x.take_tapped()[0])
-        if self._redacts and not call.attempts:  # a refusal above or in the redacting layer: this is the app's own text
-            return {"request_withheld": "it was not sent, and need not have been redacted"}
-        return self._text("request", x.body or b"") | self._answer(x, call)
+        kept = self._kept
+        assert kept is not None
+        return self._masked("request", lambda: kept.request(x, call)) | self._masked(
+            "answer", lambda: kept.answer(x, call)
+        )
 
-    def _answer(self, x: Exchange, call: Call) -> dict[str, object]:
-        data, is_cut = x.take_tapped()
-        if call.redacting is None or not data:
-            return self._text("answer", data)
-        from outrider.stack.kept_answer import NotKeptError, kept_answer  # there only where something is redacted
+    def _masked(self, name: str, read: Callable[[], bytes]) -> dict[str, object]:
+        from outrider.stack.kept_text import NotKeptError  # it is there: `kept` is one of its
 
         try:
-            return self._text("answer", kept_answer(x, call.redacting, data, is_cut=is_cut))
+            return self._text(name, read())
         except NotKeptError as exc:
-            return {"answer_withheld": str(exc)}
+            return {f"{name}_withheld": str(exc)}
 
     def _text(self, name: str, data: bytes) -> dict[str, object]:
         cut = data[: self._content_bytes]

@@ -438,7 +438,8 @@ class LeasedSpend:
         if self._link.on_error == "deny":
             self._link.count("store_error_denied")
             return NO_ANSWER
-        self._link.count("store_error_allowed" if self._link.on_error == "allow" else "store_error_local")
+        allows = self._link.on_error == "allow"
+        self._link.count("store_error_allowed" if allows else "store_error_local")
         return 0
 
     async def borrow(self, now_ns: int, amount: int) -> None:

@@ -81,6 +81,56 @@ class RedisSettings:
     lease_s: float = 10.0
 
 
+async def connect(settings: RedisSettings, at: int = 0) -> Any:
+    """A client. at: which of the addresses is tried. By Sentinel the master is asked for first.
+
+    Raises: RedisError, OSError, TimeoutError where no sentinel knows one.
+    """
+    common: dict[str, Any] = {
+        "socket_timeout": settings.deadline_s,
+        "socket_connect_timeout": settings.deadline_s,
+        "retry": Retry(NoBackoff(), 0),
+        "username": settings.user,
+        "password": settings.password.expose().decode() if settings.password is not None else None,
+        "protocol": 2,
+    }
+    if settings.tls:
+        common |= {
+            "ssl": True,
+            "ssl_cert_reqs": "required",
+            "ssl_check_hostname": True,
+            "ssl_ca_certs": str(settings.ca) if settings.ca is not None else None,
+            "ssl_certfile": str(settings.cert) if settings.cert is not None else None,
+            "ssl_keyfile": str(settings.cert_key) if settings.cert_key is not None else None,
+        }
+    if settings.cluster:
+        nodes = [ClusterNode(host, port) for host, port in settings.addresses]
+        return RedisCluster(startup_nodes=nodes, **common)
+    common |= {"db": settings.database, "max_connections": 4}
+    if settings.unix_path is not None:
+        return Redis(unix_socket_path=settings.unix_path, **common)
+    host, port = settings.addresses[at % len(settings.addresses)]
+    if settings.sentinel is not None:
+        host, port = await _ask_sentinels(settings, settings.sentinel, common)
+    return Redis(host=host, port=port, **common)
+
+
+async def _ask_sentinels(settings: RedisSettings, master: str, common: dict[str, Any]) -> tuple[str, int]:
+    """Where the master is, by the first of them that knows."""
+    password = settings.sentinel_password
+    own = {name: value for name, value in common.items() if name not in ("db", "username", "password")}
+    own["password"] = password.expose().decode() if password is not None else None
+    sentinels: Any = Sentinel(list(settings.addresses), sentinel_kwargs=own)  # type: ignore[no-untyped-call]
+    try:
+        async with asyncio.timeout(settings.deadline_s * len(settings.addresses)):
+            host, port = await sentinels.discover_master(master)
+    finally:
+        for client in sentinels.sentinels:
+            with contextlib.suppress(RedisError, OSError):
+                await client.aclose()
+    return str(host), int(port)
+
+
 class RedisStore:
     """The Store. clock() -> wall-clock ns. count(event): where something is counted. spawn(coro, name=...) -> task.
 
@@ -238,51 +288,7 @@ class RedisStore:
                 self._client = await self._connect()
 
     async def _connect(self) -> Any:
-        settings = self.settings
-        common: dict[str, Any] = {
-            "socket_timeout": settings.deadline_s,
-            "socket_connect_timeout": settings.deadline_s,
-            "retry": Retry(NoBackoff(), 0),
-            "username": settings.user,
-            "password": settings.password.expose().decode() if settings.password is not None else None,
-            "protocol": 2,
-        }
-        if settings.tls:
-            common |= {
-                "ssl": True,
-                "ssl_cert_reqs": "required",
-                "ssl_check_hostname": True,
-                "ssl_ca_certs": str(settings.ca) if settings.ca is not None else None,
-                "ssl_certfile": str(settings.cert) if settings.cert is not None else None,
-                "ssl_keyfile": str(settings.cert_key) if settings.cert_key is not None else None,
-            }
-        if settings.cluster:
-            nodes = [ClusterNode(host, port) for host, port in settings.addresses]
-            return RedisCluster(startup_nodes=nodes, **common)
-        common |= {"db": settings.database, "max_connections": 4}
-        if settings.unix_path is not None:
-            return Redis(unix_socket_path=settings.unix_path, **common)
-        host, port = settings.addresses[self._at % len(settings.addresses)]
-        if settings.sentinel is not None:
-            host, port = await self._ask_sentinels(settings.sentinel, common)
-        return Redis(host=host, port=port, **common)
-
-    async def _ask_sentinels(self, master: str, common: dict[str, Any]) -> tuple[str, int]:
-        """Where the master is, by the first of them that knows."""
-        password = self.settings.sentinel_password
-        own = {name: value for name, value in common.items() if name not in ("db", "username", "password")}
-        own["password"] = password.expose().decode() if password is not None else None
-        sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]
-            list(self.settings.addresses), sentinel_kwargs=own
-        )
-        try:
-            async with asyncio.timeout(self.settings.deadline_s * len(self.settings.addresses)):
-                host, port = await sentinels.discover_master(master)
-        finally:
-            for client in sentinels.sentinels:
-                with contextlib.suppress(RedisError, OSError):
-                    await client.aclose()
-        return str(host), int(port)
+        return await connect(self.settings, self._at)
 
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
