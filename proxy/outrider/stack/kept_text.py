@@ -15,9 +15,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from outrider.errors import SidecarError
+from outrider.govern.jsontext import load
 from outrider.govern.redact.actions import Vault
 from outrider.govern.redact.configured import configured
-from outrider.govern.redact.events import Events, load
+from outrider.govern.redact.events import Events
 from outrider.govern.redaction import Redaction
 from outrider.stack.call import Call
 from outrider.stack.document import plain_body
