@@ -289,9 +289,11 @@ cdef class AuditEnd(Hook):
         out = put_outcome(out, x)
         if x.sent_ns:
             out = put_number(put_text(out, b',"upstream_us":'), (x.ended_ns - x.sent_ns) // 1000)
-        if x.sse and x.first_event_ns:
+        if x.sent_ns and x.sse and x.first_event_ns:
             out = put_number(put_text(out, b',"first_event_us":'), (x.first_event_ns - x.sent_ns) // 1000)
         out = put_usage(out, call)
+        if call.cache is not None:
+            out = put_text(put_bytes(put_text(out, b',"cache":"'), call.cache), b'"')
         if call.digest is not None:
             out = put_text(out, b',"digest":"')
             out = put_hex(out, <const unsigned char*>PyBytes_AS_STRING(call.digest), PyBytes_GET_SIZE(call.digest))

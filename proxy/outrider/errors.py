@@ -128,6 +128,12 @@ class UpstreamBrokenError(SidecarError):
     code, status = "upstream_broken", 502
 
 
+class NotCachedError(SidecarError):
+    """The request's Cache-Control says only-if-cached, and no answer is remembered."""
+
+    code, status, should_retry = "not_cached", 504, False
+
+
 class OverloadedError(SidecarError):
     """A cap of this sidecar (connections, waiting requests) is reached."""
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outrider.admin.server import AdminServer
+from outrider.admin.token import AdminToken
 from outrider.authority import AuthorityError, parse_authority
 from outrider.config import Config, ConfigError, load_again, located
 from outrider.config.reload import FileWatcher, diff
@@ -109,6 +110,7 @@ class Sidecar:
         self._memory: SharedMemory | None = None
         self._slow_at_s = 0.0
         self._fleet: RedisStore | None = None
+        self._far_store: Any = None
         self._peak_connections = 0
         self.proxy_addresses: list[tuple[str, int]] = []
         self.transparent_addresses: list[tuple[str, int]] = []
@@ -254,6 +256,17 @@ class Sidecar:
         self._fleet.on_revoked = self._revoked_in_fleet
         return Ledger(self._fleet, clock, self.metrics, self.json_log)
 
+    def _open_far(self) -> Any:
+        """Where the fleet remembers answers, None where none does. Raises: StartError."""
+        if self.config.cache.store == "memory":
+            return None
+        from outrider.stack.far import Far
+        from outrider.store.opening import redis_cache
+
+        self._far_store = store = redis_cache(self.config, self.environ, self.metrics.count, self.spawn)
+        self.spawn(store.learn(), name="cache learning")
+        return Far(store)
+
     def _store_event(self, event: str) -> None:
         self.metrics.count(event)
         if event in STORE_SENTENCES:
@@ -297,6 +310,7 @@ class Sidecar:
             audit=self.audit,
             listeners=tuple(self.proxy_addresses + self.transparent_addresses + self.admin_addresses),
             has_unix=bool(self.proxy_paths),
+            open_far=self._open_far,
         )
         self._shared.revocations.on_change = self._revocations_changed
         if self.audit is not None:
@@ -357,8 +371,29 @@ class Sidecar:
                 is_ready=lambda: self._accepting and not (self.audit is not None and self.audit.chain.denies),
                 trouble=lambda: self.audit.trouble if self.audit is not None else "",
                 on_refused=lambda **about: self.note("admin_refused", **about),
+                token=self._admin_token(),
+                forget=self.forget,
             )
             await self._admin.start()
+
+    def _admin_token(self) -> AdminToken:
+        token = AdminToken(self.config.ca.dir)
+        if self.config.cache.mode != "off":
+            token.ensure()
+        return token
+
+    def forget(self, asked: dict[str, Any]) -> int:
+        """Remembered answers: all, or those of the given key, model and principal; how many went."""
+        state = self._shared.cache
+        self.metrics.count("cache_invalidated")
+        if self.audit is not None:
+            self.audit.event("cache_invalidated", **asked)
+        if state is None:
+            return 0
+        gone: int = state.invalidate(**asked)
+        if state.far is not None:
+            self.spawn(state.far.forget(**asked), name="cache forget")
+        return gone
 
     def _open_doors(self, sockets: dict[str, list[socket.socket]]) -> None:
         for kind in ("proxy", "transparent"):
@@ -666,6 +701,11 @@ class Sidecar:
         yield "outrider_connections", "Connections now.", ("side", "state"), values
         spent = self.snapshot.rules.spent(self._shared.ledger.clock.wall(time.monotonic_ns()))
         yield "outrider_budget_spent", "Spent in the current period.", ("budget", "key", "unit"), spent
+        held: dict[tuple[str, ...], float] = {}
+        if self._shared.cache is not None:
+            memory = self._shared.cache.memory
+            held = {("bytes",): float(memory.held_bytes), ("entries",): float(len(memory))}
+        yield "outrider_cache_held", "Remembered answers.", ("unit",), held
         opened: dict[tuple[str, ...], float] = {}
         for name, pool in self.snapshot.pools():
             opened[(name,)] = opened.get((name,), 0.0) + pool.opened
@@ -710,6 +750,8 @@ class Sidecar:
         if self._admin is not None:
             await self._admin.close()
         await self._shared.ledger.store.close()
+        if self._far_store is not None:
+            await self._far_store.close()
         if self._memory is not None:
             self._memory.close()
             self._memory = None

@@ -91,6 +91,8 @@ class Shared:
     revocations: Revocations = field(init=False)
     hub: Hub | None = None
     audit: "AuditLog | None" = None
+    cache: Any = None  # stack.cache.CacheState, once a configuration remembers answers
+    open_far: Callable[[], Any] = lambda: None  # where a fleet remembers
     listeners: tuple[tuple[str, int], ...] = ()
     has_unix: bool = False
     clocks: Clocks = field(default_factory=lambda: Clocks(time.time, time.monotonic_ns))
@@ -139,6 +141,8 @@ class Snapshot:
             adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics),
             audit=audit,
             digest=digest,
+            **_cache(config, shared),
+            batch=_batch(config, shared),
         )
         self.router = Router(
             self.registry,
@@ -345,6 +349,26 @@ def _audit_layers(config: Config, log: "AuditLog | None", *, redacts: bool) -> "
         kept = KeptText(config.redact, config.caps.held_body_bytes)
     audit = Audit(log, content=settings.content, content_bytes=settings.content_bytes, kept=kept, redacts=redacts)
     return audit, Digest(config.caps.held_body_bytes)
+
+
+def _cache(config: Config, shared: Shared) -> dict[str, Any]:
+    """The layers that remember answers, none where none is remembered."""
+    if config.cache.mode == "off":
+        return {}
+    from outrider.stack.cache import Books, Cache, Keep, open_state
+
+    if shared.cache is None:
+        shared.cache = open_state(config.cache, shared.open_far)
+    cache = Cache(config.cache, shared.cache, shared.ledger.clock, shared.metrics, config.caps.held_body_bytes)
+    return {"cache": cache, "books": Books(cache), "keep": Keep(cache)}
+
+
+def _batch(config: Config, shared: Shared) -> Any:
+    if not config.batch.wait_ms:
+        return None
+    from outrider.stack.batch import Batch
+
+    return Batch(config.batch, shared.metrics)
 
 
 def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None) -> dict[str, Source]:

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from outrider.admin.server import AdminServer
+from outrider.admin.token import AdminToken
 from outrider.config import Config, ConfigError, load_again
 from outrider.config.reload import FileWatcher, diff
 from outrider.door.ca import CertificateAuthority, utc_now
@@ -106,6 +107,7 @@ class Supervisor:
         self._store: ShmStore | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_ending = False
+        self._forgot = 0
         self._reloading = asyncio.Lock()
         self._files: dict[str, bytes] = {}  # of the policies in force
 
@@ -189,9 +191,25 @@ class Supervisor:
                 ca_pem=self.ca.certificate_pem,
                 is_ready=lambda: not self._is_ending and any(child.is_ready for child in self._children),
                 on_refused=lambda **about: self._note("admin_refused", **about),
+                token=self._admin_token(),
+                forget=self._forget,
             )
             self._held = [sock for sock in self._held if sock not in sockets]
             await self._admin.start()
+
+    def _admin_token(self) -> AdminToken:
+        token = AdminToken(self.config.ca.dir)
+        if self.config.cache.mode != "off":
+            token.ensure()
+        return token
+
+    async def _forget(self, asked: dict[str, Any]) -> int:
+        """Every worker forgets what it remembers; how many answers went."""
+        self._forgot += 1
+        name = f"forgot {self._forgot}"
+        message = {"do": "forget", "as": name, "asked": asked}
+        told = await asyncio.gather(*(child.ask(message, name) for child in self._children if child.is_ready))
+        return sum(answer["count"] for answer in told if answer is not None and "count" in answer)
 
     # -- workers
 

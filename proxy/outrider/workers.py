@@ -131,6 +131,8 @@ class Worker:
                 self._channel.send({"is": "metrics", "families": families(self._sidecar)})
             case "note":
                 self._sidecar.note(message["event"], **message["members"])
+            case "forget":
+                self._channel.send({"is": message["as"], "count": self._sidecar.forget(message["asked"])})
             case "drain":
                 self._begin_drain()
 

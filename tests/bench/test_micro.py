@@ -42,6 +42,7 @@ def test_every_compiled_module_has_its_cases() -> None:
         "layers": "stack",
         "tokens": "chatusage",
         "rulehooks": "rules",
+        "remember": "cache",
         "jsonkeys": "rules",
         "eventholes": "redact",
         "jsonsplice": "redact",

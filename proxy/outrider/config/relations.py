@@ -195,6 +195,18 @@ def _timeouts(data: Mapping[str, Any]) -> Iterator[Finding]:
             )
 
 
+def _cache(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """What lies in Redis is sealed, and that takes a key that others do not know."""
+    if _section(data.get("cache")).get("store") != "state":
+        return
+    state = data.get("state")
+    url = _section(state).get("url") if isinstance(state, dict) else state
+    if not isinstance(url, str) or not url.startswith("redis"):
+        yield ("cache", "store"), "is state, and state names no Redis; set state.url, or cache.store: memory"
+    elif not _section(state).get("fleet_key"):
+        yield ("cache", "store"), "is state, and answers lie there sealed; set state.fleet_key"
+
+
 _CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Finding]], ...] = (
     _provider_names,
     _provider_hosts,
@@ -204,4 +216,5 @@ _CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Finding]], ...] = (
     _listeners,
     _state,
     _timeouts,
+    _cache,
 )

@@ -408,7 +408,28 @@ def _state(value: Any) -> Any:
 
 
 class Cache(_Section):
-    mode: Literal["off"] = _restart("off")
+    """Remembered answers. tokens_per_s: events of a stream given again, so many a second; it goes before `pace`."""
+
+    mode: Literal["off", "exact"] = _live("off")
+    scope: Literal["team", "principal", "global"] = _live("team")
+    serve: Literal["deterministic", "all", "rules"] = _live("deterministic")
+    ttl_s: Annotated[float, Field(gt=0, le=31_536_000)] = _live(3600.0)
+    stale_while_revalidate_s: Annotated[float, Field(ge=0, le=31_536_000)] = _live(0.0)
+    stale_if_error_s: Annotated[float, Field(ge=0, le=31_536_000)] = _live(0.0)
+    single_flight: bool = _live(True)
+    pace: Literal["none", "recorded"] = _live("none")
+    tokens_per_s: Annotated[float, Field(gt=0, le=100_000)] | None = _live(None)
+    store: Literal["memory", "state"] = _restart("memory")
+    memory_bytes: int = _restart(64 << 20, ge=1 << 20, le=1 << 40)
+    answer_bytes: int = _live(1 << 20, ge=1024, le=1 << 30)
+
+
+class Batch(_Section):
+    """Embedding calls that are made as one. wait_ms: how long the first waits for others, 0 for off."""
+
+    wait_ms: Annotated[float, Field(ge=0, le=1000)] = _live(0.0)
+    inputs: int = _live(256, ge=2, le=2048)
+    bytes: int = _live(1 << 20, ge=1024, le=1 << 28)
 
 
 class Timeouts(_Section):
@@ -565,7 +586,8 @@ class Config(_Section):
     prices: dict[str, Price] = _live(default_factory=dict)
     state: Annotated[State, BeforeValidator(_state)] = _restart(default_factory=State)
     workers: int = _restart(1, ge=1, le=32)
-    cache: Cache = _restart(default_factory=Cache)
+    cache: Cache = _live(default_factory=Cache)
+    batch: Batch = _live(default_factory=Batch)
     timeouts: Timeouts = _live(default_factory=Timeouts)
     caps: Caps = _live(default_factory=Caps)
     usage: Usage = _live(default_factory=Usage)

@@ -11,6 +11,7 @@ from outrider.errors import CredentialUnavailableError, StartError
 from outrider.secrets.files import reason
 from outrider.secrets.secret import Secret
 from outrider.secrets.sources import EnvSource, FileSource
+from outrider.store.cache_redis import RedisCache
 from outrider.store.redis import RedisSettings, RedisStore
 
 
@@ -48,6 +49,13 @@ def redis_store(
     """Raises: StartError, as `redis_settings`."""
     settings = redis_settings(config, environ)
     return RedisStore(settings, clock, max_keys=config.caps.limit_keys, count=count, spawn=spawn)
+
+
+def redis_cache(
+    config: Config, environ: Mapping[str, str], count: Callable[[str], None], spawn: Callable[..., Any]
+) -> RedisCache:
+    """Where a fleet remembers answers. Raises: StartError, as `redis_settings`."""
+    return RedisCache(redis_settings(config, environ), count=count, spawn=spawn)
 
 
 async def revoke_in_fleet(config: Config, environ: Mapping[str, str], ids: Iterable[str]) -> None:
