@@ -1,5 +1,8 @@
 """The admin port: health, metrics, the CA's certificate; and, for who shows the token, what changes something.
 
+Whoever is refused (another name in Host, a page of another origin, a method that would change something) is told of by
+`on_refused(status=, error=, message=)`.
+
 Rules: answers only to its own name in Host (a web page that rebinds DNS reaches loopback too) and to no page of another
 origin; what changes something is a POST of a small JSON object, and is read after the token was; neither health nor
 readiness waits for a provider. It is served by the relay's own connections: a web framework for a few pages would be a
@@ -58,6 +61,7 @@ class AdminServer:
         ca_pem: bytes,
         is_ready: Callable[[], bool],
         trouble: Callable[[], str] = lambda: "",
+        on_refused: Callable[..., None] = lambda **about: None,
         token: AdminToken | None = None,
         forget: Change = _none,
     ) -> None:
@@ -70,7 +74,7 @@ class AdminServer:
             b"/metrics": lambda: (200, "text/plain; version=0.0.4; charset=utf-8", metrics()),
             b"/ca.pem": lambda: (200, "application/x-pem-file", ca_pem),
         }
-        self._owner = _Pages(pages, changes, token, _own_names(self._sockets), _ports(self._sockets))
+        self._owner = _Pages(pages, changes, token, _own_names(self._sockets), _ports(self._sockets), on_refused)
         self._servers: list[asyncio.Server] = []
         self._hub: Hub | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -136,7 +140,9 @@ class _Pages(Owner):
         token: AdminToken | None,
         names: frozenset[str],
         ports: set[str],
+        on_refused: Callable[..., None],
     ) -> None:
+        self._on_refused = on_refused
         self._pages = pages
         self._changes = changes
         self._token = token
@@ -186,9 +192,9 @@ class _Pages(Owner):
     def _page(self, x: Exchange) -> Page | None:
         """None for a change that may be made, once its body is there."""
         if not self._is_own_name((x.head.get(H_HOST) or b"").decode("latin-1").lower()):
-            return 421, _TEXT, b"This port answers to its own name only.\n"
+            return self._refused(421, "host", "This port answers to its own name only.")
         if x.head.get(H_ORIGIN) is not None or x.head.get(H_FETCH_SITE) in (b"cross-site", b"same-site"):
-            return 403, _TEXT, b"Web pages of another origin may not ask here.\n"
+            return self._refused(403, "origin", "Web pages of another origin may not ask here.")
         path = x.target.partition(b"?")[0]
         if path in self._changes:
             return self._refusal(x)
@@ -196,17 +202,23 @@ class _Pages(Owner):
         if page is None:
             return 404, _TEXT, b"There is no such page; / lists them.\n"
         if x.method not in (b"GET", b"HEAD"):
-            return 405, _TEXT, b"Pages here are only read.\n"
+            return self._refused(405, "method", "Pages here are only read.")
         return page()
+
+    def _refused(self, status: int, what: str, sentence: str) -> Page:
+        """Told by what it was refused for, and with nothing that the caller chose."""
+        self._on_refused(status=status, error=f"admin_{what}", message=sentence)
+        return status, _TEXT, f"{sentence}\n".encode()
 
     def _refusal(self, x: Exchange) -> Page | None:
         if x.method != b"POST":
-            return 405, _TEXT, b"This changes something: POST it.\n"
+            return self._refused(405, "method", "This changes something: POST it.")
         if self._token is None:
             return 404, _TEXT, b"There is nothing to change here.\n"
         if not self._token.is_shown_in(x.head.get(H_AUTHORIZATION)):
-            where = str(self._token.path).encode("ascii", "replace")
-            return 401, _TEXT, b"This needs `authorization: Bearer` and the token that stands in %b.\n" % where
+            return self._refused(
+                401, "token", f"This needs `authorization: Bearer` and the token that stands in {self._token.path}."
+            )
         return None
 
     def _changed(self, x: Exchange) -> Page:

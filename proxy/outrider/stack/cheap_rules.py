@@ -34,7 +34,7 @@ class Rules:
 
     def of(self, route: Route) -> RouteRules | None:
         if self._last is None or self._last[0] is not route:
-            self._last = (route, self.rules.on_route(_facts(route)))
+            self._last = (route, self.rules.on_route(facts_of_route(route)))
         return self._last[1]
 
     # -- outcomes as the compiled hooks know them
@@ -51,6 +51,7 @@ class Rules:
             shadow_rules=tuple(outcome.shadow),
             tags=tuple(outcome.tags),
             redactions=tuple(outcome.redactions) or None,
+            head_edits=outcome.head_edits(),
             # What is said again, complete, is counted then.
             tallies=() if goes_on or dynamic else tuple(self._tally(labels) for labels in _labels(outcome)),
             needs_body=plan is not None and plan.needs_body,
@@ -66,6 +67,7 @@ class Rules:
         call.rules, call.shadow_rules = tuple(outcome.rules), tuple(outcome.shadow)
         call.tags = tuple(outcome.tags)
         call.redactions = tuple(outcome.redactions) or None
+        call.head_edits = outcome.head_edits()
         counted = [] if known is None else _labels(known)
         for labels in _labels(outcome):
             if labels not in counted:
@@ -83,7 +85,7 @@ def _labels(outcome: Outcome) -> list[tuple[str, str]]:
     return found + [(rule, "error") for rule in outcome.errors]
 
 
-def _facts(route: Route) -> Facts:
+def facts_of_route(route: Route) -> Facts:
     decoded = decode_path(route.path)
     return Facts(
         provider=route.provider,

@@ -51,6 +51,7 @@ class RedisCache:
         self.on_learned: Callable[[], None] = lambda: None
         self.numbers: Mapping[bytes, int] = {}
         self._client: Any = None
+        self._connecting = asyncio.Lock()
         self._again_s = 0.0
         self._writing = 0
 
@@ -158,14 +159,18 @@ class RedisCache:
         if self._clock_s() < self._again_s:
             return None
         try:
-            if self._client is None:
-                self._client = connect(self._settings)
             async with asyncio.timeout(self._settings.deadline_s):
-                return await step(self._client)
+                return await step(await self._connected())
         except _FAILURES:
             self._count("cache_store_failed")
             self._again_s = self._clock_s() + PAUSE_S
             return None
+
+    async def _connected(self) -> Any:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await connect(self._settings)
+        return self._client
 
     async def close(self) -> None:
         client, self._client = self._client, None
