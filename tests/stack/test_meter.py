@@ -20,7 +20,8 @@ def seen(
     """(exchange, call) after the body's hooks."""
     request = b"POST " + path + b" HTTP/1.1\r\nhost: 127.0.0.1:8484\r\n" + more + b"\r\n"
     x = exchange(request, body=body)
-    route = snapshot(folder, {}, **({"usage": usage} if usage else {})).router.find(x)
+    providers = {"bedrock": {"region": "us-east-1"}}
+    route = snapshot(folder, providers, **({"usage": usage} if usage else {})).router.find(x)
     one = call(route)
     for hook in route.body_hooks:
         assert hook(x, one) is None
@@ -38,6 +39,20 @@ def test_model_and_stream_are_read_from_the_body(tmp_path: Path) -> None:
 def test_a_body_that_is_no_object_is_the_providers_to_refuse(tmp_path: Path, body: bytes) -> None:
     x, one = seen(tmp_path, body)
     assert (x.body, one.model) == (body, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "most"),
+    [
+        (b"/bedrock/model/m/converse-stream", b'{"inferenceConfig":{"maxTokens":7}}', 7),
+        (b"/gemini/v1beta/models/m:streamGenerateContent", b'{"generationConfig":{"maxOutputTokens":9}}', 9),
+        (b"/gemini/v1beta/models/m:streamGenerateContent", b'{"generationConfig":{"candidateCount":2}}', -1),
+    ],
+)
+def test_the_longest_answer_is_read_one_level_down_where_it_is_said_there(
+    tmp_path: Path, path: bytes, body: bytes, most: int
+) -> None:
+    assert seen(tmp_path, body, path=path)[1].max_tokens == most
 
 
 def test_a_model_named_twice_is_refused(tmp_path: Path) -> None:
