@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.build import BenchError
 
 TICKS = os.sysconf("SC_CLK_TCK")
+SETTLES_S = 0.3
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -137,6 +138,11 @@ class Daemon:
 
     def cpu_s(self) -> float:
         return cpu_s(self.pid)
+
+    def idle_rss_mb(self) -> float:
+        """What it takes a moment after its port answers, when its start is over."""
+        time.sleep(SETTLES_S)
+        return self.rss_mb()
 
     def rss_mb(self) -> float:
         return rss_mb(self.pid)

@@ -21,7 +21,7 @@ RULES_FILE = "rules.yaml"
 ELSEWHERE: tuple[dict[str, Any], ...] = (
     {"model": "another-*"},
     {"principal": {"team": "another"}},
-    {"provider": "openai"},
+    {"provider": "anthropic"},
     {"operation": "embeddings"},
     {"host": "*.elsewhere.bench"},
     {"path": "/v1/files/*"},
@@ -91,11 +91,8 @@ def configuration(variant: Variant, values: Mapping[str, object]) -> dict[str, A
     if variant.rules:
         document["policies"] = [*document.get("policies", ()), f"{values['FOLDER']}/{RULES_FILE}"]
     if variant.principals:
-        keyed = [
-            {"id": f"n-{n}", "from": {"keys": [{"hash": f"hmac-sha256:{n:064x}"}]}}
-            for n in range(1, variant.principals)
-        ]
-        document["principals"] = [*keyed, {"id": "caller", "from": {"users": [os.getuid()]}}]
+        others = [{"id": f"n-{n}", "from": {"users": [1_000_000 + n]}} for n in range(1, variant.principals)]
+        document["principals"] = [*others, {"id": "caller", "from": {"users": [os.getuid()]}}]
     for key, value in variant.changes:
         *sections, last = key.split(".")
         place = document
