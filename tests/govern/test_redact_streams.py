@@ -64,13 +64,11 @@ def is_text(text: str) -> bool:
     return True
 
 
-@settings(max_examples=400, deadline=None)
 @given(TEXTS.filter(is_text), CUTS)
 def test_any_cut_gives_the_same_text_as_the_whole(text: str, cuts: list[int]) -> None:
     assert in_pieces(text, cuts) == whole(text)
 
 
-@settings(max_examples=300, deadline=None)
 @given(TEXTS.filter(is_text), CUTS, st.booleans())
 def test_any_cut_of_json_in_a_string_gives_the_same(text: str, cuts: list[int], ascii_only: bool) -> None:
     source = json.dumps({"a": text, "b": [text, 5]}, ensure_ascii=ascii_only)
@@ -259,7 +257,8 @@ SPANS = [values[0] for name, values in POSITIVE.items() if name not in ("aws_bea
 def test_every_dialect_catches_a_value_that_is_cut_across_events(dialect: str) -> None:
     make, ending = DIALECTS[dialect]
     way = way_of(dialect)
-    for value in SPANS:
+    share = 1 if settings.default.max_examples > 1000 else 3  # each value in every third dialect
+    for value in SPANS[[*DIALECTS].index(dialect) % share :: share]:
         text = f"so: {value} and on"
         wanted = whole(text).decode()
         if "tools" in dialect:
@@ -394,7 +393,6 @@ def test_one_value_has_one_pseudonym_and_another_in_the_next_exchange() -> None:
     assert "ada" not in repr(first) + repr(first.by_token)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=20),
