@@ -1,8 +1,8 @@
 """The request's body as a JSON object, for the layers that need more of it than its top-level fields.
 
 Rules: it is parsed once, by the first layer that asks; a layer that changes it says so; the bytes are written anew
-once, by the last body layer, and only if something changed; what did not change keeps its spelling. What is
-refused here is refused because a rule could not be evaluated: a body that is read twice in two ways is no basis for a rule.
+once, by the last body layer, and only if something changed; what did not change keeps its spelling. What is refused
+here is refused because a rule could not be evaluated: a body that is read twice in two ways is no basis for a rule.
 Does not know: dialects, rules.
 """
 
