@@ -1,8 +1,8 @@
 """A labelled set that covers every detector: at least 50 values in their usual surroundings, and at least 100 texts
 that look like them and are something else.
 
-Values are drawn (always the same ones) by the rules of who issues them, written here a second time and not taken from the
-product. What is drawn as a negative is wrong for certain: a mistyped number has one character changed, and a number
+Values are drawn (always the same ones) by the rules of who issues them, written here a second time and not taken from
+the product. What is drawn as a negative is wrong for certain: a mistyped number has one character changed, and a number
 of another kind that happens to pass for a right one is drawn again, since nobody could tell it by its digits.
 How often that is a test says.
 """
