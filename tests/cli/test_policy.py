@@ -78,6 +78,14 @@ def test_one_request_is_explained_rule_by_rule(tmp_path: Path, capsys: pytest.Ca
     }
     assert found["decision"]["rule"] == "mine/no"
     assert next(row for row in found["rules"] if row["id"] == "mine/read")["reads"] == ["request.messages"]
+    tells = {
+        "id": "tells",
+        "description": "d",
+        "then": {"rewrite": {"headers": {"set": {"x-a": "1"}, "remove": ["x-b"]}}},
+    }
+    told = pack(tmp_path / "told", [tells])
+    assert main(["policy", "explain", "--request", str(request), "--policy", str(told), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["decision"]["headers"] == {"x-a": "1", "x-b": None}
     config = tmp_path / "outrider.yaml"
     config.write_text(yaml.safe_dump({"policies": [str(folder / "policy.yaml")]}))
     assert main(["policy", "explain", "--request", str(request), "--config", str(config)]) == 1

@@ -111,7 +111,7 @@ def _keys_in(path: Path) -> Iterator[str]:
         return  # it was read a moment ago; a reload will say what became of it
     for number, line in enumerate(lines, 1):
         if looks_like_secret(line):
-            yield f"{path}:{number}: looks like a key itself; move it to a variable or a file, rules are no place for one"
+            yield f"{path}:{number}: looks like a key itself; move it elsewhere, rules are no place for one"
 
 
 def _shadowed(rules: Sequence[CompiledRule]) -> Iterator[str]:
