@@ -277,10 +277,15 @@ class Runner:
             yield Result(case.name, tuple(_differences(pack, case, judge(rules_of(pack, case, kept), case.request))))
 
     def pack(self, values: Mapping[str, Any]) -> Pack:
-        key = repr(sorted(values.items(), key=lambda item: item[0]))
+        key = key_of(values)
         if key not in self._packs:
             self._packs[key] = load_pack(self.path, values)
         return self._packs[key]
+
+
+def key_of(values: Mapping[str, Any]) -> str:
+    """By what a pack with these values of its parameters is found again."""
+    return repr(sorted(values.items(), key=lambda item: item[0]))
 
 
 def rules_of(pack: Pack, case: Case, kept: Sequence[Any]) -> RuleSet:
