@@ -157,7 +157,7 @@ async def test_the_metrics_page_names_every_field_of_the_log_line(tmp_path: Path
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     seen = {name for line in lines if line["event"] == "exchange" for name in line}
     said = set(first_names("telemetry.md", "field | meaning"))
-    assert said - seen <= {"attempts"}
+    assert said - seen <= {"attempts", "shadow"}
     assert seen <= said
     tokens = next(line["tokens"] for line in lines if "tokens" in line)
     row = next(row for row in rows("telemetry.md", "field | meaning") if row[0] == "`tokens`")
@@ -168,7 +168,7 @@ async def test_the_metrics_page_names_every_field_of_the_log_line(tmp_path: Path
 
 
 def test_the_policies_page_names_every_field_and_action() -> None:
-    from outrider.govern.cel import VARIABLES
+    from outrider.govern.cel import TIME_FIELDS, VARIABLES
     from outrider.govern.packs import shipped
     from outrider.govern.reading import FIELDS
     from outrider.govern.rules import ACTIONS, Match, Rule
@@ -177,7 +177,8 @@ def test_the_policies_page_names_every_field_and_action() -> None:
     assert {names(row[0])[0]: row[1] for row in rows("policies.md", "request field |")} == {
         name: field.type for name, field in FIELDS.items()
     }
-    assert set(first_names("policies.md", "variable | type")) == set(VARIABLES)
+    clock = {f"time.{name}" for name in TIME_FIELDS}
+    assert {name for row in rows("policies.md", "variable | type") for name in names(row[0])} == {*VARIABLES, *clock}
     assert set(first_names("policies.md", "field | matches")) == set(Match.model_fields)
     assert set(first_names("policies.md", "action |")) == set(ACTIONS)
     keys = {field.alias or name for name, field in Rule.model_fields.items()}

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from govern import labelled
 from govern.redact_samples import NEGATIVE, POSITIVE
 from outrider.govern.redact.actions import Vault
 from outrider.govern.redact.detectors import ROWS
@@ -82,6 +84,26 @@ def test_every_value_is_caught_at_every_cut_over_one_to_five_pieces(value: str) 
     text = f"so: {value} and on"
     wanted = whole(text)
     assert value.encode() not in wanted
+    for place in range(len(text)):
+        for count in range(1, 6):
+            assert in_pieces(text, [place + n for n in range(count)]) == wanted
+
+
+@pytest.mark.parametrize("name", [row.name for row in ROWS])
+def test_the_labelled_texts_are_the_same_however_they_are_cut(name: str) -> None:
+    """What is found and what only looks like it: each is cut at three places that are drawn."""
+    rng = random.Random(name)
+    texts = [text for text, _, _ in labelled.positives(name, "cut")] + list(labelled.negatives(name, "cut"))
+    for text in texts:
+        cuts = [rng.randrange(len(text) + 1) for _ in range(3)]
+        assert in_pieces(text, cuts) == whole(text), (text, cuts)
+
+
+@pytest.mark.parametrize("name", [row.name for row in ROWS if row.name not in POSITIVE and row.name != "high_entropy"])
+def test_a_labelled_value_is_caught_at_every_cut(name: str) -> None:
+    text, low, high = next(labelled.positives(name, "cut"))
+    wanted = whole(text)
+    assert text[low:high].encode() not in wanted
     for place in range(len(text)):
         for count in range(1, 6):
             assert in_pieces(text, [place + n for n in range(count)]) == wanted

@@ -568,7 +568,7 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 class Config(_Section):
     """A whole configuration. `source` is the file it came from, or "<embedded>"."""
 
-    version: Literal[1] = _restart(1)
+    version: Literal[1] = _live(1)
     listen: Listen = _restart(default_factory=Listen)
     egress: Egress = _live(default_factory=Egress)
     http2: Literal["tunnel", "deny"] = _live("deny")
