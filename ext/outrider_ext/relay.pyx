@@ -20,7 +20,7 @@ Does not know: providers, JSON, policies, credentials (only the bytes of one tha
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp
+from libc.string cimport memchr, memcmp
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from outrider_ext.http1 cimport Body, Head, cut
@@ -66,7 +66,22 @@ cdef enum:
     MAX_INTERIM = 8
     CRUMB_BYTES = 1024         # smaller pieces that wait are put together: an object costs more than its bytes
     INFLATED_RATIO = 64        # a tap's copy that unpacks to more of what came in is no answer, but a bomb
+    RARE_WITHIN = 48           # bytes of a secret among which the rarest is looked for
+    RARE_TRIES = 16            # places that are compared before the usual search goes on
     PREFIX_BYTES = 8           # of a secret: a shorter beginning is the provider's well-known prefix, and harmless
+
+# How seldom ordinary text and JSON have a byte: more is rarer. Capitals, then digits and the last letters here.
+cdef unsigned char[256] RARITY
+cdef str SELDOM_LAST = "etaoinsrhldcumfpgwybv0123456789kxjqzSTACPEMRIDHLBNOFWGUYVKXQJZ"
+
+
+cdef _fill_rarity():
+    cdef int place
+    for place in range(len(SELDOM_LAST)):
+        RARITY[ord(SELDOM_LAST[place])] = place + 1
+
+
+_fill_rarity()
 
 cdef const char* _OUTCOME_NAMES[5]
 _OUTCOME_NAMES[:] = [b"ok", b"ok", b"client_gone", b"cut", b"timed_out"]
@@ -98,6 +113,34 @@ cdef inline long long now_ns() noexcept nogil:
     cdef timespec at
     clock_gettime(CLOCK_MONOTONIC, &at)
     return <long long>at.tv_sec * 1_000_000_000 + at.tv_nsec
+
+
+cdef bint holds(const char* base, Py_ssize_t size, const char* secret, Py_ssize_t secret_size) noexcept:
+    """Whether the secret stands in base[:size].
+
+    Looked for by that one of its first bytes that ordinary text has least: a capital or a digit, which keys are full of.
+    Text that has it often, as an answer can on purpose, is searched in the usual way, so the cost stays linear.
+    """
+    cdef const char* at = base
+    cdef const char* end
+    cdef Py_ssize_t rare = 0, i
+    cdef int tries = 0
+    for i in range(1, min(secret_size, RARE_WITHIN)):
+        if RARITY[<unsigned char>secret[i]] > RARITY[<unsigned char>secret[rare]]:
+            rare = i
+    at += rare
+    end = base + size - secret_size + rare + 1      # behind the last place where that byte may stand
+    while at < end:
+        at = <const char*>memchr(at, secret[rare], end - at)
+        if at == NULL:
+            return False
+        if memcmp(at - rare, secret, secret_size) == 0:
+            return True
+        at += 1
+        tries += 1
+        if tries == RARE_TRIES:
+            return memmem(at - rare, base + size - (at - rare), secret, secret_size) != NULL
+    return False
 
 
 cdef const char* outcome_name(int outcome) noexcept:

@@ -664,21 +664,26 @@ cdef class Upstream:
         cdef const char* secret = PyBytes_AS_STRING(self.canary)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(self.canary)
         cdef const char* base
+        cdef const char* begun
         cdef Py_ssize_t length
         if self.carry is not None:
             data = self.carry + data[lo:hi]
             self.carry = None
             lo, hi = 0, PyBytes_GET_SIZE(data)
         base = PyBytes_AS_STRING(data)
-        if hi - lo >= size and memmem(base + lo, hi - lo, secret, size) != NULL:
+        if hi - lo >= size and holds(base + lo, hi - lo, secret, size):
             return True
         # A suffix that begins the secret waits for the next run; mostly there is none.
-        length = min(size - 1, hi - lo)
-        while length > 0:
-            if base[hi - length] == secret[0] and memcmp(base + hi - length, secret, length) == 0:
+        begun = base + hi - min(size - 1, hi - lo)
+        while begun < base + hi:
+            begun = <const char*>memchr(begun, secret[0], base + hi - begun)
+            if begun == NULL:
+                break
+            length = base + hi - begun
+            if memcmp(begun, secret, length) == 0:
                 self.carry = self.canary[:length]
                 break
-            length -= 1
+            begun += 1
         return False
 
     cdef void _pause(self):
