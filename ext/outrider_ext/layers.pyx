@@ -135,7 +135,7 @@ cdef class ReadFields(Hook):
             found = self._inner.count(0)
             if found > most:
                 most = found
-            if self._inner.count(1) > choices:
+            if self._inner._count > 1 and self._inner.count(1) > choices:
                 choices = self._inner.count(1)
         if most > MOST_TOKENS:
             most = MOST_TOKENS

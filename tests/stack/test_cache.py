@@ -8,19 +8,22 @@ from typing import Any
 import pytest
 
 from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, new_key
+from outrider.mock import MockProvider
+from outrider.mock.behaviour import Behaviour
 from support.remembering import (
     CHAT,
     LAST,
     STREAM,
     STREAM_HEAD,
     WHOLE,
+    App,
     answer,
     chunk,
     event,
     question,
     remembering,
 )  # fmt: skip
-from support.running import total
+from support.running import client_of, running, total
 
 STREAMED = STREAM_HEAD + b"".join(map(chunk, STREAM)) + LAST
 
@@ -442,6 +445,85 @@ async def test_a_rule_says_whether_a_call_may_be_answered_from_memory(
         else:
             await world.first(app, asked)
         assert app.said == said
+
+
+# -- redaction
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_rules_on_answers_hold_for_remembered_ones_too(tmp_path: Path, streams: bool) -> None:
+    """What is kept is what the provider said; each app gets it redacted."""
+    redact = {"always": [{"detectors": ["email"], "action": "mask", "where": ["answer"]}]}
+    said = "write to ann@example.com today"
+    pieces = (event("write to ann@exa"), event("mple.com today"), *STREAM[2:])
+    reply = (
+        STREAM_HEAD + b"".join(map(chunk, pieces)) + LAST
+        if streams
+        else answer(json.dumps(WHOLE).replace("Hello.", said).encode())
+    )
+    async with remembering(tmp_path, redact=redact) as world:
+        app = await world.app()
+        first = await world.first(app, question(stream=streams), reply)
+        assert (app.said, b"example.com" in first) == ("miss", False)
+        again = await app.ask(question(stream=streams))
+        assert (app.said, b"example.com" in again, b"today" in again) == ("hit", False, True)
+        (entry,) = [entry for _, entry in world.state.memory.items()]
+        assert b"mple.com" in entry.wire
+
+
+async def test_what_is_pseudonymised_is_nobodys_question_and_all_else_is_as_ever(tmp_path: Path) -> None:
+    redact = {"always": [{"detectors": ["email"], "action": "pseudonymise"}]}
+    async with remembering(tmp_path, redact=redact) as world:
+        app = await world.app()
+        for _ in range(2):
+            await world.first(app, question("mail ann@example.com"))
+            assert app.said == "bypass"
+        await world.first(app, question("no address"))
+        await app.ask(question("no address"))
+        assert app.said == "hit"
+
+
+# -- other dialects
+
+
+async def test_streams_of_every_known_end_are_remembered(tmp_path: Path) -> None:
+    """The mock speaks like the providers; a second app is given what the first one was."""
+    asked = {"temperature": 0, "stream": True}
+    talks = [{"role": "user", "content": "hi"}]
+    calls: list[tuple[bytes, dict[str, Any]]] = [
+        (b"/openai/v1/chat/completions", {**asked, "model": "gpt-4o", "messages": talks}),
+        (b"/openai/v1/responses", {**asked, "model": "gpt-4o", "input": "hi", "store": False}),
+        (b"/anthropic/v1/messages", {**asked, "model": "claude-sonnet-4-5", "max_tokens": 900, "messages": talks}),
+        (
+            b"/gemini/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse",
+            {"contents": [{"role": "user", "parts": [{"text": "hi"}]}], "generationConfig": {"temperature": 0}},
+        ),
+        (
+            b"/gemini/v1beta/models/gemini-2.5-flash:streamGenerateContent",
+            {"contents": [{"role": "user", "parts": [{"text": "hi"}]}], "generationConfig": {"temperature": 0}},
+        ),
+        (
+            b"/bedrock/model/anthropic.claude-3-haiku-20240307-v1:0/converse-stream",
+            {"messages": [{"role": "user", "content": [{"text": "hi"}]}], "inferenceConfig": {"temperature": 0}},
+        ),
+        (b"/ollama/api/chat", {"model": "llama3.2", "messages": talks, "options": {"temperature": 0}}),
+    ]
+    async with MockProvider(tls=False, behaviour=Behaviour(events=5)) as mock:
+        providers: dict[str, Any] = {
+            name: {"connect_to": mock.http_url} for name in ("openai", "anthropic", "gemini", "ollama")
+        }
+        providers["bedrock"] = {"connect_to": mock.http_url, "region": "us-east-1"}
+        async with running(tmp_path, providers, cache={"mode": "exact"}) as sidecar:
+            app = App(sidecar, await client_of(sidecar))
+            keys = b"authorization: Bearer sk-x\r\nx-api-key: sk-x\r\nx-goog-api-key: sk-x\r\n"
+            for number, (path, body) in enumerate(calls, 1):
+                lines = keys + b"anthropic-version: 2023-06-01\r\n"
+                first = await app.ask(json.dumps(body).encode(), lines, path)
+                assert (app.status, app.said) == (200, "miss"), (path, first[:300])
+                assert await app.ask(json.dumps(body).encode(), lines, path) == first
+                assert (app.said, path) == ("hit", path)
+                assert len(mock.journal) == number
+            app.peer.close()
 
 
 # -- limits

@@ -113,7 +113,7 @@ _ERRORS: Final = re.compile(rb'(?:^|\n)event: ?error\b|(?:^|\n)data: ?\{"error"|
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _COMPLETED: Final = re.compile(rb'"type": ?"response\.completed"')
 _MESSAGE_STOP: Final = re.compile(rb'"type": ?"message_stop"')
-_MESSAGE_END: Final = re.compile(rb'"type": ?"message-end"')
+_MESSAGE_END: Final = re.compile(rb'"type": ?"message-end"|^data: ?\[DONE\]')
 # dialect -> what its last server-sent event holds; a dialect that is not here has no known end.
 _LAST_EVENT: Final[dict[str, re.Pattern[bytes]]] = {
     "openai.chat": re.compile(rb"^data: ?\[DONE\]"),
