@@ -27,6 +27,12 @@ cdef class Route:
 
 cdef class Call:
     cdef readonly Route route
+    # -- where it goes --
+    cdef public Route to             # whose pool, sender and hooks of the answer count: the route's own, or a target's
+    cdef public object target        # who serves it, of a call that is dispatched; None: the route's own provider
+    cdef public object dispatch      # what is known about its attempts; None for a call that has one
+    cdef public bytes path           # what to ask there, with its query; None: as the app asked
+    cdef public bytes lines          # fields to add to the head that goes there, each with its CRLF
     cdef readonly bytes request_id
     cdef public str model
     cdef public bint stream

@@ -51,6 +51,11 @@ class Route:
     def provider(self) -> str: ...
 
 class Call:
+    to: Route
+    target: Any
+    dispatch: Any
+    path: bytes | None
+    lines: bytes | None
     model: str | None
     stream: bool
     max_tokens: int
@@ -100,3 +105,4 @@ class Lane(Owner):
     def resume(self, x: Exchange, call: Call, stage: int) -> None: ...
     def dispatch(self, x: Exchange, call: Call) -> None: ...
     def send(self, x: Exchange, call: Call, connection: Upstream) -> None: ...
+    def race(self, x: Exchange, call: Call, to: Route, connection: Upstream) -> bool: ...

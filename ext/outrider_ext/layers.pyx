@@ -365,7 +365,9 @@ cdef class HeadWriter(Sender):
         cdef char added[128]
         cdef char* out = added
         self.canary = None
-        if self._prefix_bytes:
+        if call.path is not None:
+            target = call.path
+        elif self._prefix_bytes:
             target = cut(target, self._prefix_bytes, PyBytes_GET_SIZE(target))
         if body is not None:
             drop |= EXPECT
@@ -378,7 +380,7 @@ cdef class HeadWriter(Sender):
         if call.plain_answer:
             drop |= ACCEPT_ENCODING
             out = put_text(out, b"accept-encoding: identity\r\n")
-        elif call.route.reads_answer and head.mask & ACCEPT_ENCODING:
+        elif call.to.reads_answer and head.mask & ACCEPT_ENCODING:
             drop |= ACCEPT_ENCODING
             # A stream is re-framed by its events, so it has to come as it is; else gzip is all that we decode.
             if not call.stream and b"gzip" in <bytes>head.get(H_ACCEPT_ENCODING):
@@ -386,6 +388,8 @@ cdef class HeadWriter(Sender):
             else:
                 out = put_text(out, b"accept-encoding: identity\r\n")
         lines = PyBytes_FromStringAndSize(added, out - added)
+        if call.lines is not None:
+            lines += call.lines
         if x.allow_upgrade:
             more, upgrade_lines = self.upgrade_lines(x)
             drop |= <u64>more

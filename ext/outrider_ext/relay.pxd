@@ -18,6 +18,9 @@ cdef class Owner:
     cpdef on_body(self, Exchange x)
     cpdef bytes on_answer(self, Exchange x)
     cpdef on_failed(self, Exchange x, str kind, str detail)
+    cpdef bint on_race(self, Exchange x, Upstream connection) except -1
+    cpdef on_race_lost(self, Exchange x, Upstream connection, str kind, str detail)
+    cpdef bytes on_cut(self, Exchange x, str kind, str detail)
     cpdef on_end(self, Exchange x)
     cpdef bytes on_bad_request(self, Downstream client, int status, str message)
     cpdef on_client_closed(self, Downstream client)
@@ -63,6 +66,7 @@ cdef class Exchange:
     # -- who and what (set by the relay) --
     cdef readonly Downstream client
     cdef readonly Upstream upstream
+    cdef readonly Upstream rival     # a second connection, while it is open which of them answers first
     cdef readonly Head head
     cdef readonly bytes method
     cdef readonly bytes target
@@ -80,6 +84,11 @@ cdef class Exchange:
     cdef public long long request_bytes
     # -- replay --
     cdef readonly bint replayable
+    # -- what is asked of an answer before a byte of it goes on --
+    cdef public object judge         # callable(exchange, bytes, is_last) -> True: pass it on; None: not known yet
+    cdef public bint waits_first     # its head is not looked at before a byte of its body is there
+    cdef public long long idle_ns    # longest silence of the provider within an answer; 0: the hub's
+    cdef bint mended                 # a broken stream that was ended with an error event
     # -- answer --
     cdef readonly int status
     cdef readonly Head answer_head
@@ -127,6 +136,8 @@ cdef class Exchange:
     cdef _send_body(self, bytes piece)
     cdef _send_body_end(self)
     cdef _drop_upstream(self)
+    cdef _leave(self, Upstream upstream)
+    cdef _forget_answer(self)
     cdef _overflow(self)
     cdef _finish(self, int outcome, str detail)
     cdef _keep_tail(self, bytes wire)
@@ -197,6 +208,8 @@ cdef class Upstream:
     cdef readonly long long last_ns
     cdef int interim
     cdef bytes lead                  # the answer's head, written with the first body bytes
+    cdef list early                  # what follows it, as long as the exchange's judge has not decided
+    cdef Py_ssize_t drained
     cdef list held                   # pieces of an unfinished event, or of an answer that is changed as a whole
     cdef Py_ssize_t held_bytes
     cdef bint in_chunked
@@ -212,6 +225,12 @@ cdef class Upstream:
     cdef _heads(self, bytes data)
     cdef _tunnel(self, Exchange x, bytes data, Py_ssize_t pos)
     cdef _close_gently(self)
+    cdef _drain(self)
+    cdef _drain_data(self, bytes data, Py_ssize_t pos)
+    cdef _give_back(self)
+    cdef bint _is_first_to_come(self, Exchange x, bint head_alone) except -1
+    cdef bint _judge(self, Exchange x, bytes data) except -1
+    cdef bint _mend(self, Exchange x, str kind, str detail) except -1
     cdef bint _interim(self, bytes data) except -1
     cdef _answer(self, Exchange x)
     cdef _payload(self, bytes data, Py_ssize_t pos)

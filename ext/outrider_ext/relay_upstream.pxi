@@ -37,6 +37,7 @@ cdef class Upstream:
         self.interim = 0
         self.got_bytes = False
         self.lead = None
+        self.early = None
         self.held = None
         self.end_sent = False
         self.stash = None
@@ -46,6 +47,15 @@ cdef class Upstream:
             x.client._pause()
         if x.client.write_paused:
             self._pause()
+
+    @property
+    def status(self):
+        """Of the answer whose head is there."""
+        return self.head.status
+
+    @property
+    def answer_head(self):
+        return self.head
 
     def release(self):
         """Give an unused connection back."""
@@ -124,7 +134,10 @@ cdef class Upstream:
         cdef Exchange x = self.exchange
         self.last_ns = now_ns()
         if x is None:
-            self.close()              # bytes that nobody asked for: whose answer would they be?
+            if self.state == U_DRAIN:
+                self._drain_data(data, 0)
+            else:
+                self.close()          # bytes that nobody asked for: whose answer would they be?
             return
         self.got_bytes = True
         if self.state == U_BODY:
@@ -133,7 +146,8 @@ cdef class Upstream:
             self._heads(data)
         elif self.state == U_TUNNEL:
             self._tunnel(x, data, 0)
-        if self.lead is not None and self.exchange is not None and self.exchange.whole is None:
+        if self.lead is not None and self.exchange is not None and self.exchange.whole is None and (
+                self.exchange.judge is None):
             self._push(b"")
 
     cdef _tunnel(self, Exchange x, bytes data, Py_ssize_t pos):
@@ -172,12 +186,25 @@ cdef class Upstream:
             if pos == PyBytes_GET_SIZE(data):
                 return
         began = self.last_ns
+        if x.waits_first and self._is_first_to_come(x, end == PyBytes_GET_SIZE(data)):
+            self.stash = data[pos:] if pos else data
+            return
+        if x.rival is not None:
+            if not self.hub.owner.on_race(x, self):
+                if self.exchange is x:
+                    x._leave(self)
+                return
+            if self.exchange is not x:
+                return
+            x._leave(x.rival if x.upstream is self else x.upstream)
         x.head_ns = began
         if self.canary is not None and self._echoes(data, pos, end):
             self._broken(_CUT, "secret_echoed", "the answer contained the credential")
             return
         self._answer(x)
         if self.exchange is not x:
+            if self.state == U_DRAIN:
+                self._drain_data(data, end)
             return
         if self.state == U_TUNNEL:
             if end < PyBytes_GET_SIZE(data):
@@ -186,6 +213,64 @@ cdef class Upstream:
         x.inside_ns += now_ns() - began
         if self.body.done or end < PyBytes_GET_SIZE(data):
             self._payload(data, end)
+
+    cdef bint _is_first_to_come(self, Exchange x, bint head_alone) except -1:
+        """Whether more of the answer has to be there before it is known whether it comes: a good head says nothing."""
+        cdef Head head = self.head
+        if not head_alone or head.status >= 300 or head.status == 204 or x.method == b"HEAD":
+            return False
+        return head.chunked or head.content_length != 0
+
+    cdef _drain(self):
+        """The rest of the answer is read and dropped while that is cheaper than another connection."""
+        self.exchange = None
+        self.lead = self.carry = self.withheld = self.canary = None
+        self.early = self.held = None
+        self.stash = None
+        self._resume()
+        if self.closed:
+            return
+        if not self.keep_alive or self.eof:
+            self.close()
+            return
+        self.drained = 0
+        self.state = U_DRAIN
+        self.last_ns = now_ns()
+
+    cdef _drain_data(self, bytes data, Py_ssize_t pos):
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        cdef Body body = self.body
+        self.drained += size - pos
+        try:
+            while pos < size and not body.done:
+                pos = body.feed(data, pos, size)
+        except ProtocolError:
+            self.close()
+            return
+        if pos < size or self.drained > DRAIN_ANSWER_BYTES:
+            self.close()
+        elif body.done:
+            self.state = U_IDLE
+            self._give_back()
+
+    cdef _give_back(self):
+        if isinstance(self.pool, Idle):
+            (<Idle>self.pool)._give_back(self)
+        else:
+            self.pool.release(self)
+
+    cdef bint _judge(self, Exchange x, bytes data) except -1:
+        """False when the answer was discarded for what it says, so that nothing of it is handled."""
+        cdef bytes payload = self._join_runs(data, 0, self.run_count) if self.run_count else b""
+        verdict = x.judge(x, payload, self.body.done)
+        if self.exchange is not x:
+            if self.state == U_DRAIN and self.body.done:
+                self.state = U_IDLE
+                self._give_back()
+            return False
+        if verdict or self.body.done:
+            x.judge = None
+        return True
 
     cdef bint _interim(self, bytes message) except -1:
         """100 goes on if the client waits for it; other 1xx are dropped (http.client takes 103 for the answer)."""
@@ -323,6 +408,10 @@ cdef class Upstream:
         cdef Py_ssize_t start = pos, cut = -1
         cdef bint raw = False
         if not self._collect(data, &pos, x.sse, &raw, &cut):
+            return
+        if x.judge is not None and not self._judge(x, data):
+            if pos < PyBytes_GET_SIZE(data):
+                self.close()
             return
         if x.sse:
             self._emit_events(x, data, start, pos, raw, cut)
@@ -511,6 +600,15 @@ cdef class Upstream:
         cdef bytes lead = self.lead
         cdef Exchange x = self.exchange
         cdef Downstream client = x.client
+        if x.judge is not None:
+            if self.early is None:
+                self.early = []
+            self.early.append(wire)
+            return
+        if self.early is not None:
+            self.early.append(wire)
+            wire = b"".join(self.early)
+            self.early = None
         if x.holds_end and self.body.done:
             if lead is not None:
                 self.lead = None
@@ -530,6 +628,9 @@ cdef class Upstream:
         """The answer is complete: flush, give the connection back, end the exchange."""
         cdef Exchange x = self.exchange
         cdef bytes tail
+        self.run_count = 0
+        if x.judge is not None and not self._judge(x, b""):
+            return
         if x.whole is not None or x.pipe is not None or x.rewrite_end is not None:
             if not self._finish_changed(x):
                 return
@@ -548,10 +649,7 @@ cdef class Upstream:
         reusable = self.keep_alive and x.request_complete and not self.eof and not self.closed
         self._detach()
         if reusable:
-            if isinstance(self.pool, Idle):
-                (<Idle>self.pool)._give_back(self)
-            else:
-                self.pool.release(self)
+            self._give_back()
         else:
             self.close()
         x._finish(_OK, None)
@@ -572,8 +670,15 @@ cdef class Upstream:
         cdef list held = self.held
         if x is None:
             return
+        if x.rival is not None:          # the other one may still answer
+            x._leave(self)
+            self.hub.owner.on_race_lost(x, self, kind, detail)
+            return
         if x.answer_started and self.lead is not None:
             x.answer_started = False     # built, never written: there is still an answer to give
+            self.early = None
+        elif x.answer_started and self.state == U_BODY and self._mend(x, kind, detail):
+            pass
         elif held is not None and kind != "secret_echoed" and x.rewrite_end is None:
             self.held = None
             self._emit(b"".join(held))
@@ -587,6 +692,27 @@ cdef class Upstream:
             x._finish(outcome, detail)
         else:
             self.hub.owner.on_failed(x, kind, detail)
+
+    cdef bint _mend(self, Exchange x, str kind, str detail) except -1:
+        """End a broken stream with an event that says so; an unfinished event before it is dropped."""
+        cdef Downstream client = x.client
+        cdef bytes event
+        if not x.sse or self.splitter.overlong or self.end_sent or client.closed or not (
+                client.out_chunked or client.out_close):
+            return False
+        event = self.hub.owner.on_cut(x, kind, detail)
+        if event is None or x.ended:
+            return False
+        self.held = None
+        self.withheld = self.carry = None
+        if client.out_chunked:
+            event = b"%x\r\n%b\r\n0\r\n\r\n" % (PyBytes_GET_SIZE(event), event)
+        x.mended = True
+        if x.holds_end:
+            x._keep_tail(event)
+        else:
+            client._write(event)
+        return True
 
     cdef bint _is_suspect(self):
         """Whether something is withheld, or what came last could be the beginning of the secret."""
@@ -650,7 +776,7 @@ cdef class Upstream:
                 self.transport.abort()
             return
         if x is None:
-            if now - self.last_ns > hub.pool_idle_ns:
+            if now - self.last_ns > (DRAIN_NS if self.state == U_DRAIN else hub.pool_idle_ns):
                 self.close()
         elif self.state == U_HEAD:
             since = max(self.last_ns, x.sent_ns)
@@ -659,7 +785,8 @@ cdef class Upstream:
             if now - since > hub.first_byte_ns:
                 self._broken(_TIMED_OUT, "timeout", f"no answer within {hub.first_byte_ns // 1_000_000_000} s")
         elif self.state == U_BODY:
-            if not self.read_paused and now - self.last_ns > hub.stream_idle_ns:
-                self._broken(_TIMED_OUT, "timeout", f"silent for {hub.stream_idle_ns // 1_000_000_000} s")
+            since = x.idle_ns if x.idle_ns else hub.stream_idle_ns
+            if not self.read_paused and now - self.last_ns > since:
+                self._broken(_TIMED_OUT, "timeout", f"silent for {since // 1_000_000_000} s")
         elif now - max(self.last_ns, x.client.last_ns) > hub.stream_idle_ns:
             x.client._close()

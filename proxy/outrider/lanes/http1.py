@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from outrider.dialects.errors import stream_error
 from outrider.errors import (
     BodyTooLargeError,
     SidecarError,
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 
 H_UPGRADE = http1.header_id(b"upgrade")
 MAX_ATTEMPTS = 2
+_CUT_SENTENCES = {
+    "timeout": "the provider stopped in the middle of its answer",
+    "bad_answer": "the provider's answer broke the protocol in the middle",
+    "secret_echoed": "the answer contained the sidecar's credential, so it was not passed on further",
+    "withheld": "the rest of the answer was withheld by a rule of the sidecar",
+}
 _FAILED = "the sidecar failed on this request; its log says more"
 
 
@@ -95,7 +102,7 @@ class Desk:
     def open(self, x: "Exchange", call: Call) -> None:
         """A new connection, and the exchange on it."""
         send = self.lane.send
-        x.waiter = call.route.pool.open(
+        x.waiter = call.to.pool.open(
             lambda opened: send(x, call, opened), lambda error: self._refuse(x, call, error), self._spawn
         )
 
@@ -125,6 +132,15 @@ class Desk:
         else:
             error = UpstreamBrokenError(f"{name} closed the connection before it answered")
         self._refuse(x, call, error)
+
+    def cut_short(self, x: "Exchange", call: Call, kind: str, detail: str) -> bytes | None:
+        """The event that tells the app, in its own dialect, that the provider broke its stream off."""
+        if x.status != 200:
+            return None
+        self._metrics.count("stream_cut", call.to.provider)
+        sentence = _CUT_SENTENCES.get(kind, "the provider closed the connection before its answer was complete")
+        code = UpstreamTimeoutError.code if kind == "timeout" else UpstreamBrokenError.code
+        return stream_error(call.route.operation.dialect or call.route.error_dialect, "sse", code, sentence)
 
     def failed(self, x: "Exchange", call: Call, exc: Exception, where: str) -> None:
         """A hook or the sender raised."""
