@@ -33,6 +33,8 @@ cdef class Call:
     cdef public object dispatch      # what is known about its attempts; None for a call that has one
     cdef public bytes path           # what to ask there, with its query; None: as the app asked
     cdef public bytes lines          # fields to add to the head that goes there, each with its CRLF
+    cdef public bytes answer_lines   # fields to add to the head of the answer, likewise
+    cdef public object routed        # (provider or None, model): what a rule routes it to
     cdef readonly bytes request_id
     cdef public str model
     cdef public bint stream

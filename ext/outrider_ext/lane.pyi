@@ -56,6 +56,8 @@ class Call:
     dispatch: Any
     path: bytes | None
     lines: bytes | None
+    answer_lines: bytes | None
+    routed: tuple[str | None, str] | None
     model: str | None
     stream: bool
     max_tokens: int

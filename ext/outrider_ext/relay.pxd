@@ -62,6 +62,26 @@ cdef class Hub:
     cpdef let_go(self, list exchanges, bint is_cut=*)
 
 
+cdef class Units:
+    cdef readonly int kind
+    cdef readonly Py_ssize_t max_bytes
+    cdef readonly Py_ssize_t open_bytes
+    cdef readonly unsigned long long total_events
+    cdef readonly unsigned long long events
+    cdef readonly bint overlong
+    cdef Py_ssize_t _left
+    cdef unsigned int _length
+    cdef int _length_bytes
+    cdef long long _depth
+    cdef bint _in_string
+    cdef bint _escaped
+
+    cpdef Py_ssize_t feed(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1
+    cdef Py_ssize_t _lines(self, const char* base, Py_ssize_t pos, Py_ssize_t end) noexcept
+    cdef Py_ssize_t _frames(self, const unsigned char* base, Py_ssize_t pos, Py_ssize_t end) noexcept
+    cdef Py_ssize_t _array(self, const char* base, Py_ssize_t pos, Py_ssize_t end) noexcept
+
+
 cdef class Exchange:
     # -- who and what (set by the relay) --
     cdef readonly Downstream client
@@ -98,6 +118,7 @@ cdef class Exchange:
     cdef public bint wants_continue
     cdef public unsigned long long drop_mask   # fields of the answer that are not passed on
     cdef public bint sse
+    cdef public int units            # 1 lines, 2 frames, 3 elements of an array: what a stream that is not SSE is made of
     cdef public bint tap_body
     cdef public bytes tap_needle
     cdef public object rewrite       # callable(exchange, bytes) -> bytes over runs of whole events
@@ -198,6 +219,7 @@ cdef class Upstream:
     cdef Head head
     cdef Body body
     cdef SseSplitter splitter
+    cdef Units units                 # in its place, of a stream that is not SSE
     cdef int state
     cdef bytes stash
     cdef bint keep_alive
@@ -230,11 +252,12 @@ cdef class Upstream:
     cdef _give_back(self)
     cdef bint _is_first_to_come(self, Exchange x, bint head_alone) except -1
     cdef bint _judge(self, Exchange x, bytes data) except -1
+    cdef bint _is_overlong(self)
     cdef bint _mend(self, Exchange x, str kind, str detail) except -1
     cdef bint _interim(self, bytes data) except -1
     cdef _answer(self, Exchange x)
     cdef _payload(self, bytes data, Py_ssize_t pos)
-    cdef int _collect(self, bytes data, Py_ssize_t* pos, bint sse, bint* raw, Py_ssize_t* cut) except -1
+    cdef int _collect(self, bytes data, Py_ssize_t* pos, bint split, bint* raw, Py_ssize_t* cut) except -1
     cdef _emit_runs(self, Exchange x, bytes data, Py_ssize_t start, Py_ssize_t pos, bint raw)
     cdef _emit_events(self, Exchange x, bytes data, Py_ssize_t start, Py_ssize_t pos, bint raw, Py_ssize_t cut)
     cdef _attach(self, Exchange x, bytes canary)

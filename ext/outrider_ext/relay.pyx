@@ -20,7 +20,7 @@ Does not know: providers, JSON, policies, credentials (only the bytes of one tha
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp
+from libc.string cimport memchr, memcmp
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from outrider_ext.http1 cimport Body, Head, cut
@@ -238,6 +238,7 @@ cdef class Hub:
 
 
 # Three classes that hold each other belong to one module; each has a file of its own.
+include "relay_units.pxi"
 include "relay_exchange.pxi"
 include "relay_downstream.pxi"
 include "relay_upstream.pxi"

@@ -115,7 +115,7 @@ cdef class Exchange:
         self.tapped = None
         self.tapped_bytes = 0
         self.inflated_bytes = 0
-        self.events = 0
+        self.events = self.units = 0
         self.head_ns = self.first_event_ns = 0
 
     cdef _send_body(self, bytes piece):

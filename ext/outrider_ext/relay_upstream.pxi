@@ -39,7 +39,10 @@ cdef class Upstream:
         self.lead = None
         self.early = None
         self.held = None
+        self.units = None
         self.end_sent = False
+        if len(self.head.drop_names):
+            self.head.drop_names = frozenset()
         self.stash = None
         self.keep_alive = True
         self.last_ns = now_ns()
@@ -316,6 +319,12 @@ cdef class Upstream:
             return
         if x.sse:
             self.splitter.reset()
+            x.units = NO_UNITS
+        elif x.units:
+            if x.pipe is not None or x.whole is not None or bodiless:
+                x.units = NO_UNITS      # what changes it sees to whole units itself
+            else:
+                self.units = Units(x.units, self.hub.event_bytes)
         client.out_chunked = client.out_close = False
         if head.status == 204:
             drop |= CONTENT_LENGTH_MASK     # RFC 9110 8.6: it must not have one, and a client might wait for the body
@@ -363,10 +372,10 @@ cdef class Upstream:
             if not self.write_paused:
                 x.client._resume()
 
-    cdef int _collect(self, bytes data, Py_ssize_t* pos, bint sse, bint* raw, Py_ssize_t* cut) except -1:
+    cdef int _collect(self, bytes data, Py_ssize_t* pos, bint split, bint* raw, Py_ssize_t* cut) except -1:
         """Unframe all of `data`; payload runs go to self.runs. Returns 1, or 0 when it was refused.
 
-        raw: the bytes may leave as they came. cut: (sse) where the last whole event ends, inside run `cut_run`;
+        raw: the bytes may leave as they came. cut: (split) where the last whole event ends, inside run `cut_run`;
         -1 when no event ended here.
         """
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
@@ -389,9 +398,14 @@ cdef class Upstream:
                 self._broken(_CUT, "secret_echoed", "the answer contained the credential")
                 return 0
             self._add_run(body.lo, body.hi)
-            if sse:
-                at = self.splitter.feed(data, body.lo, body.hi)
-                if self.splitter.overlong and x.rewrite_end is not None:
+            if split:
+                if x.sse:
+                    at = self.splitter.feed(data, body.lo, body.hi)
+                    x.events += self.splitter.events
+                else:
+                    at = self.units.feed(data, body.lo, body.hi)
+                    x.events += self.units.events
+                if x.sse and self.splitter.overlong and x.rewrite_end is not None:
                     self._broken(_CUT, "withheld", "an event of the answer is larger than caps.event_bytes")
                     return 0
                 if at != body.hi:
@@ -399,7 +413,6 @@ cdef class Upstream:
                 if at > body.lo:
                     cut[0] = at
                     self.cut_run = self.run_count - 1
-                x.events += self.splitter.events
         raw[0] = raw[0] and (not self.in_chunked or body.clean) and not self._is_suspect()
         return 1
 
@@ -407,13 +420,13 @@ cdef class Upstream:
         cdef Exchange x = self.exchange
         cdef Py_ssize_t start = pos, cut = -1
         cdef bint raw = False
-        if not self._collect(data, &pos, x.sse, &raw, &cut):
+        if not self._collect(data, &pos, x.sse or self.units is not None, &raw, &cut):
             return
         if x.judge is not None and not self._judge(x, data):
             if pos < PyBytes_GET_SIZE(data):
                 self.close()
             return
-        if x.sse:
+        if x.sse or self.units is not None:
             self._emit_events(x, data, start, pos, raw, cut)
         else:
             self._emit_runs(x, data, start, pos, raw)
@@ -471,7 +484,7 @@ cdef class Upstream:
         cdef Py_ssize_t i
         cdef bint hit = False
         cdef bytes whole
-        if x.first_event_ns == 0 and self.splitter.total_events:
+        if x.first_event_ns == 0 and x.events:
             x.first_event_ns = self.last_ns
         for i in range(self.run_count):
             x.answer_bytes += self.runs[i].hi - self.runs[i].lo
@@ -693,11 +706,14 @@ cdef class Upstream:
         else:
             self.hub.owner.on_failed(x, kind, detail)
 
+    cdef bint _is_overlong(self):
+        return self.units.overlong if self.units is not None else self.splitter.overlong
+
     cdef bint _mend(self, Exchange x, str kind, str detail) except -1:
         """End a broken stream with an event that says so; an unfinished event before it is dropped."""
         cdef Downstream client = x.client
         cdef bytes event
-        if not x.sse or self.splitter.overlong or self.end_sent or client.closed or not (
+        if not (x.sse or self.units is not None) or self._is_overlong() or self.end_sent or client.closed or not (
                 client.out_chunked or client.out_close):
             return False
         event = self.hub.owner.on_cut(x, kind, detail)

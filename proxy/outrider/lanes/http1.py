@@ -19,6 +19,7 @@ from outrider.errors import (
     UpstreamTimeoutError,
 )
 from outrider.lanes.answers import error_message, protocol_error_message
+from outrider.lanes.dispatcher import Dispatcher
 from outrider.lanes.peer import is_gone
 from outrider.lanes.routing import Router
 from outrider.stack.call import Call, Route
@@ -29,7 +30,7 @@ from outrider_ext import http1
 from outrider_ext.lane import Lane
 
 if TYPE_CHECKING:
-    from outrider_ext.relay import Downstream, Exchange
+    from outrider_ext.relay import Downstream, Exchange, Upstream
 
 H_UPGRADE = http1.header_id(b"upgrade")
 MAX_ATTEMPTS = 2
@@ -64,6 +65,7 @@ class Desk:
         self._log = log
         self._spawn = spawn
         self._audit = audit
+        self.dispatcher = Dispatcher(self.lane, metrics, log, spawn, self._refuse)
 
     # -- a request comes
 
@@ -102,16 +104,42 @@ class Desk:
     def open(self, x: "Exchange", call: Call) -> None:
         """A new connection, and the exchange on it."""
         send = self.lane.send
-        x.waiter = call.to.pool.open(
-            lambda opened: send(x, call, opened), lambda error: self._refuse(x, call, error), self._spawn
+        ticket = call.to.pool.open(
+            lambda opened: send(x, call, opened), lambda error: self._failed_there(x, call, error), self._spawn
         )
+        if ticket.is_open:  # else it was refused at once, and something else may be waited for by now
+            x.waiter = ticket
+
+    # -- a call with several attempts
+
+    def begin(self, x: "Exchange", call: Call) -> None:
+        self.dispatcher.begin(x, call)
+
+    def discards(self, x: "Exchange", call: Call) -> bool:
+        return self.dispatcher.discards(x, call)
+
+    def finished(self, x: "Exchange", call: Call) -> None:
+        self.dispatcher.finished(x, call)
+
+    def races(self, x: "Exchange", call: Call, connection: "Upstream") -> bool:
+        return self.dispatcher.races(x, call, connection)
+
+    def race_lost(self, x: "Exchange", call: Call, connection: "Upstream", kind: str, detail: str) -> None:
+        self.dispatcher.race_lost(x, call, connection, detail or kind)
+
+    def _failed_there(self, x: "Exchange", call: Call, error: SidecarError) -> None:
+        """Before a byte of an answer: another attempt, or a refusal."""
+        if call.dispatch is None or x.ended:
+            self._refuse(x, call, error)
+        else:
+            self.dispatcher.failed(x, call, error)
 
     # -- what fails
 
     def retry_or_refuse(self, x: "Exchange", call: Call, kind: str, detail: str) -> None:
         """The provider failed before any of its answer went on."""
-        name, provider = call.route.destination_host, call.route.provider
-        if kind == "stale" and x.replayable and call.attempts < MAX_ATTEMPTS:
+        name, provider = call.to.destination_host, call.to.provider
+        if kind == "stale" and x.replayable and self._may_replace(call):
             self._metrics.count("stale_retry", provider)
             call.fresh = True
             self.lane.dispatch(x, call)
@@ -131,7 +159,18 @@ class Desk:
             error = UpstreamBrokenError(f"{name} sent an answer that is not valid HTTP/1.1: {detail}")
         else:
             error = UpstreamBrokenError(f"{name} closed the connection before it answered")
-        self._refuse(x, call, error)
+        if kind in ("secret_echoed", "withheld"):
+            self._refuse(x, call, error)
+        else:
+            self._failed_there(x, call, error)
+
+    @staticmethod
+    def _may_replace(call: Call) -> bool:
+        """Whether a connection that had grown stale is replaced by a fresh one: once, per attempt."""
+        if call.dispatch is None:
+            return bool(call.attempts < MAX_ATTEMPTS)
+        first, call.dispatch.stale = not call.dispatch.stale, True
+        return first
 
     def cut_short(self, x: "Exchange", call: Call, kind: str, detail: str) -> bytes | None:
         """The event that tells the app, in its own dialect, that the provider broke its stream off."""
@@ -145,7 +184,10 @@ class Desk:
     def failed(self, x: "Exchange", call: Call, exc: Exception, where: str) -> None:
         """A hook or the sender raised."""
         if isinstance(exc, SidecarError):
-            self._refuse(x, call, exc)
+            if where == "attempt":
+                self._failed_there(x, call, exc)
+            else:
+                self._refuse(x, call, exc)
             return
         self.report(exc, where)
         self._refuse(x, call, InternalError(_FAILED))
@@ -178,7 +220,7 @@ class Desk:
         call.error = error
         route = call.route
         if isinstance(error, UpstreamConnectError | UpstreamTimeoutError | UpstreamBrokenError):
-            self._metrics.count(error.code, route.provider)
+            self._metrics.count(error.code, call.to.provider)
         message = error_message(
             error,
             route.operation.dialect or route.error_dialect,

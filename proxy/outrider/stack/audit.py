@@ -30,6 +30,8 @@ _FROM_PROVIDER = (UpstreamConnectError, UpstreamTimeoutError, UpstreamBrokenErro
 class Audit:
     """The filter. content: none, redacted or full."""
 
+    of_attempt = True
+
     def __init__(self, log: AuditLog, *, content: str = "none", content_bytes: int = 65_536) -> None:
         self._log = log
         self._content = content

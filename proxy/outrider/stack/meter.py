@@ -37,6 +37,8 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 class Meter:
     """The filter. inject: set stream_options.include_usage where it is missing."""
 
+    of_attempt = True
+
     def __init__(self, *, inject: bool) -> None:
         self._inject = inject
         self._scans = {

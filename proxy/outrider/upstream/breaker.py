@@ -5,8 +5,9 @@ Rules
   and the window has enough calls to mean something.
 - Open: no call goes until `open_s` has passed. Then it is half-open: `probes` calls at a time are let through; as many
   successes in a row close it, one failure opens it again, for twice as long each time, up to `MAX_OPEN_S`.
-- A failure that says "overloaded" (529, 503) counts double. A 429 is no failure: it cools the target down for as long as
-  the provider says. A refused credential takes the target out for `credential_out_s`.
+  Where nobody else is left a probe may come early.
+- A failure that says "overloaded" (529, 503) counts double. A 429 that says for how long is no failure: the target
+  cools down until then. A refused credential takes the target out for `credential_out_s`.
 - What was let through as a probe and never came to an end (the client left) gives its place back.
 
 Does not know: HTTP, clocks (times are ns of one monotonic clock, given), which target it is.
@@ -96,6 +97,14 @@ class Breaker:
         state = self.state(now_ns)
         return state == "closed" or (state == "half_open" and self._probing < self._settings.probes)
 
+    @property
+    def is_probing(self) -> bool:
+        return self._probing > 0
+
+    def may_probe_early(self, now_ns: int) -> bool:
+        """Whether a call may find out before the time, where nobody else is left: it is open, and nobody does."""
+        return self._open and self._cooling_until_ns <= now_ns and not self._probing
+
     def ready_in_s(self, now_ns: int) -> float:
         """Seconds until a call may go again; 0 when one may now."""
         until_ns = max(self._cooling_until_ns, self._open_until_ns if self._open else 0)
@@ -109,7 +118,7 @@ class Breaker:
 
     def began(self, now_ns: int) -> bool:
         """True when this call is a probe: say so again at its end."""
-        if self.state(now_ns) != "half_open":
+        if self.state(now_ns) not in ("half_open", "open"):
             return False
         self._probing += 1
         return True
@@ -118,7 +127,7 @@ class Breaker:
         self._end_probe(probe)
         self._in_row = 0
         self._window.add(now_ns, 1, 0)
-        if self._open and (probe or self.state(now_ns) == "half_open"):
+        if self._open and probe:
             self._proved += 1
             if self._proved >= self._settings.probes:
                 self._close()
@@ -130,7 +139,7 @@ class Breaker:
         self._window.add(now_ns, 1, weight)
         self.reason = reason
         if self._open:
-            if self.state(now_ns) == "half_open" or probe:
+            if probe:
                 self._trip(now_ns, self._settings.open_s)
             return
         calls, failures = self._window.totals(now_ns)

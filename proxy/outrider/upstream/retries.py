@@ -2,9 +2,9 @@
 
 Rules
 - A budget is a share of the traffic: each call puts `share` of a retry into a bucket, each retry takes one out, and
-  `min_per_s` trickles in, so that a quiet sidecar may retry at all. An outage is never multiplied by more than 1 + share.
-- The wait before a retry at the same target is drawn evenly from 0 to base * 2^n, up to a cap ("full jitter"); what the
-  provider asks for in `retry-after` counts instead, and beyond `max_wait_s` nothing is tried again there.
+  `min_per_s` trickles in, so that a quiet sidecar may retry at all. An outage is not multiplied by more than 1 + share.
+- The wait before a retry at the same target is drawn evenly from 0 to base * 2^n, up to a cap ("full jitter"); what
+  the provider asks for in `retry-after` counts instead, and beyond `max_wait_s` nothing is tried again there.
 
 Does not know: targets, HTTP, clocks (times are ns of one monotonic clock, given).
 Source: "Exponential Backoff And Jitter" (AWS Architecture Blog), Finagle's RetryBudget.
@@ -64,4 +64,4 @@ def wait_s(settings: RetrySettings, retries: int, asked_s: float | None, random:
     """
     if asked_s is not None:
         return None if asked_s > settings.max_wait_s else asked_s + random() * settings.base_ms / 1000
-    return random() * min(settings.base_ms * 2 ** min(retries, 20), settings.max_ms) / 1000
+    return random() * min(settings.base_ms * float(1 << min(retries, 20)), settings.max_ms) / 1000
