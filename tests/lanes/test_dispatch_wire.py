@@ -304,6 +304,93 @@ async def test_a_fault_after_content_ends_in_the_dialects_error_event(tmp_path: 
         assert r.calls == (1, 0)
 
 
+# -- hedging
+
+
+async def _first_bytes_ms(r: Ride, count: int, workers: int = 4) -> list[float]:
+    """How long each of so many streams took to its first byte of content."""
+    loop, took, left = asyncio.get_running_loop(), [], iter(range(count))
+
+    async def work() -> None:
+        peer = await client_of(r.sidecar)
+        body = b'{"model":"smart","stream":true,"messages":[{"role":"user","content":"Hi"}]}'
+        for _ in left:
+            began = loop.time()
+            await peer.send(post(r.sidecar, body, b"/one/v1/chat/completions", JSON))
+            await peer.until(b"data: ")
+            took.append((loop.time() - began) * 1000)
+            await peer.until(b"0\r\n\r\n")
+        peer.close()
+
+    await asyncio.gather(*(work() for _ in range(workers)))
+    return sorted(took)
+
+
+@pytest.mark.parametrize("slow", [Behaviour(delay_ms=400), Behaviour(first_event_ms=400)])
+async def test_hedging_halves_the_slow_tail_for_few_extra_calls(tmp_path: Path, slow: Behaviour) -> None:
+    async def tail(folder: Path, **more: Any) -> tuple[float, int, float]:
+        folder.mkdir()
+        count, calls = 200, iter(range(1, 10_000))
+        async with ride(folder, alias(**more)) as r:
+            r.one.draw = lambda: slow if next(calls) % 33 == 0 else NOTHING
+            took = await _first_bytes_ms(r, count)
+            await until(lambda: not r.sidecar.hub.exchanges, "all have ended")
+            for health in r.sidecar.snapshot.aliases.healths.all():
+                assert health.in_flight == 0
+            return took[int(count * 0.99) - 1], sum(r.calls) - count, total(
+                r.sidecar, "outrider_events_total", event="hedge_won"
+            )
+
+    plain, none, _ = await tail(tmp_path / "plain")
+    hedged, extra, won = await tail(tmp_path / "hedged", hedge={"percent": 5})
+    assert none == 0
+    assert plain >= 400
+    assert hedged <= plain / 2
+    assert extra <= 0.06 * 200
+    assert won >= 4
+
+
+async def test_what_is_stateful_is_not_hedged(tmp_path: Path) -> None:
+    async with ride(tmp_path, alias(hedge={"percent": 100, "after_ms": 1, "min_after_ms": 1})) as r:
+        for fields in ({"store": True}, {"previous_response_id": "resp_1"}):
+            r.one.next(delay_ms=40)
+            await r.ask(**fields)
+        assert r.calls == (2, 0)
+        r.one.next(delay_ms=400)
+        await r.ask(store=False)
+        assert r.calls == (3, 1)
+
+
+@pytest.mark.parametrize("late", [Behaviour(status=500, delay_ms=60), Behaviour(cut_after_bytes=0, cut="reset")])
+async def test_of_two_that_race_one_may_fail(tmp_path: Path, late: Behaviour) -> None:
+    async with ride(tmp_path, alias(hedge={"percent": 100, "after_ms": 10, "min_after_ms": 1})) as r:
+        r.one.next(delay_ms=150)
+        r.two.next(late)
+        answer = await r.ask(stream=True)
+        assert status(answer) == 200
+        assert b"[DONE]" in answer[1]
+        assert r.calls == (1, 1)
+        r.one.next(status=500, delay_ms=60)
+        r.two.next(delay_ms=150)
+        answer = await r.ask(stream=True)
+        assert status(answer) == 200
+        assert r.calls == (2, 2)
+        await until(lambda: not r.sidecar.hub.exchanges, "all have ended")
+
+
+async def test_a_client_that_leaves_a_race_cancels_both(tmp_path: Path) -> None:
+    async with ride(tmp_path, alias(hedge={"percent": 100, "after_ms": 5, "min_after_ms": 1})) as r:
+        r.one.next(stall="head")
+        r.two.next(stall="head")
+        peer = await client_of(r.sidecar)
+        body = b'{"model":"smart","messages":[{"role":"user","content":"Hi"}]}'
+        await peer.send(post(r.sidecar, body, b"/one/v1/chat/completions", JSON))
+        await until(lambda: r.one.stalled == 1 and r.two.stalled == 1, "both were asked")
+        peer.close()
+        await until(lambda: not r.sidecar.hub.exchanges and not r.sidecar.hub.upstreams, "nothing is left")
+        await until(lambda: all(entry.disconnected for m in (r.one, r.two) for entry in m.journal), "both know")
+
+
 # -- the judged figures
 
 

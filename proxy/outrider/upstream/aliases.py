@@ -59,7 +59,7 @@ class Aliases:
         translator: Callable[[str, str], Translator | None] = no_translator,
     ) -> None:
         self._registry = registry
-        self._healths = healths
+        self.healths = healths
         self._make_route = make_route
         self._pricing = pricing
         self._translator = translator
@@ -142,7 +142,7 @@ class Aliases:
     def _own(self, route: Route, model: str | None) -> Target:
         """The route itself, for a call that names a model of its provider."""
         name = f"{route.provider}/{model}" if model is not None and len(model) <= 256 else route.provider
-        health = self._healths.of(name, self._breaker)
+        health = self.healths.of(name, self._breaker)
         return Target(name, route.binding, None, route.operation, route, health)
 
     def _target(self, route: Route, spec: ModelTarget) -> Target | str:
@@ -160,7 +160,7 @@ class Aliases:
             spec.model,
             to.operation,
             to,
-            self._healths.of(spec.name, self._breaker),
+            self.healths.of(spec.name, self._breaker),
             path,
             in_path,
             translator,

@@ -24,6 +24,8 @@ class Candidate(Protocol):
     def weight(self) -> float: ...
 
 
+_NEAR = 2.0
+
 type Random = Callable[[], float]
 
 
@@ -75,16 +77,17 @@ def latency[T: Candidate](items: Sequence[T], now_ns: int, random: Random) -> li
 
     One that has been passed over for long comes first once.
     """
-    count = len(items)
     by_score = sorted(items, key=lambda item: item.health.score_ms(now_ns))
     forgotten = next((item for item in items if item.health.wants_a_try(now_ns)), None)
     if forgotten is not None:
         return [forgotten, *(item for item in by_score if item is not forgotten)]
-    if count < 3:
+    enough = by_score[0].health.score_ms(now_ns) * _NEAR  # what is far behind is not drawn at all
+    near = [item for item in by_score if item.health.score_ms(now_ns) <= enough]
+    if len(near) < 3:
         return by_score
-    first = int(random() * count)
-    second = (first + 1 + int(random() * (count - 1))) % count
-    best = min(items[first], items[second], key=lambda item: item.health.score_ms(now_ns))
+    first = int(random() * len(near))
+    second = (first + 1 + int(random() * (len(near) - 1))) % len(near)
+    best = near[min(first, second)]
     return [best, *(item for item in by_score if item is not best)]
 
 
