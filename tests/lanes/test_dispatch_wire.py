@@ -288,6 +288,106 @@ async def test_a_static_answer_stands_in_marked_as_such(tmp_path: Path) -> None:
         assert body.endswith(b"data: [DONE]\n\n")
 
 
+async def test_plain_calls_are_tried_again_where_config_says_so(tmp_path: Path) -> None:
+    async with ride(tmp_path, resilience={**FAST, "plain_calls": True}) as r:
+        r.one.fail(500)
+        assert status(await r.ask(model="gpt-4o")) == 200
+        assert r.calls == (2, 0)
+        first, second = bodies(r.one)
+        assert first == second
+        assert total(r.sidecar, "outrider_requests_total", provider="one", model="gpt-4o") == 1
+
+
+async def test_the_idempotency_key_goes_with_every_try(tmp_path: Path) -> None:
+    async with ride(tmp_path) as r:
+        r.one.fail(500)
+        peer = await client_of(r.sidecar)
+        body = b'{"model":"smart","messages":[{"role":"user","content":"Hi"}]}'
+        more = JSON + b"idempotency-key: abc\r\n"
+        await peer.send(post(r.sidecar, body, b"/one/v1/chat/completions", more))
+        assert status(await peer.answer()) == 200
+        peer.close()
+        assert [entry.header("idempotency-key") for m in (r.one, r.two) for entry in m.journal] == ["abc", "abc"]
+
+
+async def test_a_rule_routes_to_an_alias_and_to_another_provider(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "version: 1\nrules:\n"
+        "- {id: a, description: A, match: {model: old}, then: {route: {model: smart}}}\n"
+        "- {id: b, description: B, match: {model: other}, then: {route: {provider: two, model: gpt-9}}}\n"
+    )
+    async with ride(tmp_path, {"smart": {"targets": ["two/gpt-two"]}}, policies=[str(rules)]) as r:
+        assert status(await r.ask(model="old")) == 200
+        assert status(await r.ask(model="other")) == 200
+        assert r.calls == (0, 2)
+        assert [body["model"] for body in bodies(r.two)] == ["gpt-two", "gpt-9"]
+
+
+async def test_while_every_target_is_full_calls_wait_and_go_in_turn(tmp_path: Path) -> None:
+    targets = [{"provider": "one", "model": "m", "max_concurrent": 1}]
+    async with ride(tmp_path, {"smart": {"targets": targets, "queue": {"max_waiting": 2}}}) as r:
+        r.one.next(stall="head")
+        asked = [asyncio.create_task(r.ask()) for _ in range(4)]
+        await until(lambda: r.one.stalled == 1, "one is being served")
+        await until(lambda: any(task.done() for task in asked), "one was refused")
+        refused = next(task for task in asked if task.done())
+        assert status(await refused) == 503
+        assert r.calls == (1, 0)
+        r.one.release()
+        answers = [status(await task) for task in asked]
+        assert sorted(answers) == [200, 200, 200, 503]
+        assert r.calls == (3, 0)
+
+
+async def test_a_waiting_call_whose_client_leaves_gives_its_place_up(tmp_path: Path) -> None:
+    targets = [{"provider": "one", "model": "m", "max_concurrent": 1}]
+    async with ride(tmp_path, {"smart": {"targets": targets}}) as r:
+        r.one.next(stall="head")
+        first = asyncio.create_task(r.ask())
+        await until(lambda: r.one.stalled == 1, "one is being served")
+        peer = await client_of(r.sidecar)
+        await peer.send(post(r.sidecar, b'{"model":"smart"}', b"/one/v1/chat/completions", JSON))
+        room = r.sidecar.snapshot.aliases.groups["smart"].room
+        await until(lambda: room.waiting == 1, "the second waits")
+        peer.close()
+        await until(lambda: room.waiting == 0, "it gave its place up")
+        r.one.release()
+        assert status(await first) == 200
+        assert r.calls == (1, 0)
+
+
+async def test_a_call_goes_to_a_target_that_has_what_it_needs(tmp_path: Path) -> None:
+    targets = [
+        {"provider": "one", "model": "a", "has": ["tools"]},
+        {"provider": "two", "model": "b", "has": ["vision"]},
+    ]
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    async with ride(tmp_path, {"smart": {"targets": targets}}) as r:
+        await r.ask(messages=[{"role": "user", "content": [image]}])
+        assert r.calls == (0, 1)
+        tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+        await r.ask(tools=tools)
+        assert r.calls == (1, 1)
+        head, body = await r.ask(tools=tools, messages=[{"role": "user", "content": [image]}])
+        assert head.startswith(b"HTTP/1.1 400")
+        assert b"(tools, vision)" in body
+
+
+async def test_smart_rules_and_stickiness_choose_the_first_target(tmp_path: Path) -> None:
+    rules = [{"when": "request.messages > 2", "target": "two/gpt-two"}]
+    models = {**alias(strategy="smart", rules=rules), "same": {**alias()["smart"], "strategy": "weighted"}}
+    models["same"]["sticky"] = "conversation"
+    async with ride(tmp_path, models) as r:
+        hello = {"role": "user", "content": "Hello"}
+        await r.ask()
+        await r.ask(messages=[hello] * 3)
+        assert r.calls == (1, 1)
+        for turns in range(1, 9):
+            await r.ask(model="same", messages=[hello] * turns)
+        assert sorted(r.calls) == [1, 9]
+
+
 # -- after content
 
 
@@ -337,8 +437,10 @@ async def test_hedging_halves_the_slow_tail_for_few_extra_calls(tmp_path: Path, 
             await until(lambda: not r.sidecar.hub.exchanges, "all have ended")
             for health in r.sidecar.snapshot.aliases.healths.all():
                 assert health.in_flight == 0
-            return took[int(count * 0.99) - 1], sum(r.calls) - count, total(
-                r.sidecar, "outrider_events_total", event="hedge_won"
+            return (
+                took[int(count * 0.99) - 1],
+                sum(r.calls) - count,
+                total(r.sidecar, "outrider_events_total", event="hedge_won"),
             )
 
     plain, none, _ = await tail(tmp_path / "plain")
@@ -436,3 +538,77 @@ async def test_the_shares_hold_over_many_calls(tmp_path: Path, strategy: str, bo
     good, calls = await _share(tmp_path, 10_000, strategy, both=both)
     assert good >= (0.99 if both else 0.9995)
     assert calls <= most
+
+
+# -- a fault after content, in every dialect, of calls that are not dispatched
+
+
+GEMINI = b'{"contents":[{"role":"user","parts":[{"text":"Hi"}]}]}'
+CHAT = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"Hi"}],"max_tokens":9}'
+CONVERSE = b'{"messages":[{"role":"user","content":[{"text":"Hi"}]}]}'
+DIALECTS = {
+    "openai": (b"/p/v1/chat/completions", CHAT),
+    "openai responses": (b"/p/v1/responses", b'{"model":"m","stream":true,"input":"Hi"}'),
+    "anthropic": (b"/p/v1/messages", CHAT.replace(b'"m"', b'"claude-sonnet-4-5"')),
+    "gemini": (b"/p/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse", GEMINI),
+    "gemini array": (b"/p/v1beta/models/gemini-2.5-flash:streamGenerateContent", GEMINI),
+    "bedrock": (b"/p/model/amazon.nova-lite-v1%3A0/converse-stream", CONVERSE),
+    "ollama": (b"/p/api/chat", b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'),
+}
+
+
+def _parts(dialect: str, body: bytes) -> list[Any]:
+    """What an SDK would see, one JSON value for each part of the stream; it raises where the framing is broken."""
+    if dialect == "bedrock":
+        from outrider_ext.eventstream import EventStreamReader
+
+        reader = EventStreamReader()
+        messages = reader.receive_data(body)
+        assert sum(len(message.payload) for message in messages) < len(body)
+        return [{**json.loads(message.payload), "kind": message.headers} for message in messages]
+    if dialect == "ollama":
+        assert body.endswith(b"\n")
+        return [json.loads(line) for line in body.splitlines()]
+    if dialect == "gemini array":
+        return list(json.loads(body))
+    body = body.replace(b"\r\n", b"\n")
+    assert body.endswith(b"\n\n")
+    events = body.split(b"\n\n")[:-1]
+    return [json.loads(line[6:]) for event in events for line in event.splitlines() if line.startswith(b"data: ")]
+
+
+def _is_error(dialect: str, part: Any) -> bool:
+    if dialect == "bedrock":
+        return bool(part["kind"].get(":message-type") == "exception")
+    return bool(part.get("type") == "error" or part.get("error"))
+
+
+@pytest.mark.parametrize("after", ["events", "bytes"])
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+async def test_every_stream_that_breaks_off_ends_in_its_dialects_error(
+    tmp_path: Path, dialect: str, after: str
+) -> None:
+    path, body = DIALECTS[dialect]
+    kind = dialect.partition(" ")[0]
+    async with MockProvider(tls=False) as mock:
+        where = {"kind": kind, "hosts": ["p.internal"], "connect_to": mock.http_url}
+        async with running(tmp_path, {"p": where}) as sidecar:
+            peer = await client_of(sidecar)
+            auth = b"authorization: Bearer k\r\nx-api-key: k\r\nx-goog-api-key: k\r\nanthropic-version: 2023-06-01\r\n"
+            mock.next(events=8)
+            await peer.send(post(sidecar, body, path, JSON + auth))
+            _, plain = await peer.answer()
+            whole = _parts(dialect, plain.replace(b"data: [DONE]\n\n", b""))
+            if after == "events":
+                mock.next(events=8, cut_after=3, cut="reset", chunk_bytes=37)
+            else:
+                mock.next(events=8, cut_after_bytes=len(plain) // 2, cut="close", chunk_bytes=37)
+            await peer.send(post(sidecar, body, path, JSON + auth))
+            head, cut = await peer.answer()
+            peer.close()
+            parts = _parts(dialect, cut)
+            assert head.startswith(b"HTTP/1.1 200")
+            assert 1 < len(parts) <= len(whole)
+            assert _is_error(dialect, parts[-1])
+            assert not any(_is_error(dialect, part) for part in parts[:-1])
+            assert total(sidecar, "outrider_events_total", event="stream_cut") == 1

@@ -52,6 +52,7 @@ _DOUBLE = (503, 529)
 _REFUSED = (401, 403)
 _THROTTLED = 429
 _NOT_ITS_FAULT = (408, 409)  # said of the request, or of two at once
+_LOOK_AGAIN_S = 0.01
 _MS = 1_000_000
 _NS = 1_000_000_000
 
@@ -187,6 +188,7 @@ class Dispatcher:
             health = plan.current.health  # it broke off in the middle of what had begun well
             health.failed(self._clock())
             health.breaker.failed(self._clock(), reason="cut")
+        self._leave_place(plan)
         plan.group.room.poke()
 
     # -- choosing
@@ -270,6 +272,7 @@ class Dispatcher:
         plan.tries[target.name] = plan.tries.get(target.name, 0) + 1
         plan.probe = target.health.breaker.began(now_ns)
         plan.sent_ns = now_ns
+        plan.occupied = target
         target.health.in_flight += 1
         target.health.calls += 1
         try:
@@ -308,9 +311,6 @@ class Dispatcher:
 
     def _wait_for_place(self, x: "Exchange", call: Call, plan: Plan) -> None:
         room = plan.group.room
-        if room.is_full:
-            self._none_left(x, call, plan, OverloadedError(f"too many calls wait for a target of {plan.group.name}"))
-            return
 
         def attempt() -> int | None:
             now_ns = self._clock()
@@ -324,12 +324,17 @@ class Dispatcher:
 
         async def wait() -> None:
             principal = call.principal
+            if room.is_full:  # asked here: of those that came at once none was in the room yet
+                x.waiter = None
+                error: SidecarError = OverloadedError(f"too many calls wait for a target of {plan.group.name}")
+                self._none_left(x, call, plan, error)
+                return
             admitted = await room.enter(principal, 0, plan.group.max_wait_s, attempt, lambda: x.ended)
             if admitted or x.ended:
                 return
             x.waiter = None
             now_ns = self._clock()
-            error: SidecarError = OverloadedError(
+            error = OverloadedError(
                 f"every target of {plan.group.name} was busy for {plan.group.max_wait_s:g} s; try again later"
             )
             if not any(target.is_full for target in plan.targets):
@@ -423,12 +428,17 @@ class Dispatcher:
     # -- what a target's health is told
 
     def _settle(self, plan: Plan) -> tuple[Target, bool]:
-        """After it the room has to be poked: a place came free, or a breaker closed."""
+        """What is told once. A good answer keeps its place until its end, a failed one gives it up (`_leave_place`)."""
         target, probe = plan.current, plan.probe
         assert target is not None
         plan.settled, plan.probe = True, False
-        target.health.in_flight -= 1
         return target, probe
+
+    @staticmethod
+    def _leave_place(plan: Plan) -> None:
+        if plan.occupied is not None:
+            plan.occupied.health.in_flight -= 1
+            plan.occupied = None
 
     def _settle_good(self, plan: Plan, *, first_event: bool) -> None:
         if plan.settled:
@@ -445,6 +455,7 @@ class Dispatcher:
         if plan.settled:
             return
         target, probe = self._settle(plan)
+        self._leave_place(plan)
         self._note_failure(target, reason, weight, probe=probe)
 
     def _note_failure(self, target: Target, reason: str, weight: int, *, probe: bool) -> None:
@@ -461,6 +472,7 @@ class Dispatcher:
         if plan.settled:
             return
         target, probe = self._settle(plan)
+        self._leave_place(plan)
         target.health.breaker.left(probe=probe)
 
     def _settle_status(self, plan: Plan, status: int, asked_s: float | None, *, refused: bool) -> None:
@@ -470,6 +482,7 @@ class Dispatcher:
             self._settle_failed(plan, f"status {status}", weight=2 if status in _DOUBLE else 1)
             return
         target, probe = self._settle(plan)
+        self._leave_place(plan)
         breaker, now_ns = target.health.breaker, self._clock()
         if refused:
             breaker.credential_refused(now_ns, probe=probe)
@@ -502,7 +515,10 @@ class Dispatcher:
     def _hedge(self, x: "Exchange", call: Call, plan: Plan) -> None:
         plan.hedge_timer = None
         now_ns = self._clock()
-        if x.ended or plan.settled or x.upstream is None:
+        if x.ended or plan.settled:
+            return
+        if x.upstream is None:  # it still waits for a connection: it is not late yet
+            plan.hedge_timer = self._later(_LOOK_AGAIN_S, self._hedge, x, call, plan)
             return
         others = [target for target in plan.targets if target is not plan.current and target.is_usable(now_ns)]
         assert plan.group.hedges is not None
@@ -570,6 +586,7 @@ class Dispatcher:
         assert plan.rival is not None
         plan.current, plan.rival = plan.rival, plan.current
         plan.probe, plan.rival_probe = plan.rival_probe, plan.probe
+        plan.occupied = plan.current
         assert plan.current is not None
         self._address(x, call, plan, plan.current)
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 H_UPGRADE = http1.header_id(b"upgrade")
 MAX_ATTEMPTS = 2
+_FRAMINGS = ("sse", "ndjson", "eventstream", "json-array")  # by Exchange.units
+_ARRAY = 3
 _CUT_SENTENCES = {
     "timeout": "the provider stopped in the middle of its answer",
     "bad_answer": "the provider's answer broke the protocol in the middle",
@@ -179,7 +181,12 @@ class Desk:
         self._metrics.count("stream_cut", call.to.provider)
         sentence = _CUT_SENTENCES.get(kind, "the provider closed the connection before its answer was complete")
         code = UpstreamTimeoutError.code if kind == "timeout" else UpstreamBrokenError.code
-        return stream_error(call.route.operation.dialect or call.route.error_dialect, "sse", code, sentence)
+        event = stream_error(
+            call.route.operation.dialect or call.route.error_dialect, _FRAMINGS[x.units], code, sentence
+        )
+        if x.units == _ARRAY and not x.events:  # nothing went on that opened it
+            return b"[" + event.lstrip(b",\r\n")
+        return event
 
     def failed(self, x: "Exchange", call: Call, exc: Exception, where: str) -> None:
         """A hook or the sender raised."""

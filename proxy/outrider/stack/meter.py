@@ -81,7 +81,8 @@ class Meter:
     # -- the answer
 
     def answer(self, route: Route) -> LayerHook | None:
-        return TapAnswer(READERS.get(route.operation.usage), without_extra_chunk, _gzip_decoder)
+        array = route.operation.dialect == "gemini.generate" and bool(route.operation.stream)  # without ?alt=sse
+        return TapAnswer(READERS.get(route.operation.usage), without_extra_chunk, _gzip_decoder, array)
 
     def end(self, route: Route) -> LayerHook | None:
         reader = READERS.get(route.operation.usage)

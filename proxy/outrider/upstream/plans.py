@@ -43,7 +43,7 @@ class Plan:
     """What is known about the attempts of one call; `call.dispatch`. The driver changes it, nobody else."""
 
     __slots__ = ("answered", "asked", "body", "body_span", "current", "error", "final", "group", "hedge_timer", "needs",
-                 "path_query", "probe", "retries", "rival", "rival_connection", "rival_probe", "rival_ticket", "saw",
+                 "occupied", "path_query", "probe", "retries", "rival", "rival_connection", "rival_probe", "rival_ticket", "saw",
                  "sent_ns", "settled", "stale", "targets", "timer", "total_timer", "tries")  # fmt: skip
 
     def __init__(self, group: Group, targets: list[Target], body: bytes, asked: str | None, needs: Needs) -> None:
@@ -58,6 +58,7 @@ class Plan:
         self.retries = 0
         self.current: Target | None = None
         self.probe = False
+        self.occupied: Target | None = None  # where it counts as a call in flight
         self.settled = True  # nothing is in flight whose end has to be told to a target's health
         self.sent_ns = 0
         self.stale = False
