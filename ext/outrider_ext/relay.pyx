@@ -58,11 +58,13 @@ cdef enum:
     U_HEAD = 1
     U_BODY = 2
     U_TUNNEL = 3
+    U_DRAIN = 4     # the rest of an answer that nobody wants is read and dropped, to keep the connection
 
 cdef enum:
     JOIN_BYTES = 32768         # below it a copy is cheaper than another write
     TAP_ENDS_BYTES = 65536     # what is kept of each end of an answer beyond the tap's cap
     DRAIN_BYTES = 262144       # the rest of a refused request's body that is read to keep the connection
+    DRAIN_ANSWER_BYTES = 65536 # likewise of an answer that is not passed on
     MAX_INTERIM = 8
     CRUMB_BYTES = 1024         # smaller pieces that wait are put together: an object costs more than its bytes
     INFLATED_RATIO = 64        # a tap's copy that unpacks to more of what came in is no answer, but a bomb
@@ -87,6 +89,7 @@ cdef const char* _OUTCOME_NAMES[5]
 _OUTCOME_NAMES[:] = [b"ok", b"ok", b"client_gone", b"cut", b"timed_out"]
 
 cdef long long DISCARD_NS = 2_000_000_000
+cdef long long DRAIN_NS = 2_000_000_000
 
 # Never passed on from a provider: hop-by-hop (RFC 9110 7.6.1), and what would lead the app around us.
 cdef unsigned long long ANSWER_DROP = mask_of(
@@ -166,6 +169,17 @@ cdef class Owner:
     cpdef on_failed(self, Exchange x, str kind, str detail):
         """The provider failed before a byte of its answer went on: forward anew, or answer."""
         x.abort(detail)
+
+    cpdef bint on_race(self, Exchange x, Upstream connection) except -1:
+        """Of two connections this one answers first, with `connection.status`: True when its answer counts."""
+        return True
+
+    cpdef on_race_lost(self, Exchange x, Upstream connection, str kind, str detail):
+        """Of two connections this one failed; the other goes on."""
+
+    cpdef bytes on_cut(self, Exchange x, str kind, str detail):
+        """The provider broke off a stream after some of it went on: an event that says so, None for none."""
+        return None
 
     cpdef on_end(self, Exchange x):
         """After it, nothing of x changes."""
@@ -267,6 +281,7 @@ cdef class Hub:
 
 
 # Three classes that hold each other belong to one module; each has a file of its own.
+include "relay_units.pxi"
 include "relay_exchange.pxi"
 include "relay_downstream.pxi"
 include "relay_upstream.pxi"

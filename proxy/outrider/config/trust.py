@@ -31,6 +31,7 @@ RESTRICTED: tuple[tuple[str, ...], ...] = (
     ("proxy_token",),
     ("virtual_keys",),
     ("state",),
+    ("models",),
     ("providers", "*", "hosts"),
     ("providers", "*", "connect_to"),
     ("providers", "*", "upstream_ca"),
