@@ -23,6 +23,7 @@ PROSE = (
     b"The quick brown fox jumps over the lazy dog, and asks how often it has to do so before lunch is served. " * 16
 )[:1600]
 HIT = PROSE[:800] + b" mail ada@example.com " + PROSE[822:]
+HELD_BACK = PROSE[:-20] + b" at @home in summer "  # nearly an address, at the end
 PLANS = Plans(Catalogue(), b"k" * 16, lambda *labels: None)
 MASKS = PLANS.of((Redaction(detectors=("pii", "secrets")),))
 EVENT = samples.STREAM[len(samples.STREAM) // 2]
@@ -63,6 +64,18 @@ CASES = (
     Case("a scan of 1.6 kB, nothing hits", lambda: Scanner(ROWS), lambda s: s.hits(PROSE), lambda s, r: r == []),
     Case("1.6 kB with one address", lambda: Scanner(ROWS), lambda s: spans_of(s, HIT), lambda s, r: len(r) == 1),
     Case("a request's body, nothing hits", lambda: Scanner(ROWS), body_untouched, lambda s, r: r == []),
+    Case(
+        "a request's body that passes the sieve",
+        lambda: Scanner(ROWS, sifts=True),
+        body_untouched,
+        lambda s, r: r == [],
+    ),
+    Case(
+        "1.6 kB that a sieve holds back, nothing hits",
+        lambda: Scanner(ROWS, sifts=True),
+        lambda s: s.hits(HELD_BACK),
+        lambda s, r: r == [],
+    ),
     Case(
         "a piece of text in a stream",
         lambda: MASKS.answer_stream(Vault())("text"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import resource
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from bench.build import BenchError
 
 TICKS = os.sysconf("SC_CLK_TCK")
+SETTLES_S = 0.3
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -30,13 +32,18 @@ def raise_file_limit() -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        ports = []
-        for _ in range(count):
-            sock = stack.enter_context(socket.socket())
-            sock.bind(("127.0.0.1", 0))
-            ports.append(sock.getsockname()[1])
-        return ports
+    """Outside the range from which the kernel gives ports to connections: none of those takes one before its owner."""
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports: list[int] = []
+    for port in random.sample(
+        [port for port in range(10_240, 65_536) if not low <= port <= high] or range(low, high), 1000
+    ):
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise BenchError("No port was free.")
 
 
 def _stat(pid: int) -> list[str]:
@@ -81,6 +88,11 @@ def _accepts(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
+def _environ() -> dict[str, str]:
+    """An installed program has its bytecode: one that may not keep it would be measured compiling."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 class Daemon:
     """A process on one core, ended with everything it started when the `with` block ends.
 
@@ -96,7 +108,7 @@ class Daemon:
         core: int,
         log: Path,
         env: Mapping[str, str] | None = None,
-        wait_s: float = 10.0,
+        wait_s: float = 60.0,
     ) -> None:
         words = [str(word) for word in command]
         if shutil.which("taskset"):
@@ -110,7 +122,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=None if env is None else {**os.environ, **env},
+                env=_environ() | (env or {}),
                 start_new_session=True,
             )
         self.pid = self._process.pid
@@ -126,6 +138,11 @@ class Daemon:
 
     def cpu_s(self) -> float:
         return cpu_s(self.pid)
+
+    def idle_rss_mb(self) -> float:
+        """What it takes a moment after its port answers, when its start is over."""
+        time.sleep(SETTLES_S)
+        return self.rss_mb()
 
     def rss_mb(self) -> float:
         return rss_mb(self.pid)

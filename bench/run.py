@@ -158,7 +158,7 @@ def measure_start(ground: Ground, row: Row, peer: Peer, turn: int) -> None:
             return
         with started.daemon as daemon:
             row.add("start_s", daemon.start_s)
-            row.add("rss_idle_mb", daemon.rss_mb())
+            row.add("rss_idle_mb", daemon.idle_rss_mb())
             auth = f"Bearer {started.key}"
             sample = load.run(
                 started.target,
@@ -190,7 +190,7 @@ def start_all(
         if started.daemon is not None:
             stack.enter_context(started.daemon)
             row.add("start_s", started.daemon.start_s)
-            row.add("rss_idle_mb", started.daemon.rss_mb())
+            row.add("rss_idle_mb", started.daemon.idle_rss_mb())
         all_started[peer.name] = started
     return all_started
 

@@ -76,6 +76,8 @@ def json_over_http(name: str, title: str, **more: Any) -> Scenario:
 
 OWN = ("direct", "nginx", "outrider")  # where Outrider is compared with itself
 MANY_PROVIDERS = tuple(Variant(f"{count} providers", providers=count) for count in (100, 1000))
+MANY_RULES = tuple(Variant(f"{count} rules", rules=count) for count in (100, 1000))
+MANY_PRINCIPALS = tuple(Variant(f"{count} principals", principals=count) for count in (1000, 10_000))
 MANY_LIMITS = tuple(Variant(f"{count} limits", limits=count) for count in (10, 100))
 NO_LOG = ("telemetry.log", "off")
 NO_LIMIT: tuple[str, list[Any]] = ("limits", [])
@@ -271,6 +273,20 @@ SCENARIOS = (
         only=OWN,
         variants=(Variant("1 limit", providers=2), *MANY_LIMITS),
         targets=flat(*(variant.row for variant in MANY_LIMITS), of="outrider 1 limit"),
+    ),
+    json_over_http(
+        "flat_rules",
+        "the same call with 1, 100 and 1,000 rules about fields that are known before the body, none of which applies",
+        only=OWN,
+        variants=(Variant("1 rule", rules=1), *MANY_RULES),
+        targets=flat(*(variant.row for variant in MANY_RULES), of="outrider 1 rule"),
+    ),
+    json_over_http(
+        "flat_principals",
+        "the same call with 1, 1,000 and 10,000 principals, the last of whom calls",
+        only=OWN,
+        variants=(Variant("1 principal", principals=1), *MANY_PRINCIPALS),
+        targets=flat(*(variant.row for variant in MANY_PRINCIPALS), of="outrider 1 principal"),
     ),
     json_over_http("layers", "JSON over HTTP, layer by layer: what each costs", only=OWN, variants=LAYERS),
     Scenario(

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import inspect
 import os
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from multiprocessing import resource_tracker
@@ -22,6 +23,10 @@ from support.running import client_of, local, running
 from support.wire import Peer, Provider
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Where bytecode files are forbidden, each of the hundreds of commands that tests start would compile all of it anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 hypothesis.settings.register_profile("dev", deadline=None)
@@ -62,6 +67,12 @@ def describe_files(names: Counter[str]) -> str:
             inode, detail = (words[6], " ".join(words[7:])) if table == "unix" else (words[9], f"{words[1]}>{words[2]}")
             sockets[f"socket:[{inode}]"] = f"{table} {detail}"
     return ", ".join(f"{name} ({sockets[name]})" if name in sockets else name for name in names.elements())
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stand in memory till the end: a collector that looks at them each time takes a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

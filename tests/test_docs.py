@@ -16,8 +16,9 @@ from outrider.cli.main import COMMANDS
 from outrider.door.contract import EVENTS
 from outrider.errors import SidecarError
 from outrider.govern import verdicts
-from outrider.lanes import http1  # its error joins the table when it is imported
+from outrider.lanes import http1
 from outrider.runtimes import BASE_URLS, VARIABLES
+from outrider.telemetry import audit
 from support.running import client_of, get, local, post, running
 from support.wire import Provider
 
@@ -110,7 +111,9 @@ def test_only_errors_about_the_provider_are_counted_by_their_code() -> None:
 
 def test_the_metrics_page_names_every_error_as_it_is() -> None:
     # Imported where they are needed only: their errors join the table when they are.
-    assert {http1.InternalError.code, verdicts.PolicyDeniedError.code} <= set(SidecarError.by_code)
+    assert {http1.InternalError.code, verdicts.PolicyDeniedError.code, audit.AuditUnavailableError.code} <= set(
+        SidecarError.by_code
+    )
     retry = {None: "", True: "true", False: "false"}
     real = {code: [str(kind.status), retry[kind.should_retry]] for code, kind in SidecarError.by_code.items()}
     said = {names(row[0])[0]: row[1:3] for row in rows("telemetry.md", "code |")}
@@ -154,7 +157,7 @@ async def test_the_metrics_page_names_every_field_of_the_log_line(tmp_path: Path
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     seen = {name for line in lines if line["event"] == "exchange" for name in line}
     said = set(first_names("telemetry.md", "field | meaning"))
-    assert said - seen <= {"attempts"}
+    assert said - seen <= {"attempts", "shadow"}
     assert seen <= said
     tokens = next(line["tokens"] for line in lines if "tokens" in line)
     row = next(row for row in rows("telemetry.md", "field | meaning") if row[0] == "`tokens`")
@@ -165,7 +168,7 @@ async def test_the_metrics_page_names_every_field_of_the_log_line(tmp_path: Path
 
 
 def test_the_policies_page_names_every_field_and_action() -> None:
-    from outrider.govern.cel import VARIABLES
+    from outrider.govern.cel import TIME_FIELDS, VARIABLES
     from outrider.govern.packs import shipped
     from outrider.govern.reading import FIELDS
     from outrider.govern.rules import ACTIONS, Match, Rule
@@ -174,7 +177,8 @@ def test_the_policies_page_names_every_field_and_action() -> None:
     assert {names(row[0])[0]: row[1] for row in rows("policies.md", "request field |")} == {
         name: field.type for name, field in FIELDS.items()
     }
-    assert set(first_names("policies.md", "variable | type")) == set(VARIABLES)
+    clock = {f"time.{name}" for name in TIME_FIELDS}
+    assert {name for row in rows("policies.md", "variable | type") for name in names(row[0])} == {*VARIABLES, *clock}
     assert set(first_names("policies.md", "field | matches")) == set(Match.model_fields)
     assert set(first_names("policies.md", "action |")) == set(ACTIONS)
     keys = {field.alias or name for name, field in Rule.model_fields.items()}

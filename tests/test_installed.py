@@ -22,7 +22,7 @@ EXTENSIONS = sorted(module.name for module in pkgutil.iter_modules(outrider_ext.
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *args], capture_output=True, text=True, check=False, cwd="/", timeout=60)
+    return subprocess.run([sys.executable, *args], capture_output=True, text=True, check=False, cwd="/", timeout=120)
 
 
 @pytest.mark.skipif(not FROM_WHEEL, reason="The source tree is on the path here, and is meant to be.")
@@ -67,7 +67,7 @@ def test_the_version_command_names_the_installed_version() -> None:
 
 def test_the_command_is_installed_beside_the_interpreter() -> None:
     command = Path(sys.executable).parent / "outrider"
-    done = subprocess.run([command, "--help"], capture_output=True, text=True, check=False, cwd="/", timeout=60)
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, check=False, cwd="/", timeout=120)
     assert done.returncode == 0, done.stderr
     assert "run" in done.stdout
 

@@ -219,7 +219,7 @@ async def test_a_drain_has_an_end(tmp_path: Path, provider: Provider) -> None:
     await app.send(get(sidecar))
     behind = await provider.accept()
     await behind.head()
-    await asyncio.wait_for(sidecar.drain(), 5)
+    await asyncio.wait_for(sidecar.drain(), 60)
     with pytest.raises(ConnectionResetError):
         await app.rest()
     assert statuses(sidecar) == {"0": 1}
@@ -244,7 +244,7 @@ class Process:
         self._process.send_signal(number)
 
     async def code(self) -> int:
-        return await asyncio.wait_for(asyncio.to_thread(self._process.wait), 20)
+        return await asyncio.wait_for(asyncio.to_thread(self._process.wait), 120)
 
     def close(self) -> None:
         self._process.kill()

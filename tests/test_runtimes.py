@@ -208,7 +208,7 @@ def test_a_path_with_a_blank_survives_java_tool_options(authority: CertificateAu
         env=dict(os.environ) | {"JAVA_TOOL_OPTIONS": value},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     assert f"javax.net.ssl.trustStore = {files.trust_store}" in done.stderr

@@ -26,7 +26,7 @@ from support.running import local, settings
 from support.wire import Provider, connect
 
 OK_2 = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 
 
 class Group:
@@ -47,7 +47,7 @@ class Group:
 
     def page(self, path: str) -> str:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(self.admin + path, timeout=10) as answer:
+        with opener.open(self.admin + path, timeout=120) as answer:
             text: str = answer.read().decode()
         return text
 
@@ -81,7 +81,7 @@ class Group:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(20)
+                self.process.wait(120)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -18,7 +18,7 @@ from bench.certs import HOST
 from bench.load import Target
 from bench.peers import CLIENT_KEY, PROVIDER_KEY, Site, Started
 from bench.process import Daemon, free_ports
-from bench.variants import DEFAULT, Variant, configuration
+from bench.variants import DEFAULT, RULES_FILE, Variant, configuration, rules
 
 
 def command() -> str | None:
@@ -27,7 +27,7 @@ def command() -> str | None:
     return str(beside) if os.access(beside, os.X_OK) else shutil.which("outrider")
 
 
-def fetch(url: str, wait_s: float = 5.0) -> bytes:
+def fetch(url: str, wait_s: float = 30.0) -> bytes:
     """The admin port may be ready a moment after the proxy's. Raises: BenchError."""
     until = time.monotonic() + wait_s
     while True:
@@ -67,6 +67,8 @@ class Outrider:
         }
         config = site.folder / "outrider.yaml"
         config.write_text(json.dumps(configuration(self.variant, values)))  # JSON is YAML
+        if self.variant.rules:
+            (site.folder / RULES_FILE).write_text(json.dumps(rules(self.variant.rules)))
         env = {"BENCH_PROVIDER_KEY": PROVIDER_KEY}
         words: list[str | Path] = [str(command()), "run", "--config", config]
         daemon = Daemon(self.name, words, port=port, core=site.core, log=site.folder / "log", env=env)

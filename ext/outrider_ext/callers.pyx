@@ -12,7 +12,7 @@ Does not know: what a principal is, what a key opens, configuration.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.string cimport memcmp
+from libc.string cimport memchr, memcmp
 
 from outrider_ext.http1 cimport Head
 from outrider_ext.lane cimport Call, Hook
@@ -66,15 +66,16 @@ cdef inline bint holds(Head head, const char* needle, Py_ssize_t size) noexcept:
 
 cdef int marks_in(Head head) noexcept:
     """How often `ork_` stands in the head: 0, 1, or 2 for more."""
-    cdef const char* at = PyBytes_AS_STRING(head.data) + head.start
+    cdef const char* at = PyBytes_AS_STRING(head.data) + head.start + MARK_BYTES - 1
     cdef const char* end = PyBytes_AS_STRING(head.data) + head.end
     cdef int found = 0
-    while found < 2:
-        at = <const char*>memmem(at, end - at, MARK, MARK_BYTES)
+    while found < 2 and at < end:
+        at = <const char*>memchr(at, MARK[MARK_BYTES - 1], end - at)    # its last byte is the rare one in a head
         if at == NULL:
             break
-        found += 1
-        at += MARK_BYTES
+        at += 1
+        if memcmp(at - MARK_BYTES, MARK, MARK_BYTES) == 0:
+            found += 1
     return found
 
 

@@ -94,6 +94,15 @@ _NAME = _NAME_BYTES
 _LENGTH = _LENGTH_BYTES
 
 
+if not cython.compiled:  # in http1.pxd for C
+
+    def value_run(p: bytes, i: int, n: int) -> int:
+        """Index of the first byte in p[i:n] that no field value may hold, else n."""
+        while i < n and _KIND[p[i]] & _IN_VALUE:
+            i += 1
+        return i
+
+
 def _slot_of(n: int, first: int, middle: int, last: int) -> int:
     """A hash that gives each known name its own slot; the factors were searched for, `_slot_table` checks them."""
     h = n * 21 + first * 24 + middle * 63 + last * 58
@@ -363,8 +372,7 @@ class Head:
         state = self._state
         while i < n:
             if state == _FIELD_VALUE:
-                while i < n and _KIND[p[i]] & _IN_VALUE:
-                    i += 1
+                i = value_run(p, i, n)
                 if i == n:
                     break
                 self._end_value(p, i, base, row)

@@ -27,6 +27,14 @@ cdef class Route:
 
 cdef class Call:
     cdef readonly Route route
+    # -- where it goes --
+    cdef public Route to             # whose pool, sender and hooks of the answer count: the route's own, or a target's
+    cdef public object target        # who serves it, of a call that is dispatched; None: the route's own provider
+    cdef public object dispatch      # what is known about its attempts; None for a call that has one
+    cdef public bytes path           # what to ask there, with its query; None: as the app asked
+    cdef public bytes lines          # fields to add to the head that goes there, each with its CRLF
+    cdef public bytes answer_lines   # fields to add to the head of the answer, likewise
+    cdef public object routed        # (provider or None, model): what a rule routes it to
     cdef readonly bytes request_id
     cdef public str model
     cdef public bint stream
@@ -58,7 +66,6 @@ cdef class Call:
     cdef public dict redacted        # what was redacted: label -> how often; None or empty where nothing was
     cdef public object head_edits    # HeadEdits: what rules change in the head that goes out, None for nothing
     cdef public bytes cache          # what the cache said: hit, stale, joined, miss, bypass; None where it was not asked
-    cdef public bytes answer_lines   # fields of ours that the answer's head gets besides the request's id
     cdef public object keeping       # who copies the answer as it passes, None for nobody
     cdef public object stale         # callable(x, call) -> bool: answers with what is old where the provider fails
     cdef public bytes content        # the request as the app sent it, where the audit log is to have all of it

@@ -51,6 +51,13 @@ class Route:
     def provider(self) -> str: ...
 
 class Call:
+    to: Route
+    target: Any
+    dispatch: Any
+    path: bytes | None
+    lines: bytes | None
+    answer_lines: bytes | None
+    routed: tuple[str | None, str] | None
     model: str | None
     stream: bool
     max_tokens: int
@@ -80,7 +87,6 @@ class Call:
     redacted: dict[str, int] | None
     head_edits: Any
     cache: bytes | None
-    answer_lines: bytes | None
     keeping: Any
     stale: Callable[[Exchange, Call], bool] | None
     content: bytes | None
@@ -107,3 +113,4 @@ class Lane(Owner):
     def resume(self, x: Exchange, call: Call, stage: int) -> None: ...
     def dispatch(self, x: Exchange, call: Call) -> None: ...
     def send(self, x: Exchange, call: Call, connection: Upstream) -> None: ...
+    def race(self, x: Exchange, call: Call, to: Route, connection: Upstream) -> bool: ...

@@ -15,6 +15,12 @@ The desk
   open(x, call)                             a new connection; then send(x, call, connection)
   failed(x, call, error, where)             a hook or the sender raised: answer it
   too_large(x, call)                        a body that has to be held whole is larger than the cap
+  begin(x, call)                            a call with `dispatch` has passed its hooks: then dispatch(x, call)
+  discards(x, call) -> bool                 the head of an answer to such a call: True when it is not passed on
+  finished(x, call)                         such a call has ended; its end hooks come next
+  races(x, call, connection) -> bool        of two connections this one answers first: True when its answer counts
+  race_lost(x, call, connection, kind, detail)  of two connections this one failed; the other goes on
+  cut_short(x, call, kind, detail) -> bytes or None    the error event that ends a stream which the provider broke off
   retry_or_refuse(x, call, kind, detail)    the provider failed before its answer began
   withhold(x, call, error) -> bool         an answer's hook raised: True when the exchange was refused for it
   report(error, where)                      an end's hook raised
@@ -75,7 +81,7 @@ cdef class Call:
     """One request on its way through the layers. A credential is never in it."""
 
     def __cinit__(self, Route route, bytes request_id):
-        self.route = route
+        self.route = self.to = route
         self.request_id = request_id
         self.model = route.model
         self.answer_kind = b""
@@ -188,8 +194,11 @@ cdef class Lane(Owner):
 
     cpdef bytes on_answer(self, Exchange x):
         cdef Call call = x.state
-        cdef tuple hooks = call.route.answer_hooks
+        cdef tuple hooks
         cdef Py_ssize_t i
+        if call.dispatch is not None and self._desk.discards(x, call):
+            return b""
+        hooks = call.to.answer_hooks
         try:
             for i in range(len(hooks)):
                 (<Hook>hooks[i]).run(x, call)
@@ -203,13 +212,28 @@ cdef class Lane(Owner):
     cpdef on_failed(self, Exchange x, str kind, str detail):
         self._desk.retry_or_refuse(x, x.state, kind, detail)
 
+    cpdef bint on_race(self, Exchange x, Upstream connection) except -1:
+        return self._desk.races(x, x.state, connection)
+
+    cpdef on_race_lost(self, Exchange x, Upstream connection, str kind, str detail):
+        self._desk.race_lost(x, x.state, connection, kind, detail)
+
+    cpdef bytes on_cut(self, Exchange x, str kind, str detail):
+        try:
+            return self._desk.cut_short(x, x.state, kind, detail)
+        except Exception as error:
+            self._desk.report(error, "cut")
+            return None
+
     cpdef on_end(self, Exchange x):
         cdef Call call = x.state
         cdef tuple hooks
         cdef Py_ssize_t i
         if call is None:
             return
-        hooks = call.route.end_hooks
+        if call.dispatch is not None:
+            self._desk.finished(x, call)
+        hooks = call.to.end_hooks
         for i in range(len(hooks)):
             try:
                 (<Hook>hooks[i]).run(x, call)
@@ -236,6 +260,26 @@ cdef class Lane(Owner):
         """On this connection, which was opened for it."""
         self._send(x, call, connection)
 
+    def race(self, Exchange x, Call call, Route to, Upstream connection):
+        """On this connection too, which leads to another target; whichever answers first counts."""
+        cdef bytes head
+        cdef Sender sender = to.attempt
+        cdef Route before = call.to
+        if x.ended:
+            connection.release()
+            return False
+        call.to = to
+        try:
+            head = sender.head_for(x, call, x.body)
+        except Exception:
+            connection.release()
+            raise
+        finally:
+            call.to = before
+        call.attempts += 1
+        canary, sender.canary = sender.canary, None
+        return x.race(connection, head, x.body, canary)
+
     # -- the way of one exchange --
 
     cdef bytes _next_id(self):
@@ -255,7 +299,10 @@ cdef class Lane(Owner):
         """Hooks from `stage` on, counted over request_hooks and then body_hooks; then the dispatcher."""
         try:
             if self._run_hooks(x, call, stage):
-                self._dispatch(x, call)
+                if call.dispatch is None:
+                    self._dispatch(x, call)
+                else:
+                    self._desk.begin(x, call)
         except Exception as error:
             self._desk.failed(x, call, error, "request")
 
@@ -289,7 +336,7 @@ cdef class Lane(Owner):
 
     cdef _dispatch(self, Exchange x, Call call):
         """Find a connection: one that is idle, else a new one when it is there."""
-        cdef Upstream connection = None if call.fresh else (<Idle?>call.route.pool).take()
+        cdef Upstream connection = None if call.fresh else (<Idle?>call.to.pool).take()
         if connection is None:
             self._desk.open(x, call)
         else:
@@ -297,7 +344,7 @@ cdef class Lane(Owner):
 
     cdef _send(self, Exchange x, Call call, Upstream connection):
         cdef bytes head
-        cdef Sender sender = call.route.attempt
+        cdef Sender sender = call.to.attempt
         if x.ended:
             connection.release()
             return

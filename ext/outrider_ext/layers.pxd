@@ -25,6 +25,7 @@ cdef class TapAnswer(Hook):
     cdef object _reader
     cdef bytes _needle
     cdef object _strip
+    cdef bint _array
     cdef object _decoder
 
 

@@ -146,12 +146,13 @@ cdef class ReadFields(Hook):
 cdef class TapAnswer(Hook):
     """Says what of the answer is to be kept for reading: events with the needle, or a copy of the body.
 
-    reader: what will read it, None where nobody does. strip(x, run): takes out what the app did not ask for.
+    array: an answer of JSON is a stream of an array's elements. reader: what will read it, None where nobody does. strip(x, run): takes out what the app did not ask for.
     decoder() -> a decompressor for gzip.
     """
 
-    def __init__(self, reader, strip, decoder):
+    def __init__(self, reader, strip, decoder, bint array=False):
         self._reader = reader
+        self._array = array
         self._needle = None if reader is None else reader.needle
         self._strip = strip
         self._decoder = decoder
@@ -167,6 +168,13 @@ cdef class TapAnswer(Hook):
         # JSON is what most answers are; everything else may be spelled in any case.
         x.sse = coding is None and kind is not None and not starts_with(kind, b"application/json", 16) and (
             kind[:17].lower() == b"text/event-stream")
+        if coding is None and not x.sse and kind is not None:
+            if self._array and x.status == 200 and starts_with(kind, b"application/json", 16):
+                x.units = 3
+            elif starts_with(kind, b"application/x-ndjson", 20):
+                x.units = 1
+            elif starts_with(kind, b"application/vnd.amazon.eventstream", 34):
+                x.units = 2
         if self._reader is None or x.status != 200:
             return None
         call.reader = self._reader
@@ -377,7 +385,9 @@ cdef class HeadWriter(Sender):
         cdef char* out = added
         cdef HeadEdits edits = None
         self.canary = None
-        if self._prefix_bytes:
+        if call.path is not None:
+            target = call.path
+        elif self._prefix_bytes:
             target = cut(target, self._prefix_bytes, PyBytes_GET_SIZE(target))
         if body is not None:
             drop |= EXPECT
@@ -390,7 +400,7 @@ cdef class HeadWriter(Sender):
         if call.plain_answer:
             drop |= ACCEPT_ENCODING
             out = put_text(out, b"accept-encoding: identity\r\n")
-        elif call.route.reads_answer and head.mask & ACCEPT_ENCODING:
+        elif call.to.reads_answer and head.mask & ACCEPT_ENCODING:
             drop |= ACCEPT_ENCODING
             # A stream is re-framed by its events, so it has to come as it is; else gzip is all that we decode.
             if not call.stream and b"gzip" in <bytes>head.get(H_ACCEPT_ENCODING):
@@ -398,6 +408,8 @@ cdef class HeadWriter(Sender):
             else:
                 out = put_text(out, b"accept-encoding: identity\r\n")
         lines = PyBytes_FromStringAndSize(added, out - added)
+        if call.lines is not None:
+            lines += call.lines
         if call.head_edits is not None:
             edits = call.head_edits
             drop |= edits.drop
@@ -407,7 +419,7 @@ cdef class HeadWriter(Sender):
             drop |= <u64>more
             lines += upgrade_lines
         if not self.injects:
-            head.drop_names = frozenset() if edits is None else edits.drop_names
+            head.drop_names = self._drop_names if edits is None else self._drop_names | edits.drop_names
             return head.build_request(target, drop, self._host + lines)
         head.drop_names = self._drop_names if edits is None else self._drop_names | edits.drop_names
         if self._query and b"?" in target:

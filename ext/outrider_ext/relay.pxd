@@ -18,6 +18,9 @@ cdef class Owner:
     cpdef on_body(self, Exchange x)
     cpdef bytes on_answer(self, Exchange x)
     cpdef on_failed(self, Exchange x, str kind, str detail)
+    cpdef bint on_race(self, Exchange x, Upstream connection) except -1
+    cpdef on_race_lost(self, Exchange x, Upstream connection, str kind, str detail)
+    cpdef bytes on_cut(self, Exchange x, str kind, str detail)
     cpdef on_end(self, Exchange x)
     cpdef bytes on_bad_request(self, Downstream client, int status, str message)
     cpdef on_client_closed(self, Downstream client)
@@ -59,10 +62,31 @@ cdef class Hub:
     cpdef let_go(self, list exchanges, bint is_cut=*)
 
 
+cdef class Units:
+    cdef readonly int kind
+    cdef readonly Py_ssize_t max_bytes
+    cdef readonly Py_ssize_t open_bytes
+    cdef readonly unsigned long long total_events
+    cdef readonly unsigned long long events
+    cdef readonly bint overlong
+    cdef Py_ssize_t _left
+    cdef unsigned int _length
+    cdef int _length_bytes
+    cdef long long _depth
+    cdef bint _in_string
+    cdef bint _escaped
+
+    cpdef Py_ssize_t feed(self, bytes data, Py_ssize_t start, Py_ssize_t end) except -1
+    cdef Py_ssize_t _lines(self, const char* base, Py_ssize_t pos, Py_ssize_t end) noexcept
+    cdef Py_ssize_t _frames(self, const unsigned char* base, Py_ssize_t pos, Py_ssize_t end) noexcept
+    cdef Py_ssize_t _array(self, const char* base, Py_ssize_t pos, Py_ssize_t end) noexcept
+
+
 cdef class Exchange:
     # -- who and what (set by the relay) --
     cdef readonly Downstream client
     cdef readonly Upstream upstream
+    cdef readonly Upstream rival     # a second connection, while it is open which of them answers first
     cdef readonly Head head
     cdef readonly bytes method
     cdef readonly bytes target
@@ -82,6 +106,11 @@ cdef class Exchange:
     cdef public long long request_bytes
     # -- replay --
     cdef readonly bint replayable
+    # -- what is asked of an answer before a byte of it goes on --
+    cdef public object judge         # callable(exchange, bytes, is_last) -> True: pass it on; None: not known yet
+    cdef public bint waits_first     # its head is not looked at before a byte of its body is there
+    cdef public long long idle_ns    # longest silence of the provider within an answer; 0: the hub's
+    cdef bint mended                 # a broken stream that was ended with an error event
     # -- answer --
     cdef readonly int status
     cdef readonly Head answer_head
@@ -91,6 +120,7 @@ cdef class Exchange:
     cdef public bint wants_continue
     cdef public unsigned long long drop_mask   # fields of the answer that are not passed on
     cdef public bint sse
+    cdef public int units            # 1 lines, 2 frames, 3 elements of an array: what a stream that is not SSE is made of
     cdef public bint tap_body
     cdef public bytes tap_needle
     cdef public object rewrite       # callable(exchange, bytes) -> bytes over runs of whole events
@@ -131,6 +161,8 @@ cdef class Exchange:
     cdef _send_body(self, bytes piece)
     cdef _send_body_end(self)
     cdef _drop_upstream(self)
+    cdef _leave(self, Upstream upstream)
+    cdef _forget_answer(self)
     cdef _overflow(self)
     cdef _finish(self, int outcome, str detail)
     cdef _keep_tail(self, bytes wire)
@@ -191,6 +223,7 @@ cdef class Upstream:
     cdef Head head
     cdef Body body
     cdef SseSplitter splitter
+    cdef Units units                 # in its place, of a stream that is not SSE
     cdef int state
     cdef bytes stash
     cdef bint keep_alive
@@ -201,6 +234,8 @@ cdef class Upstream:
     cdef readonly long long last_ns
     cdef int interim
     cdef bytes lead                  # the answer's head, written with the first body bytes
+    cdef list early                  # what follows it, as long as the exchange's judge has not decided
+    cdef Py_ssize_t drained
     cdef list held                   # pieces of an unfinished event, or of an answer that is changed as a whole
     cdef Py_ssize_t held_bytes
     cdef bint in_chunked
@@ -217,10 +252,17 @@ cdef class Upstream:
     cdef _heads(self, bytes data)
     cdef _tunnel(self, Exchange x, bytes data, Py_ssize_t pos)
     cdef _close_gently(self)
+    cdef _drain(self)
+    cdef _drain_data(self, bytes data, Py_ssize_t pos)
+    cdef _give_back(self)
+    cdef bint _is_first_to_come(self, Exchange x, bint head_alone) except -1
+    cdef bint _judge(self, Exchange x, bytes data) except -1
+    cdef bint _is_overlong(self)
+    cdef bint _mend(self, Exchange x, str kind, str detail) except -1
     cdef bint _interim(self, bytes data) except -1
     cdef _answer(self, Exchange x)
     cdef _payload(self, bytes data, Py_ssize_t pos)
-    cdef int _collect(self, bytes data, Py_ssize_t* pos, bint sse, bint* raw, Py_ssize_t* cut) except -1
+    cdef int _collect(self, bytes data, Py_ssize_t* pos, bint split, bint* raw, Py_ssize_t* cut) except -1
     cdef _emit_runs(self, Exchange x, bytes data, Py_ssize_t start, Py_ssize_t pos, bint raw)
     cdef _emit_events(self, Exchange x, bytes data, Py_ssize_t start, Py_ssize_t pos, bint raw, Py_ssize_t cut)
     cdef _attach(self, Exchange x, bytes canary)
@@ -239,6 +281,7 @@ cdef class Upstream:
     cdef _emit(self, bytes payload)
     cdef bint _is_suspect(self)
     cdef bytes _withhold(self, bytes payload, bint is_last)
+    cdef _sink_when_judged(self, Exchange x, bytes piece)
     cdef _sink(self, Exchange x, bytes piece)
     cdef _push(self, bytes wire)
     cdef _done(self)

@@ -20,7 +20,7 @@ Does not know: providers, JSON, policies, credentials (only the bytes of one tha
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp
+from libc.string cimport memchr, memcmp
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from outrider_ext.http1 cimport Body, Head, cut
@@ -58,20 +58,38 @@ cdef enum:
     U_HEAD = 1
     U_BODY = 2
     U_TUNNEL = 3
+    U_DRAIN = 4     # the rest of an answer that nobody wants is read and dropped, to keep the connection
 
 cdef enum:
     JOIN_BYTES = 32768         # below it a copy is cheaper than another write
     TAP_ENDS_BYTES = 65536     # what is kept of each end of an answer beyond the tap's cap
     DRAIN_BYTES = 262144       # the rest of a refused request's body that is read to keep the connection
+    DRAIN_ANSWER_BYTES = 65536 # likewise of an answer that is not passed on
     MAX_INTERIM = 8
     CRUMB_BYTES = 1024         # smaller pieces that wait are put together: an object costs more than its bytes
     INFLATED_RATIO = 64        # a tap's copy that unpacks to more of what came in is no answer, but a bomb
+    RARE_WITHIN = 48           # bytes of a secret among which the rarest is looked for
+    RARE_TRIES = 16            # places that are compared before the usual search goes on
     PREFIX_BYTES = 8           # of a secret: a shorter beginning is the provider's well-known prefix, and harmless
+
+# How seldom ordinary text and JSON have a byte: more is rarer. Capitals, then digits and the last letters here.
+cdef unsigned char[256] RARITY
+cdef str SELDOM_LAST = "etaoinsrhldcumfpgwybv0123456789kxjqzSTACPEMRIDHLBNOFWGUYVKXQJZ"
+
+
+cdef _fill_rarity():
+    cdef int place
+    for place in range(len(SELDOM_LAST)):
+        RARITY[ord(SELDOM_LAST[place])] = place + 1
+
+
+_fill_rarity()
 
 cdef const char* _OUTCOME_NAMES[5]
 _OUTCOME_NAMES[:] = [b"ok", b"ok", b"client_gone", b"cut", b"timed_out"]
 
 cdef long long DISCARD_NS = 2_000_000_000
+cdef long long DRAIN_NS = 2_000_000_000
 
 # Never passed on from a provider: hop-by-hop (RFC 9110 7.6.1), and what would lead the app around us.
 cdef unsigned long long ANSWER_DROP = mask_of(
@@ -100,6 +118,34 @@ cdef inline long long now_ns() noexcept nogil:
     return <long long>at.tv_sec * 1_000_000_000 + at.tv_nsec
 
 
+cdef bint holds(const char* base, Py_ssize_t size, const char* secret, Py_ssize_t secret_size) noexcept:
+    """Whether the secret stands in base[:size].
+
+    Looked for by that one of its first bytes that ordinary text has least: a capital or a digit, which keys are full of.
+    Text that has it often, as an answer can on purpose, is searched in the usual way, so the cost stays linear.
+    """
+    cdef const char* at = base
+    cdef const char* end
+    cdef Py_ssize_t rare = 0, i
+    cdef int tries = 0
+    for i in range(1, min(secret_size, RARE_WITHIN)):
+        if RARITY[<unsigned char>secret[i]] > RARITY[<unsigned char>secret[rare]]:
+            rare = i
+    at += rare
+    end = base + size - secret_size + rare + 1      # behind the last place where that byte may stand
+    while at < end:
+        at = <const char*>memchr(at, secret[rare], end - at)
+        if at == NULL:
+            return False
+        if memcmp(at - rare, secret, secret_size) == 0:
+            return True
+        at += 1
+        tries += 1
+        if tries == RARE_TRIES:
+            return memmem(at - rare, base + size - (at - rare), secret, secret_size) != NULL
+    return False
+
+
 cdef const char* outcome_name(int outcome) noexcept:
     """For people: what we answered ourselves ended well too."""
     return _OUTCOME_NAMES[outcome]
@@ -123,6 +169,17 @@ cdef class Owner:
     cpdef on_failed(self, Exchange x, str kind, str detail):
         """The provider failed before a byte of its answer went on: forward anew, or answer."""
         x.abort(detail)
+
+    cpdef bint on_race(self, Exchange x, Upstream connection) except -1:
+        """Of two connections this one answers first, with `connection.status`: True when its answer counts."""
+        return True
+
+    cpdef on_race_lost(self, Exchange x, Upstream connection, str kind, str detail):
+        """Of two connections this one failed; the other goes on."""
+
+    cpdef bytes on_cut(self, Exchange x, str kind, str detail):
+        """The provider broke off a stream after some of it went on: an event that says so, None for none."""
+        return None
 
     cpdef on_end(self, Exchange x):
         """After it, nothing of x changes."""
@@ -224,6 +281,7 @@ cdef class Hub:
 
 
 # Three classes that hold each other belong to one module; each has a file of its own.
+include "relay_units.pxi"
 include "relay_exchange.pxi"
 include "relay_downstream.pxi"
 include "relay_upstream.pxi"

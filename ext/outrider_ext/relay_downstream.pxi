@@ -271,7 +271,7 @@ cdef class Downstream:
         if self.closed:
             return
         if x.outcome == _CUT or x.outcome == _TIMED_OUT:
-            if x.answer_started and self.out_close:
+            if x.answer_started and self.out_close and not x.mended:
                 self._reset()       # closing would look like the answer's end
             else:
                 self._close()

@@ -43,6 +43,8 @@ cdef class Exchange:
             return
         self.waiter = None
         self.holding = False
+        if self.answer_head is not None:        # of an attempt before this one
+            self._forget_answer()
         if upstream.closed:             # between being handed out and now; nothing was sent, so it may be sent again
             self.replayable = True
             self.client.hub.owner.on_failed(self, "stale", "closed before the request was sent")
@@ -70,6 +72,52 @@ cdef class Exchange:
             self._send_body_end()
         if not upstream.write_paused:
             self.client._resume()
+
+    def race(self, Upstream upstream, bytes head, bytes body, bytes canary):
+        """Send it on a second connection as well; False when it is too late for that. The first that answers counts."""
+        if self.ended or upstream.closed or self.rival is not None or self.upstream is None or (
+                self.upstream.state != U_HEAD or not self.replayable):
+            upstream.release()
+            return False
+        self.rival = upstream
+        upstream._attach(self, canary)
+        upstream.transport.write(head + body if PyBytes_GET_SIZE(body) <= JOIN_BYTES else head)
+        if PyBytes_GET_SIZE(body) > JOIN_BYTES:
+            upstream.transport.write(body)
+        return True
+
+    def discard(self):
+        """Nothing of the answer in hand is passed on; the exchange may be forwarded anew, or answered."""
+        cdef Upstream upstream = self.upstream
+        if self.ended or upstream is None:
+            return
+        self.upstream = None
+        self._forget_answer()
+        upstream._drain()
+
+    def drop(self):
+        """Close what it is being served by: nothing of an answer went on, and it may be forwarded anew, or answered."""
+        if self.ended:
+            return
+        self._drop_upstream()
+        self._forget_answer()
+
+    cdef _forget_answer(self):
+        self.status = 0
+        self.answer_head = None
+        self.answer_started = False
+        self.answer_bytes = 0
+        self.drop_mask = 0
+        self.sse = self.tap_body = self.tap_truncated = self.rewrite_all = False
+        self.tap_needle = self.first_hit = self.last_hit = None
+        self.rewrite = self.rewrite_end = self.pipe = self.whole = self.decoder = self.judge = None
+        self.sink = self.last_words = None
+        self.failure = None
+        self.tapped = None
+        self.tapped_bytes = 0
+        self.inflated_bytes = 0
+        self.events = self.units = 0
+        self.head_ns = self.first_event_ns = 0
 
     cdef _send_body(self, bytes piece):
         if self.head.chunked:
@@ -115,9 +163,7 @@ cdef class Exchange:
         self.pending = None
         self.pending_bytes = 0
         self._drop_upstream()
-        self.sse = self.tap_body = self.rewrite_all = self.tap_truncated = False
-        self.tap_needle = self.rewrite = self.rewrite_end = self.pipe = self.whole = None
-        self.decoder = self.sink = self.tapped = self.first_hit = self.last_hit = None
+        self._forget_answer()
         if sent_ns:
             self.sent_ns = sent_ns
         self.upstream = source
@@ -158,11 +204,22 @@ cdef class Exchange:
         return data, self.tap_truncated
 
     cdef _drop_upstream(self):
-        upstream = self.upstream
+        cdef Upstream upstream = self.upstream, rival = self.rival
+        self.upstream = self.rival = None
         if upstream is not None:
-            self.upstream = None
             upstream.exchange = None
             upstream.close()
+        if rival is not None:
+            rival.exchange = None
+            rival.close()
+
+    cdef _leave(self, Upstream upstream):
+        """Of two connections this one does not serve it any more."""
+        if self.upstream is upstream:
+            self.upstream = self.rival
+        self.rival = None
+        upstream.exchange = None
+        upstream.close()
 
     cdef void _request_run(self, bytes data, Py_ssize_t lo, Py_ssize_t hi):
         cdef bytes piece = cut(data, lo, hi)
@@ -287,7 +344,7 @@ cdef class Exchange:
             self.body = None
             if client.exchange is not self:
                 self.tail = None
-            elif not self.holds_end or outcome == _CUT or outcome == _TIMED_OUT:
+            elif not self.holds_end or (not self.mended and (outcome == _CUT or outcome == _TIMED_OUT)):
                 client._next()
             else:                       # the client's connection stays with this exchange until it is let go
                 client.hub.waiting.append(self)

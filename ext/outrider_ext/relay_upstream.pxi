@@ -37,8 +37,12 @@ cdef class Upstream:
         self.interim = 0
         self.got_bytes = False
         self.lead = None
+        self.early = None
         self.held = None
+        self.units = None
         self.end_sent = False
+        if len(self.head.drop_names):
+            self.head.drop_names = frozenset()
         self.stash = None
         self.keep_alive = True
         self.last_ns = now_ns()
@@ -46,6 +50,15 @@ cdef class Upstream:
             x.client._pause()
         if x.client.write_paused:
             self._pause()
+
+    @property
+    def status(self):
+        """Of the answer whose head is there."""
+        return self.head.status
+
+    @property
+    def answer_head(self):
+        return self.head
 
     def release(self):
         """Give an unused connection back."""
@@ -124,7 +137,10 @@ cdef class Upstream:
         cdef Exchange x = self.exchange
         self.last_ns = now_ns()
         if x is None:
-            self.close()              # bytes that nobody asked for: whose answer would they be?
+            if self.state == U_DRAIN:
+                self._drain_data(data, 0)
+            else:
+                self.close()          # bytes that nobody asked for: whose answer would they be?
             return
         self.got_bytes = True
         if self.state == U_BODY:
@@ -133,7 +149,8 @@ cdef class Upstream:
             self._heads(data)
         elif self.state == U_TUNNEL:
             self._tunnel(x, data, 0)
-        if self.lead is not None and self.exchange is not None and self.exchange.whole is None:
+        if self.lead is not None and self.exchange is not None and self.exchange.whole is None and (
+                self.exchange.judge is None):
             self._push(b"")
 
     cdef _tunnel(self, Exchange x, bytes data, Py_ssize_t pos):
@@ -172,12 +189,25 @@ cdef class Upstream:
             if pos == PyBytes_GET_SIZE(data):
                 return
         began = self.last_ns
+        if x.waits_first and self._is_first_to_come(x, end == PyBytes_GET_SIZE(data)):
+            self.stash = data[pos:] if pos else data
+            return
+        if x.rival is not None:
+            if not self.hub.owner.on_race(x, self):
+                if self.exchange is x:
+                    x._leave(self)
+                return
+            if self.exchange is not x:
+                return
+            x._leave(x.rival if x.upstream is self else x.upstream)
         x.head_ns = began
         if self.canary is not None and self._echoes(data, pos, end):
             self._broken(_CUT, "secret_echoed", "the answer contained the credential")
             return
         self._answer(x)
         if self.exchange is not x:
+            if self.state == U_DRAIN:
+                self._drain_data(data, end)
             return
         if self.state == U_TUNNEL:
             if end < PyBytes_GET_SIZE(data):
@@ -186,6 +216,64 @@ cdef class Upstream:
         x.inside_ns += now_ns() - began
         if self.body.done or end < PyBytes_GET_SIZE(data):
             self._payload(data, end)
+
+    cdef bint _is_first_to_come(self, Exchange x, bint head_alone) except -1:
+        """Whether more of the answer has to be there before it is known whether it comes: a good head says nothing."""
+        cdef Head head = self.head
+        if not head_alone or head.status >= 300 or head.status == 204 or x.method == b"HEAD":
+            return False
+        return head.chunked or head.content_length != 0
+
+    cdef _drain(self):
+        """The rest of the answer is read and dropped while that is cheaper than another connection."""
+        self.exchange = None
+        self.lead = self.carry = self.withheld = self.canary = None
+        self.early = self.held = None
+        self.stash = None
+        self._resume()
+        if self.closed:
+            return
+        if not self.keep_alive or self.eof:
+            self.close()
+            return
+        self.drained = 0
+        self.state = U_DRAIN
+        self.last_ns = now_ns()
+
+    cdef _drain_data(self, bytes data, Py_ssize_t pos):
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        cdef Body body = self.body
+        self.drained += size - pos
+        try:
+            while pos < size and not body.done:
+                pos = body.feed(data, pos, size)
+        except ProtocolError:
+            self.close()
+            return
+        if pos < size or self.drained > DRAIN_ANSWER_BYTES:
+            self.close()
+        elif body.done:
+            self.state = U_IDLE
+            self._give_back()
+
+    cdef _give_back(self):
+        if isinstance(self.pool, Idle):
+            (<Idle>self.pool)._give_back(self)
+        else:
+            self.pool.release(self)
+
+    cdef bint _judge(self, Exchange x, bytes data) except -1:
+        """False when the answer was discarded for what it says, so that nothing of it is handled."""
+        cdef bytes payload = self._join_runs(data, 0, self.run_count) if self.run_count else b""
+        verdict = x.judge(x, payload, self.body.done)
+        if self.exchange is not x:
+            if self.state == U_DRAIN and self.body.done:
+                self.state = U_IDLE
+                self._give_back()
+            return False
+        if verdict or self.body.done:
+            x.judge = None
+        return True
 
     cdef bint _interim(self, bytes message) except -1:
         """100 goes on if the client waits for it; other 1xx are dropped (http.client takes 103 for the answer)."""
@@ -231,6 +319,12 @@ cdef class Upstream:
             return
         if x.sse:
             self.splitter.reset()
+            x.units = NO_UNITS
+        elif x.units:
+            if x.pipe is not None or x.whole is not None or bodiless:
+                x.units = NO_UNITS      # what changes it sees to whole units itself
+            else:
+                self.units = Units(x.units, self.hub.event_bytes)
         client.out_chunked = client.out_close = False
         if head.status == 204:
             drop |= CONTENT_LENGTH_MASK     # RFC 9110 8.6: it must not have one, and a client might wait for the body
@@ -278,10 +372,10 @@ cdef class Upstream:
             if not self.write_paused:
                 x.client._resume()
 
-    cdef int _collect(self, bytes data, Py_ssize_t* pos, bint sse, bint* raw, Py_ssize_t* cut) except -1:
+    cdef int _collect(self, bytes data, Py_ssize_t* pos, bint split, bint* raw, Py_ssize_t* cut) except -1:
         """Unframe all of `data`; payload runs go to self.runs. Returns 1, or 0 when it was refused.
 
-        raw: the bytes may leave as they came. cut: (sse) where the last whole event ends, inside run `cut_run`;
+        raw: the bytes may leave as they came. cut: (split) where the last whole event ends, inside run `cut_run`;
         -1 when no event ended here.
         """
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
@@ -304,9 +398,14 @@ cdef class Upstream:
                 self._broken(_CUT, "secret_echoed", "the answer contained the credential")
                 return 0
             self._add_run(body.lo, body.hi)
-            if sse:
-                at = self.splitter.feed(data, body.lo, body.hi)
-                if self.splitter.overlong and x.rewrite_end is not None:
+            if split:
+                if x.sse:
+                    at = self.splitter.feed(data, body.lo, body.hi)
+                    x.events += self.splitter.events
+                else:
+                    at = self.units.feed(data, body.lo, body.hi)
+                    x.events += self.units.events
+                if x.sse and self.splitter.overlong and x.rewrite_end is not None:
                     self._stop_changing(x, "an event of the answer is larger than caps.event_bytes")
                     return 0
                 if at != body.hi:
@@ -314,7 +413,6 @@ cdef class Upstream:
                 if at > body.lo:
                     cut[0] = at
                     self.cut_run = self.run_count - 1
-                x.events += self.splitter.events
         raw[0] = raw[0] and (not self.in_chunked or body.clean) and not self._is_suspect()
         return 1
 
@@ -322,13 +420,17 @@ cdef class Upstream:
         cdef Exchange x = self.exchange
         cdef Py_ssize_t start = pos, cut = -1
         cdef bint raw = False
-        if not self._collect(data, &pos, x.sse, &raw, &cut):
+        if not self._collect(data, &pos, x.sse or self.units is not None, &raw, &cut):
+            return
+        if x.judge is not None and not self._judge(x, data):
+            if pos < PyBytes_GET_SIZE(data):
+                self.close()
             return
         if x.sink is not None and self.run_count:
-            self._sink(x, self._join_runs(data, 0, self.run_count))
+            self._sink_when_judged(x, self._join_runs(data, 0, self.run_count))
             if self.exchange is not x:  # nobody wants the rest
                 return
-        if x.sse:
+        if x.sse or self.units is not None:
             self._emit_events(x, data, start, pos, raw, cut)
         else:
             self._emit_runs(x, data, start, pos, raw)
@@ -386,7 +488,7 @@ cdef class Upstream:
         cdef Py_ssize_t i
         cdef bint hit = False
         cdef bytes whole
-        if x.first_event_ns == 0 and self.splitter.total_events:
+        if x.first_event_ns == 0 and x.events:
             x.first_event_ns = self.last_ns
         for i in range(self.run_count):
             x.answer_bytes += self.runs[i].hi - self.runs[i].lo
@@ -537,6 +639,15 @@ cdef class Upstream:
         cdef bytes lead = self.lead
         cdef Exchange x = self.exchange
         cdef Downstream client = x.client
+        if x.judge is not None:
+            if self.early is None:
+                self.early = []
+            self.early.append(wire)
+            return
+        if self.early is not None:
+            self.early.append(wire)
+            wire = b"".join(self.early)
+            self.early = None
         if x.holds_end and self.body.done:
             if lead is not None:
                 self.lead = None
@@ -556,6 +667,9 @@ cdef class Upstream:
         """The answer is complete: flush, give the connection back, end the exchange."""
         cdef Exchange x = self.exchange
         cdef bytes tail
+        self.run_count = 0
+        if x.judge is not None and not self._judge(x, b""):
+            return
         if x.sink is not None:
             self._sink(x, b"")
             if self.exchange is not x:
@@ -578,10 +692,7 @@ cdef class Upstream:
         reusable = self.keep_alive and x.request_complete and not self.eof and not self.closed
         self._detach()
         if reusable:
-            if isinstance(self.pool, Idle):
-                (<Idle>self.pool)._give_back(self)
-            else:
-                self.pool.release(self)
+            self._give_back()
         else:
             self.close()
         x._finish(_OK, None)
@@ -602,8 +713,15 @@ cdef class Upstream:
         cdef list held = self.held
         if x is None:
             return
+        if x.rival is not None:          # the other one may still answer
+            x._leave(self)
+            self.hub.owner.on_race_lost(x, self, kind, detail)
+            return
         if x.answer_started and self.lead is not None:
             x.answer_started = False     # built, never written: there is still an answer to give
+            self.early = None
+        elif x.answer_started and self.state == U_BODY and self._mend(x, kind, detail):
+            pass
         elif held is not None and kind != "secret_echoed" and x.rewrite_end is None:
             self.held = None
             self._emit(b"".join(held))
@@ -617,6 +735,30 @@ cdef class Upstream:
             x._finish(outcome, detail)
         else:
             self.hub.owner.on_failed(x, kind, detail)
+
+    cdef bint _is_overlong(self):
+        return self.units.overlong if self.units is not None else self.splitter.overlong
+
+    cdef bint _mend(self, Exchange x, str kind, str detail) except -1:
+        """End a broken stream with an event that says so; an unfinished event before it is dropped."""
+        cdef Downstream client = x.client
+        cdef bytes event
+        if not (x.sse or self.units is not None) or self._is_overlong() or self.end_sent or client.closed or not (
+                client.out_chunked or client.out_close):
+            return False
+        event = self.hub.owner.on_cut(x, kind, detail)
+        if event is None or x.ended:
+            return False
+        self.held = None
+        self.withheld = self.carry = None
+        if client.out_chunked:
+            event = b"%x\r\n%b\r\n0\r\n\r\n" % (PyBytes_GET_SIZE(event), event)
+        x.mended = True
+        if x.holds_end:
+            x._keep_tail(event)
+        else:
+            client._write(event)
+        return True
 
     cdef bint _is_suspect(self):
         """Whether something is withheld, or what came last could be the beginning of the secret."""
@@ -637,6 +779,13 @@ cdef class Upstream:
             return payload
         self.withheld = payload[size - count:]
         return payload[:size - count]
+
+    cdef _sink_when_judged(self, Exchange x, bytes piece):
+        """What may yet be discarded waits: a copy that others have been given cannot be taken back."""
+        if x.judge is None:
+            self._sink(x, piece)
+        else:
+            self.sunk = piece if self.sunk is None else self.sunk + piece
 
     cdef _sink(self, Exchange x, bytes piece):
         """Give it to the sink, b"" for the end; what could begin the secret waits as it does for the client."""
@@ -664,21 +813,26 @@ cdef class Upstream:
         cdef const char* secret = PyBytes_AS_STRING(self.canary)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(self.canary)
         cdef const char* base
+        cdef const char* begun
         cdef Py_ssize_t length
         if self.carry is not None:
             data = self.carry + data[lo:hi]
             self.carry = None
             lo, hi = 0, PyBytes_GET_SIZE(data)
         base = PyBytes_AS_STRING(data)
-        if hi - lo >= size and memmem(base + lo, hi - lo, secret, size) != NULL:
+        if hi - lo >= size and holds(base + lo, hi - lo, secret, size):
             return True
         # A suffix that begins the secret waits for the next run; mostly there is none.
-        length = min(size - 1, hi - lo)
-        while length > 0:
-            if base[hi - length] == secret[0] and memcmp(base + hi - length, secret, length) == 0:
+        begun = base + hi - min(size - 1, hi - lo)
+        while begun < base + hi:
+            begun = <const char*>memchr(begun, secret[0], base + hi - begun)
+            if begun == NULL:
+                break
+            length = base + hi - begun
+            if memcmp(begun, secret, length) == 0:
                 self.carry = self.canary[:length]
                 break
-            length -= 1
+            begun += 1
         return False
 
     cdef void _pause(self):
@@ -701,7 +855,7 @@ cdef class Upstream:
                 self.transport.abort()
             return
         if x is None:
-            if now - self.last_ns > hub.pool_idle_ns:
+            if now - self.last_ns > (DRAIN_NS if self.state == U_DRAIN else hub.pool_idle_ns):
                 self.close()
         elif self.state == U_HEAD:
             since = max(self.last_ns, x.sent_ns)
@@ -710,7 +864,8 @@ cdef class Upstream:
             if now - since > hub.first_byte_ns:
                 self._broken(_TIMED_OUT, "timeout", f"no answer within {hub.first_byte_ns // 1_000_000_000} s")
         elif self.state == U_BODY:
-            if not self.read_paused and now - self.last_ns > hub.stream_idle_ns:
-                self._broken(_TIMED_OUT, "timeout", f"silent for {hub.stream_idle_ns // 1_000_000_000} s")
+            since = x.idle_ns if x.idle_ns else hub.stream_idle_ns
+            if not self.read_paused and now - self.last_ns > since:
+                self._broken(_TIMED_OUT, "timeout", f"silent for {since // 1_000_000_000} s")
         elif now - max(self.last_ns, x.client.last_ns) > hub.stream_idle_ns:
             x.client._close()

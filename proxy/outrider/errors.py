@@ -15,7 +15,7 @@ class SidecarError(Exception):
 
     code: ClassVar[str] = "internal"
     status: int = 500  # an error whose status a rule chooses has its own
-    should_retry: ClassVar[bool | None] = None
+    should_retry: bool | None = None
     key_id: str | None = None  # of the virtual key that was refused, where configuration lists it
     by_code: ClassVar[dict[str, type["SidecarError"]]] = {}
 
@@ -138,6 +138,12 @@ class OverloadedError(SidecarError):
     """A cap of this sidecar (connections, waiting requests) is reached."""
 
     code, status = "overloaded", 503
+
+
+class TargetsDownError(RateLimitedError):
+    """Every target of a model is left alone for now; `retry_after_ms` says when the first is tried again."""
+
+    code, status = "targets_down", 503
 
 
 class StartError(Exception):

@@ -40,6 +40,7 @@ from outrider.snapshot import Shared, Snapshot
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider.untrusting import advice_for
+from outrider.upstream.breaker import STATES
 from outrider_ext.callers import Caller
 from outrider_ext.limits import Clock
 from outrider_ext.readbuffers import trim_heap
@@ -710,6 +711,12 @@ class Sidecar:
         for name, pool in self.snapshot.pools():
             opened[(name,)] = opened.get((name,), 0.0) + pool.opened
         yield "outrider_upstream_connections_opened", "Connections made to providers.", ("provider",), opened
+        now_ns = time.monotonic_ns()
+        states: dict[tuple[str, ...], float] = {
+            (health.name,): float(STATES[health.breaker.state(now_ns)]) for health in self._shared.healths.all()
+        }
+        text = "Whether a target is used: 0 closed, 1 half open, 2 open, 3 cooling down."
+        yield "outrider_breaker_state", text, ("target",), states
 
     # -- the end
 

@@ -31,7 +31,7 @@ from outrider.secrets.sources import FileSource, Source, source_for
 from outrider.stack.adaptive import Adaptive, Gates
 from outrider.stack.attempt import Attempt
 from outrider.stack.borrow import BorrowTokens
-from outrider.stack.build import bind, filters
+from outrider.stack.build import bind, bind_target, filters
 from outrider.stack.call import Route
 from outrider.stack.identify import Identify
 from outrider.stack.limits import Limits
@@ -40,8 +40,10 @@ from outrider.stack.price import PriceUsage
 from outrider.stack.record import Record
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
+from outrider.upstream.aliases import Aliases
 from outrider.upstream.dial import Dialer
 from outrider.upstream.guard import AddressGuard
+from outrider.upstream.health import Healths
 from outrider.upstream.pool import Destination, Pool
 from outrider.upstream.tls import client_context
 from outrider_ext.callers import Epoch
@@ -87,6 +89,7 @@ class Shared:
     environ: Mapping[str, str]
     context_for: Callable[[str], ssl.SSLContext]
     gates: Gates = field(default_factory=Gates)
+    healths: Healths = field(default_factory=Healths)
     epoch: Epoch = field(default_factory=Epoch)
     revocations: Revocations = field(init=False)
     hub: Hub | None = None
@@ -117,7 +120,14 @@ class Snapshot:
         self._pools: dict[tuple[Any, ...], Pool] = {}
         self.policies = policies_of(config) if config.policies else None
         cheap_rules, body_rules = self._rule_layers()
-        ledger, pricing = shared.ledger, pricing_of(config.budgets, config.prices)
+        ledger, pricing = (
+            shared.ledger,
+            pricing_of(
+                config.budgets,
+                config.prices,
+                compares=any(alias.strategy == "cost" for alias in config.models.values()),
+            ),
+        )
         self.rules = Rulebook(
             config.limits,
             config.budgets,
@@ -128,6 +138,9 @@ class Snapshot:
             self.policies.rules.usage = self.rules.usage
         redact = _redact(config, shared, self.policies)
         audit, digest = _audit_layers(config, shared.audit, redacts=redact is not None)
+        self.aliases = Aliases(
+            config, self.registry, shared.healths, self._target_route, pricing=pricing, rules_route=self._rules_route()
+        )
         self._layers = filters(
             record=Record(shared.metrics, shared.log),
             identify=Identify(shared.placeholder, self.directory, shared.metrics),
@@ -138,6 +151,7 @@ class Snapshot:
             body_rules=body_rules,
             redact=redact,
             borrow=BorrowTokens(self.rules, pricing),
+            plans=self.aliases.layer,
             adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics),
             audit=audit,
             digest=digest,
@@ -250,6 +264,38 @@ class Snapshot:
         route.attempt = Attempt(route, self.sources.get(binding.name), plain=to.context is None and not to.named)
         bind(route, self._layers)
         return route
+
+    def _rules_route(self) -> bool:
+        """Whether some rule routes to a name of `models:` or to another provider."""
+        if self.policies is None:
+            return False
+        routes = (rule.rule.then.route for rule in self.policies.rules.rules)
+        return any(route is not None and route.provider is not None for route in routes)
+
+    def _target_route(self, route: Route, binding: Binding, path: bytes) -> Route:
+        """The way to another provider, for calls of a route that apps call."""
+        assert binding.origin is not None
+        scheme, host, port = binding.origin
+        match = binding.provider.match(b"POST", path)
+        pool = self._pool(binding, host, port, scheme == "https", None)
+        to = Route(
+            binding=binding,
+            operation=match.operation,
+            known=match.known,
+            model=match.model,
+            destination_host=host,
+            destination_port=port,
+            prefix_bytes=0,
+            error_dialect=binding.provider.error_dialect,
+            pool=pool,
+            method=b"POST",
+            path=path,
+        )
+        where = pool.destination
+        plain = where.context is None and not where.named
+        to.attempt = Attempt(to, self.sources.get(binding.name), plain=plain, asked=route.binding)
+        bind_target(to, route, self._layers)
+        return to
 
     def _pool(self, binding: Binding, host: str, port: int, tls: bool, address: str | None) -> Pool:
         key = (binding.name, host, port, tls, address)

@@ -201,7 +201,7 @@ async def redirected(sidecar: Sidecar, address: str, port: int, data: bytes) -> 
     sidecar.serve_http(ours, Origin("transparent", "transparent", None, port, False, ("127.0.0.1", 1), address), None)
     try:
         await loop.sock_sendall(theirs, data)
-        return await asyncio.wait_for(loop.sock_recv(theirs, 65536), 10)
+        return await asyncio.wait_for(loop.sock_recv(theirs, 65536), 60)
     finally:
         theirs.close()
 

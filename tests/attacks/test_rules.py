@@ -11,7 +11,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,19 @@ ATTACKS = (
            b'{"contents":[]}'),
     Attack("in Bedrock's path", "bedrock", b"/model/gpt-4o-forbidden/converse", b"{}"),
     Attack("as an ARN", "bedrock", b"/model/" + ARN + b"/converse", b"{}"),
+    Attack("as an ARN with its own slash", "bedrock",
+           b"/model/arn:aws:bedrock:us-east-1:1:inference-profile/us.gpt-4o-forbidden/converse", b"{}"),
+    Attack("as an ARN of a provisioned model of that name", "bedrock",
+           b"/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A%3Afoundation-model%2Fgpt-4o-forbidden/invoke", b"{}"),
     Attack("as an ARN, streamed", "bedrock", b"/model/" + ARN + b"/invoke-with-response-stream", b"{}"),
+    Attack("at a path of Bedrock's that no table has", "bedrock", b"/model/gpt-4o-forbidden/brand-new", b"{}",
+           own_key=True),
+    Attack("in UTF-16 that says so", "openai", CHAT, chat().decode().encode("utf-16"),
+           b"content-type: application/json; charset=utf-16\r\n"),
+    Attack("by another method", "openai", CHAT, chat(), method=b"PUT", own_key=True),
+    Attack("with a second content type", "openai", CHAT, chat(), FORM + JSON),
+    Attack("in the session of a live call", "openai", b"/v1/realtime/client_secrets",
+           json.dumps({"session": {"type": "realtime", "model": FORBIDDEN}}).encode(), own_key=True),
     Attack("under a key in another case", "ollama", b"/api/chat", b'{"MODEL":"gpt-4o-forbidden","messages":[]}'),
 )  # fmt: skip
 
@@ -280,21 +292,21 @@ async def tried(
     return found
 
 
-def streamed(attack: Attack) -> Attack:
-    body = attack.body.replace(b'"messages"', b'"stream":true,"messages"', 1)
-    return Attack(
-        f"{attack.name}, streamed",
-        attack.provider,
-        attack.path,
-        body,
-        attack.head,
-        attack.method,
-        attack.chunked,
-        attack.own_key,
-    )
+def streamed(attack: Attack) -> Attack | None:
+    """The same, asking for a stream; None where its body has no place for that."""
+    body = attack.body
+    packed = body[:2] == b"\x1f\x8b" and body.count(b"\x1f\x8b\x08") == 1 and attack.head == GZIP
+    plain = gzip.decompress(body) if packed else body
+    if plain[:1] == b"{":
+        plain = b'{"stream":true' + (b"" if plain[1:2] == b"}" else b",") + plain[1:]
+    elif plain[:3] == b"--b":
+        plain = form(("stream", "true")).removesuffix(b"--b--\r\n") + plain
+    else:
+        return None
+    return replace(attack, name=f"{attack.name}, streamed", body=gzip.compress(plain) if packed else plain)
 
 
-ALL = ATTACKS + tuple(streamed(attack) for attack in ATTACKS if b'"messages"' in attack.body)
+ALL = ATTACKS + tuple(one for attack in ATTACKS if (one := streamed(attack)) is not None)
 
 
 @pytest.mark.parametrize("kind", ["deny", "list"])
@@ -366,6 +378,49 @@ async def test_a_host_that_is_no_provider_is_reached_by_no_way(tmp_path: Path) -
         theirs.close()
         assert len(evil.journal) == 0
         assert total(sidecar, "outrider_rule_decisions_total", rule="baseline/known-providers") >= 2
+
+
+NO_OPENAI = [{"id": "deny", "description": "Not this host", "match": {"host": "api.openai.com"}, "then": "deny"}]
+ANOTHER = b"generativelanguage.googleapis.com"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_host_that_is_spelled_or_swapped_is_still_that_host(tmp_path: Path, stream: bool) -> None:
+    """Refused, or led to whom the connection was for: never to the host that the rule denies."""
+    body = chat(ALLOWED, stream=stream)
+    rest = b"\r\nauthorization: Bearer " + KEY.encode() + b"\r\n" + JSON
+    rest += b"content-length: %d\r\n\r\n" % len(body) + body
+    post = b"POST " + CHAT + b" HTTP/1.1\r\nhost: "
+    spellings = (b"api.openai.com", b"API.OpenAI.com", b"api.openai.com.", b"api.openai.com:80", b"api.openai.com:443")
+    async with governed(tmp_path, [rules_file(tmp_path, NO_OPENAI)]) as (sidecar, mock):
+        for name in spellings:
+            absolute = b"POST http://" + name + CHAT + b" HTTP/1.1\r\nhost: "
+            connect = b"CONNECT " + name.partition(b":")[0] + b":80 HTTP/1.1\r\nhost: x\r\n\r\n"
+            to_another = b"CONNECT " + ANOTHER + b":80 HTTP/1.1\r\nhost: x\r\n\r\n"
+            for pieces in (
+                (absolute + name + rest,),
+                (absolute + ANOTHER + rest,),  # whom the target names counts, and Host is not asked
+                (connect, post + name + rest),
+                (connect, post + ANOTHER + rest),
+                (to_another, post + name + rest),
+                (to_another, absolute + ANOTHER + rest),
+                (b"POST /openai" + CHAT + b" HTTP/1.1\r\nhost: " + name + rest,),
+                (b"POST /gemini" + CHAT + b" HTTP/1.1\r\nx-forwarded-host: " + name + b"\r\n" + host_of(sidecar)[:-2]
+                 + rest,),
+            ):  # fmt: skip
+                head = await raw(sidecar, *pieces)
+                assert head == b"" or head.startswith(b"HTTP/1.1 4"), pieces
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        origin = Origin("transparent", "transparent", None, 80, False, ("127.0.0.1", 1), "192.0.2.1")
+        sidecar.serve_http(ours, origin, None)
+        await asyncio.get_running_loop().sock_sendall(theirs, post + b"API.openai.com" + rest)
+        assert (await answered(Peer(theirs))).startswith(b"HTTP/1.1 4")
+        theirs.close()
+        assert not [entry for entry in mock.journal if "openai" in (entry.header("host") or "")]
+        await raw(sidecar, b"POST /azure/openai/v1/chat/completions HTTP/1.1\r\n" + host_of(sidecar)[:-2] + rest)
+        assert len(mock.journal) >= 1, "others are still reached"
 
 
 async def test_without_the_rule_that_host_is_reached(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def answered(port: int, path: str, body: bytes) -> int:
     headers = {"authorization": f"Bearer {PROVIDER_KEY}", "content-type": "application/json"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as exc:
         with exc:

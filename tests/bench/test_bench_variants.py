@@ -1,6 +1,7 @@
 """Every configuration that the bench gives to Outrider is one that it takes, and holds what its row's name says."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ import pytest
 from bench.peers import all_peers
 from bench.run import Settings, rows_for
 from bench.scenarios import BY_NAME, SCENARIOS
-from bench.variants import ALL_ON, DEFAULT, Variant, configuration
+from bench.variants import ALL_ON, DEFAULT, RULES_FILE, Variant, configuration, rules
 
 from outrider.config.load import load
+from outrider.govern.packs import load_pack
 
 VALUES: dict[str, object] = {
     "PORT": 1001,
@@ -44,6 +46,16 @@ def test_a_variant_adds_as_many_as_it_says(tmp_path: Path) -> None:
     applying = document(VARIANTS["outrider ten limits"], tmp_path)["limits"]
     assert len(applying) == 10
     assert all("providers" not in limit for limit in applying)
+
+
+def test_as_many_rules_are_loaded_and_as_many_principals_known(tmp_path: Path) -> None:
+    path = tmp_path / RULES_FILE
+    path.write_text(json.dumps(rules(1000)))
+    assert document(VARIANTS["outrider 1000 rules"], tmp_path)["policies"] == [str(path)]
+    assert len(load_pack(path, {}).rules) == 1000
+    principals = document(VARIANTS["outrider 1000 principals"], tmp_path)["principals"]
+    assert len({principal["id"] for principal in principals}) == 1000
+    assert principals[-1]["from"] == {"users": [os.getuid()]}
 
 
 def test_a_variant_takes_away_what_it_says(tmp_path: Path) -> None:

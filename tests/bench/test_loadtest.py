@@ -197,7 +197,7 @@ def test_the_upstream_answers_every_shape_and_finds_a_changed_byte(programs: Non
     daemon, _, port, _ = run.start_upstream(tmp_path, process.cores()[1])
     with daemon:
         answers = shapes.right_answers(calls, port, PROVIDER_KEY)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         changed = calls[0].body.replace(b"quick", b"quicK")
         connection.request("POST", shapes.PATH, changed, calls[0].headers | {"authorization": f"Bearer {PROVIDER_KEY}"})
         assert connection.getresponse().status == 400

@@ -163,7 +163,7 @@ def test_rules_that_count_nothing_or_say_words_without_meaning_are_refused(tmp_p
 
 
 def test_it_says_which_of_the_keys_that_are_set_wait_for_a_restart(tmp_path: Path, run: Any) -> None:
-    text = "egress: {default: deny}\nca: {dir: ./ca}\ntelemetry: {models_max: 5, log_level: debug}\n"
+    text = "version: 1\negress: {default: deny}\nca: {dir: ./ca}\ntelemetry: {models_max: 5, log_level: debug}\n"
     done = run("check", "--config", str(write(tmp_path, text)))
     assert done.returncode == 0
     assert "changed only by a restart: ca.dir, telemetry.models_max; a reload" in done.stdout
@@ -176,6 +176,12 @@ def test_secrets_that_stand_in_the_configuration_are_named_and_not_shown(tmp_pat
     done = run("check", "--config", str(path), OUTRIDER__EGRESS__ALLOW_PRIVATE="[]")
     assert f"warning: {path}:1: upstream.proxy: a password stands in the file" in done.stdout
     assert "hunter2x" not in done.stdout + done.stderr
+    path = write(tmp_path, f"version: 1\n# {PLANTED}\npolicies: [./rules.yaml]\n")
+    (tmp_path / "rules.yaml").write_text(f"rules:\n - {{id: a, description: d, then: {{tag: '{PLANTED}'}}}}\n")
+    done = run("check", "--config", str(path))
+    assert f"warning: {path}:2: looks like a key itself" in done.stdout
+    assert f"{tmp_path}/rules.yaml:2: looks like a key itself" in done.stdout
+    assert "PLANTED" not in done.stdout + done.stderr
 
 
 def test_an_audit_log_without_checkpoints_elsewhere_is_warned_of(tmp_path: Path, run: Any) -> None:

@@ -33,7 +33,7 @@ def test_the_demo_shows_the_whole_job_without_key_or_network_and_leaves_nothing(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -56,7 +56,7 @@ def test_without_the_sdks_one_sentence_says_what_to_install(tmp_path: Path) -> N
         "u.find_spec = lambda name, *a: None if name == 'openai' else real(name, *a)\n"
         "from outrider.cli.main import main; sys.exit(main(['demo']))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1
     assert done.stderr == "outrider: the demo's app needs the SDK of openai: pip install 'outrider[demo]'\n"
 

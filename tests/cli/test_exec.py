@@ -21,7 +21,7 @@ OTHER = "sk-ant-planted-0123456789"
 ASK = """
 import os, openai
 assert "planted" not in repr(dict(os.environ))
-with openai.OpenAI(max_retries=0, timeout=20) as client:
+with openai.OpenAI(max_retries=0, timeout=120) as client:
     chunks = client.chat.completions.create(
         model="gpt-5-mini", stream=True, messages=[{"role": "user", "content": "who rides"}])
     print("".join(chunk.choices[0].delta.content or "" for chunk in chunks))
@@ -55,7 +55,7 @@ def user_environment(folder: Path, **more: str) -> dict[str, str]:
 def execute(*arguments: str | Path, env: dict[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "outrider", "exec", *map(str, arguments)]
     return subprocess.run(
-        command, env=env, cwd=cwd or env["HOME"], capture_output=True, text=True, timeout=60, check=False
+        command, env=env, cwd=cwd or env["HOME"], capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -198,7 +198,7 @@ def test_standard_input_and_the_core_limit_are_the_commands(tmp_path: Path) -> N
     outrider = f"{sys.executable} -m outrider exec --quiet"
     command = f'ulimit -Sc; echo hello | {outrider} -- sh -c "cat; ulimit -Sc; ulimit -Hc"; ulimit -Hc'
     done = subprocess.run(
-        ["sh", "-c", command], env=user_environment(tmp_path), capture_output=True, text=True, timeout=60, check=True
+        ["sh", "-c", command], env=user_environment(tmp_path), capture_output=True, text=True, timeout=120, check=True
     )
     soft, *seen, hard = done.stdout.split()
     assert seen == ["hello", soft, hard]
@@ -220,7 +220,7 @@ def test_a_signal_goes_to_the_command_once(number: signal.Signals, tmp_path: Pat
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        assert process.wait(30) == 40
+        assert process.wait(120) == 40
 
 
 class StandIn:

@@ -78,6 +78,14 @@ def test_one_request_is_explained_rule_by_rule(tmp_path: Path, capsys: pytest.Ca
     }
     assert found["decision"]["rule"] == "mine/no"
     assert next(row for row in found["rules"] if row["id"] == "mine/read")["reads"] == ["request.messages"]
+    tells = {
+        "id": "tells",
+        "description": "d",
+        "then": {"rewrite": {"headers": {"set": {"x-a": "1"}, "remove": ["x-b"]}}},
+    }
+    told = pack(tmp_path / "told", [tells])
+    assert main(["policy", "explain", "--request", str(request), "--policy", str(told), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["decision"]["headers"] == {"x-a": "1", "x-b": None}
     config = tmp_path / "outrider.yaml"
     config.write_text(yaml.safe_dump({"policies": [str(folder / "policy.yaml")]}))
     assert main(["policy", "explain", "--request", str(request), "--config", str(config)]) == 1
@@ -111,6 +119,20 @@ def test_the_schema_takes_what_is_shipped(capsys: pytest.CaptureFixture[str]) ->
         ([{**DENY, "match": {"listener": "transparent", "via": "connect"}}], "no other way in"),
         ([{**DENY, "except": {"model": "gpt-4*"}}], "its except covers all"),
         ([{**DENY, "when": "1 > 2"}], "always false"),
+        ([{**DENY, "match": {"provider": "anthropic", "operation": "responses"}}], "has no operation 'responses'"),
+        ([{**DENY, "match": {"known_operation": False, "operation": "chat"}}], "has no operation but unknown"),
+        ([{**DENY, "match": {"principal": {"team": "a"}}}], "no principal sets team"),
+        ([{**DENY, "match": {"principal": {"labels": {"x": "*"}}}}], "no principal sets labels.x"),
+        ([{**DENY, "match": {"principal": {"roles": "*"}}}], "no principal sets roles"),
+        (
+            [
+                {"id": "a", "description": "d", "match": {"model": "gpt-5"}, "then": {"rewrite": {"max_tokens": 5}}},
+                {"id": "b", "description": "d", "match": {"model": "gpt-*"}, "then": "deny"},
+            ],
+            "mine/a: never comes to anything, since mine/b refuses the same calls",
+        ),
+        ([DENY, {**DENY, "id": "again"}], "mine/again: never comes to anything, since mine/no refuses"),
+        ([{**DENY, "description": "key sk-proj-PLANTEDplanted0123456789abcdef"}], "looks like a key itself"),
         (
             [
                 {"id": "a", "description": "d", "match": {"model": "gpt-*"}, "then": {"route": {"model": "x"}}},
@@ -129,6 +151,23 @@ def test_check_doubts_rules_that_can_never_apply(
     assert main(["check", "--config", str(config)]) == 0
     warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning:")]
     assert [line for line in warnings if doubt in line and "policy.yaml:" in line], warnings
+
+
+def test_check_doubts_no_rule_that_may_apply(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = [
+        {**DENY, "match": {"principal": {"team": ["", "x"], "roles": "r", "labels": {"tier": "free"}}}},
+        {**DENY, "id": "b", "match": {"provider": ["anthropic", "openai"], "operation": "responses"}},
+        {**DENY, "id": "c", "match": {"provider": "*", "operation": "responses"}, "except": {"model": "a"}},
+        {**DENY, "id": "d", "match": {"provider": "openai"}, "when": "request.messages > 3"},
+        {"id": "e", "description": "d", "match": {"provider": "openai", "operation": "chat"}, "then": {"tag": "x"}},
+        {**DENY, "id": "f", "match": {"provider": "openai"}, "mode": "shadow"},
+    ]
+    folder = pack(tmp_path / "mine", rules)
+    config = tmp_path / "outrider.yaml"
+    person = {"id": "me", "roles": ["r"], "labels": {"tier": "free"}, "from": {"users": [0]}}
+    config.write_text(yaml.safe_dump({"policies": [str(folder)], "principals": [person]}))
+    assert main(["check", "--config", str(config)]) == 0
+    assert "warning:" not in capsys.readouterr().out
 
 
 def test_check_doubts_nothing_that_is_shipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

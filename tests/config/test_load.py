@@ -247,7 +247,7 @@ def test_a_file_that_cannot_be_read_gets_one_sentence(tmp_path: Path, home: dict
     for path, says in (
         (tmp_path / "missing.yaml", "cannot be read: no such file"),
         (tmp_path, "cannot be read: is a directory"),
-        (write(tmp_path, "#" * (1 << 20) + "#", "big.yaml"), "is larger than 1048576 bytes"),
+        (write(tmp_path, "#" * (4 << 20) + "#", "big.yaml"), "is larger than 4194304 bytes"),
     ):
         with pytest.raises(ConfigError, match=says):
             load(path, home)

@@ -24,7 +24,7 @@ def keys_of(data: Any, path: str = "") -> set[str]:
     if path in ("state.fleet_key", "state.password"):
         return {path}
     if isinstance(data, dict) and data and path != "redact.words":
-        step = "*" if path in ("providers", "prices", "prices.*.tiers", "redact.patterns") else None
+        step = "*" if path in ("providers", "models", "prices", "prices.*.tiers", "redact.patterns") else None
         return set().union(*(keys_of(v, f"{path}.{step or k}".lstrip(".")) for k, v in data.items()))
     if isinstance(data, list) and data and isinstance(data[0], dict):
         return set().union(*(keys_of(item, f"{path}[]") for item in data))

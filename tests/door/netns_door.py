@@ -69,7 +69,7 @@ class Watched(FakeHost):
             self.decided.set()
 
     async def next_decision(self) -> list[object]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             await self.decided.wait()
         self.decided.clear()
         if self.served:

@@ -92,7 +92,7 @@ def test_processes_that_start_at_once_end_with_one_ca(tmp_path: Path) -> None:
             assert racer.stdin is not None
             racer.stdin.write("\n")
             racer.stdin.flush()
-        outputs = [racer.communicate(timeout=60) for racer in racers]
+        outputs = [racer.communicate(timeout=120) for racer in racers]
     assert len({fingerprint for fingerprint, _ in outputs}) == 1, outputs
     assert sorted(path.name for path in (tmp_path / "ca").iterdir()) == ["outrider-ca.key.pem", "outrider-ca.pem"]
 

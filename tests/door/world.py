@@ -198,7 +198,7 @@ class World:
         for i in range(len(data)):
             wakeups = self.loop.wakeups
             client.send(data[i : i + 1])
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(90):
                 while self.loop.wakeups == wakeups:
                     await asyncio.sleep(0)
             await self.settle(6)

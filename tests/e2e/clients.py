@@ -18,22 +18,22 @@ def show(text):
 PYTHON = {
     "requests": """
 import requests
-show(requests.post(url, data=body, headers=headers, timeout=20).text)
+show(requests.post(url, data=body, headers=headers, timeout=120).text)
 """,
     "httpx": """
 import httpx
-show(httpx.post(url, content=body, headers=headers, timeout=20).text)
+show(httpx.post(url, content=body, headers=headers, timeout=120).text)
 """,
     "httpx, async": """
 import asyncio, httpx
 async def main():
     async with httpx.AsyncClient() as client:
-        show((await client.post(url, content=body, headers=headers, timeout=20)).text)
+        show((await client.post(url, content=body, headers=headers, timeout=120)).text)
 asyncio.run(main())
 """,
     "urllib": """
 import urllib.request
-with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=20) as answer:
+with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=120) as answer:
     show(answer.read())
 """,
     "aiohttp with trust_env": """
@@ -222,7 +222,7 @@ roots = None  # GRPC_DEFAULT_SSL_ROOTS_FILE_PATH
 with grpc.secure_channel("api.openai.com:443", grpc.ssl_channel_credentials(roots)) as channel:
     call = channel.unary_unary("/a.B/C", request_serializer=bytes, response_deserializer=bytes)
     try:
-        call(b"", timeout=10)
+        call(b"", timeout=120)
     except grpc.RpcError as error:
         print(error.code().name)
 """
@@ -243,4 +243,4 @@ with socket.create_connection((proxy.hostname, proxy.port), 10) as raw:
 """
 
 CURL = ["curl", "-sS", "--max-time", "20", "-H", "content-type: application/json", "-d", _BODY]
-WGET = ["wget", "-q", "-O", "-", "--timeout=20", "--header=content-type: application/json", f"--post-data={_BODY}"]
+WGET = ["wget", "-q", "-O", "-", "--timeout=120", "--header=content-type: application/json", f"--post-data={_BODY}"]

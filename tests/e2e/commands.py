@@ -27,7 +27,7 @@ class Running:
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """(exit code, all that it said)."""
         self.process.send_signal(number)
-        code = self.process.wait(20)
+        code = self.process.wait(120)
         return code, self.stderr.read_text()
 
 
@@ -42,7 +42,7 @@ def outrider(
     """Run a command to its end. prefix: as for `running`."""
     command = [*prefix, *OUTRIDER, *words]
     return subprocess.run(
-        command, env=clean_environ(env or {}), capture_output=True, text=True, timeout=30, check=False
+        command, env=clean_environ(env or {}), capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -60,11 +60,11 @@ def running(config: Path, env: Mapping[str, str], folder: Path, *, prefix: Seque
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(20)
+        process.wait(120)
 
 
 def _addresses(process: "subprocess.Popen[bytes]", stderr: Path) -> tuple[str, str]:
-    until(lambda: b"holding" in stderr.read_bytes() or process.poll() is not None, 20.0)
+    until(lambda: b"holding" in stderr.read_bytes() or process.poll() is not None)
     said = stderr.read_text()
     listening = re.search(r"^outrider: listening on ([^,\n]+)", said, re.MULTILINE)
     admin = re.search(r"^outrider: admin on (\S+)", said, re.MULTILINE)

@@ -114,7 +114,7 @@ class World:
         if not bundle.exists():
             bundle.write_bytes((self.ca_dir / "outrider-ca.pem").read_bytes() + self.far_ca.read_bytes())
         env = clean_environ({"OPENAI_API_KEY": self.placeholder, "SSL_CERT_FILE": str(bundle)})
-        ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
+        ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
         return ran.stdout.strip() if ran.returncode == 0 else f"exit {ran.returncode}: {ran.stderr.strip()[-300:]}"
 
     def python(self, source: str) -> str:
@@ -136,7 +136,7 @@ def exempted(world: World) -> dict[str, Any]:
     seen["openai SDK"] = world.python(clients._PYTHON_HEAD + OPENAI)
     seen["urllib3"] = world.python(clients._PYTHON_HEAD + URLLIB3)
     seen["requests without a variable"] = world.python(
-        clients._PYTHON_HEAD + clients.PYTHON["requests"].replace("timeout=20", "verify=os.environ['SSL_CERT_FILE']")
+        clients._PYTHON_HEAD + clients.PYTHON["requests"].replace("timeout=120", "verify=os.environ['SSL_CERT_FILE']")
     )
     seen["keys"] = sorted({entry.header("authorization") or "" for entry in world.provider.journal})
     seen["hosts"] = sorted({entry.header("host") or "" for entry in world.provider.journal})
@@ -174,7 +174,7 @@ def forgotten(world: World) -> dict[str, Any]:
         seen[name] = world.app("curl", "-sS", "-4", "--max-time", "10", "--cacert", str(world.far_ca), url)[:7]
     with socket.create_connection((FAR, 443), 10) as silent:  # a server that speaks first would be waited for
         seen["silence"] = ended(silent)
-    until(lambda: _open_tunnels(world) == 0, 20.0)
+    until(lambda: _open_tunnels(world) == 0)
     seen["provider afterwards"] = world.curl("-4", clients.URL).splitlines()[-1]
     seen["events"] = world.events()
     return seen

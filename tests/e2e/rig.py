@@ -76,7 +76,7 @@ class Background:
 
     def run[T](self, coro: Coroutine[Any, Any, T]) -> T:
         """Run on the sidecar's loop, from another thread."""
-        return asyncio.run_coroutine_threadsafe(coro, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coro, self._loop).result(120)
 
     def _serve(self) -> None:
         with self._runner:
@@ -202,12 +202,12 @@ def metric(admin_url: str, name: str) -> list[tuple[dict[str, str], int]]:
 def fetch(url: str) -> bytes:
     """A GET by no proxy, whatever the environment says. Raises: urllib.error.HTTPError."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=10) as answer:
+    with opener.open(url, timeout=120) as answer:
         body: bytes = answer.read()
     return body
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 90.0) -> None:
     """Wait for a state that another thread or process brings about. Raises: AssertionError."""
     deadline = time.monotonic() + timeout_s
     pause = threading.Event()

@@ -115,7 +115,7 @@ def as_user(uid: int, address: Any, data: bytes, family: int = socket.AF_INET) -
             os.setgid(uid)
             os.setuid(uid)
             sock = socket.socket(family)
-            sock.settimeout(10)
+            sock.settimeout(90)
             sock.connect(address)
             sock.sendall(data)
             os.write(writing, answer_of(sock))
@@ -537,7 +537,7 @@ def test_a_unix_socket_carries_tunnels_and_interception(start: Start, keys: Keys
 
     def opened(target: str) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(10)
+        sock.settimeout(90)
         sock.connect(str(tmp_path / "s"))
         fields = f"host: x\r\nproxy-authorization: {keys.basic('ann')}\r\n"
         sock.sendall(f"CONNECT {target} HTTP/1.1\r\n{fields}\r\n".encode())

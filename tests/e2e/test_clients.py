@@ -80,7 +80,7 @@ def grpcio() -> Path:
                 "install",
                 "-q",
                 "--retries=0",
-                "--timeout=15",
+                "--timeout=90",
                 "--target",
                 str(folder),
                 "grpcio>=1.70",
@@ -100,7 +100,7 @@ def binary_of(folder: Path) -> str:
 
 def run(command: Sequence[str], env: dict[str, str], cwd: Path | None = None) -> str:
     """The child's output, stripped; whatever it complained about fails the test."""
-    ran = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
     complaints = [line for line in ran.stderr.splitlines() if not line.startswith("Picked up JAVA_TOOL_OPTIONS")]
     assert (ran.returncode, complaints) == (0, [])
     return ran.stdout.strip()
@@ -205,7 +205,7 @@ def test_wget_finds_the_proxy_by_the_environment_and_takes_the_bundle(ride: Ride
 def test_git_trusts_us_and_gets_no_key_for_what_is_no_operation(ride: Ride) -> None:
     command = [tool("git"), "ls-remote", "https://api.openai.com/some/repository.git"]
     env = ride.app_env() | {"GIT_TERMINAL_PROMPT": "0"}
-    ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert "could not read Username" in ran.stderr  # the provider's 401, as git takes it
     assert ride.entry.target == "/some/repository.git/info/refs?service=git-upload-pack"
     assert (ride.entry.header("user-agent") or "").startswith("git/")

@@ -67,7 +67,7 @@ class Day:
         return answer
 
     def __post_init__(self) -> None:
-        self.client = httpx.Client(trust_env=False, timeout=20)
+        self.client = httpx.Client(trust_env=False, timeout=120)
 
 
 def prefix() -> tuple[str, ...]:

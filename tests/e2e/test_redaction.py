@@ -29,7 +29,7 @@ def client(ride: Ride) -> httpx.Client:
         "x-goog-api-key": shown,
         "anthropic-version": "2023-06-01",
     }
-    return httpx.Client(trust_env=False, timeout=20, headers=headers)
+    return httpx.Client(trust_env=False, timeout=120, headers=headers)
 
 
 CHAT = "/v1/chat/completions"

@@ -115,7 +115,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     path = small(tmp_path, ca={"dir": str(disk / "ca")})
     fill = f'mount -t tmpfs -o size=4k tmpfs {disk} && head -c 4096 /dev/zero > {disk}/full && exec "$@"'
     command = ["unshare", "-m", "sh", "-c", fill, "sh", *OUTRIDER, "run", "--config", str(path)]
-    ran = subprocess.run(command, env=clean_environ({}), capture_output=True, text=True, timeout=30, check=False)
+    ran = subprocess.run(command, env=clean_environ({}), capture_output=True, text=True, timeout=120, check=False)
     if "mount:" in ran.stderr:
         pytest.skip(f"This machine does not mount a file system here: {ran.stderr.strip()[-200:]}")
     assert ran.returncode == 1

@@ -376,3 +376,20 @@ def test_what_is_built_reads_back_as_what_was_kept(
     assert built[0] == built[1]
     kept = [(name.lower(), value) for name, value in fields if name.lower() not in names]
     assert scanned(builds()[0], built[0]).items() == kept + ([(b"a", b"b")] if extra else [])
+
+
+@pytest.mark.parametrize("build", builds(), ids=["compiled", "interpreted"])
+@pytest.mark.parametrize("byte", [0, 8, 9, 10, 11, 13, 31, 32, 126, 127, 128, 255])
+def test_a_value_ends_at_the_same_byte_wherever_it_stands(build: Any, byte: int) -> None:
+    """Values are read sixteen bytes at a time where the processor can."""
+    is_fine = byte in (9, 32, 126, 128, 255)
+    for place in (0, 1, 7, 15, 16, 17, 31, 32, 40):
+        value = b"x" * place + bytes((byte,)) + b"y" * 40
+        head = b"GET / HTTP/1.1\r\nhost: h\r\nx-a: " + value + b"\r\n\r\n"
+        scanned = build.Head()
+        if is_fine:
+            assert scanned.scan_request(head, 0, 65536) == len(head)
+            assert scanned.get_name(b"x-a") == value.strip(b" \t")
+        else:
+            with pytest.raises(build.ProtocolError):
+                scanned.scan_request(head, 0, 65536)

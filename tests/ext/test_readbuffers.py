@@ -27,7 +27,7 @@ PRELUDE = """
 
 def run(script: str) -> None:
     words = [sys.executable, "-c", textwrap.dedent(PRELUDE) + textwrap.dedent(script)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
 
 

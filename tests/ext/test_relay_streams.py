@@ -400,3 +400,30 @@ def test_the_secret_does_not_pass_through_a_switched_connection() -> None:
     assert SECRET not in rest
     assert rig.down.is_closed
     rig.finish()
+
+
+LETTERS = st.sampled_from([b"Q", b"a", b"7", b"e", b"-"])
+TEXTS = st.lists(LETTERS, max_size=80).map(b"".join)
+
+
+@given(
+    st.lists(LETTERS, min_size=1, max_size=70).map(b"".join),
+    TEXTS,
+    TEXTS,
+    st.integers(0, 1),
+    st.integers(0, 20),
+)
+def test_a_secret_is_found_wherever_it_stands_and_only_there(
+    secret: bytes, before: bytes, after: bytes, there: int, often: int
+) -> None:
+    body = before + secret[:-1] * often + secret * there + after
+    rig = Rig()
+    rig.owner.canary = secret
+    rig.client(GET)
+    rig.provider(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body))
+    assume(not rig.owner.failures)  # one byte of a head is a secret, too
+    if body:
+        rig.provider(body)
+    is_told = rig.owner.ends[-1].detail == "the answer contained the credential"
+    assert is_told == (secret in body)
+    rig.finish()

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from outrider.errors import BodyTooLargeError
-from outrider.govern.cases import Asked, Case, Judged, facts_for, judge
+from outrider.govern.cases import Asked, Case, Judged, Runner, facts_for, judge, load_cases
 from outrider.govern.cases import rules_of as rules_of_case
 from outrider.govern.cel import SECRET_HEADERS
 from outrider.govern.heads import combined, name_problem
@@ -407,6 +407,26 @@ def test_time_is_that_of_the_files_zone(tmp_path: Path, zone: str | None, when: 
     case = Case.model_validate({"name": "n", "expect": {"decision": "deny"}, "time": "2026-03-29T23:30:00+00:00"})
     pack = load_pack(path, {})
     assert (judge(rules_of_case(pack, case, pack.rules), Asked(body={})).refusal is not None) is answer
+
+
+@pytest.mark.parametrize("moment", ["2026-07-01T09:30:00", "'2026-07-01T07:30:00Z'", "2026-07-01 07:30:00+00:00"])
+def test_a_case_states_its_time_in_the_files_zone_or_with_its_own(tmp_path: Path, moment: str) -> None:
+    (tmp_path / "policy.yaml").write_text(
+        "name: mine\ntimezone: Europe/Rome\nrules:\n - {id: a, description: d, when: time.hour == 9, then: deny}\n"
+    )
+    (tmp_path / "cases.yaml").write_text(
+        f"cases:\n - {{name: n, time: {moment}, request: {{body: {{}}}}, expect: {{decision: deny, rule: a}}}}\n"
+    )
+    (result,) = Runner(tmp_path / "policy.yaml").run(load_cases(tmp_path / "cases.yaml"))
+    assert result.passed, result.differences
+
+
+def test_a_time_that_is_none_is_told_with_its_line(tmp_path: Path) -> None:
+    from outrider.config import ConfigError
+
+    (tmp_path / "cases.yaml").write_text("cases:\n - {name: n, time: noon, expect: {decision: deny}}\n")
+    with pytest.raises(ConfigError, match=r"cases.yaml:2.*must be a moment"):
+        load_cases(tmp_path / "cases.yaml")
 
 
 def test_two_files_with_two_zones_are_one_evaluation(tmp_path: Path) -> None:

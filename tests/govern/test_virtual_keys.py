@@ -112,7 +112,9 @@ def test_the_same_revocations_again_move_nothing() -> None:
     assert epoch.n == before
 
 
-@pytest.mark.parametrize("text", [KEY.decode(), "0" * 11, "g" * 64, "0" * 65, "", "sha256:" + "0" * 64])
+@pytest.mark.parametrize(
+    "text", [pytest.param(KEY.decode(), id="a key"), "0" * 11, "g" * 64, "0" * 65, "", "sha256:" + "0" * 64]
+)
 def test_what_names_no_key_is_refused_and_not_quoted(text: str) -> None:
     with pytest.raises(ValueError, match="must be a key's hash") as caught:
         key_id(text)

@@ -1,11 +1,13 @@
 """Every pack that is shipped: its cases hold, each rule is noticed when it is gone, and it names what exists."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from outrider.govern.cases import Cases, Runner, load_cases
-from outrider.govern.packs import POLICY_FILE, load_pack
+from outrider.govern.cases import Cases, Runner, key_of, load_cases
+from outrider.govern.packs import POLICY_FILE, Pack, load_pack
+from outrider.govern.plan import CompiledRule
 from outrider.providers import BUILT_IN
 
 FOLDER = Path(__file__).resolve().parents[2] / "policies"
@@ -48,6 +50,37 @@ def test_every_case_holds(pack: str) -> None:
 def test_a_rule_that_is_gone_is_noticed(pack: str, rule: str) -> None:
     runner, cases = cases_of(pack)
     assert any(not result.passed for result in runner.run(cases, without=[rule])), f"no case needs {pack}/{rule}"
+
+
+PARTS = [
+    (pack, part)
+    for pack in PACKS
+    for part in (
+        *first_pack(pack).policy.patterns,
+        *(f"except of {rule.rule.id}" for rule in first_pack(pack).rules if rule.rule.except_ is not None),
+    )
+]
+
+
+def without(pack: Pack, part: str) -> Pack:
+    """The pack without one of its patterns, or with a rule that excepts nothing."""
+    patterns = {name: pattern for name, pattern in pack.policy.patterns.items() if name != part}
+    rules = [
+        CompiledRule(rule.pack, rule.rule.model_copy(update={"except_": None}), rule.when, rule.where)
+        if part == f"except of {rule.rule.id}"
+        else rule
+        for rule in pack.rules
+    ]
+    return replace(pack, policy=pack.policy.model_copy(update={"patterns": patterns}), rules=tuple(rules))
+
+
+@pytest.mark.parametrize(("pack", "part"), PARTS)
+def test_a_pattern_or_an_exception_that_is_gone_is_noticed(pack: str, part: str) -> None:
+    runner, cases = cases_of(pack)
+    for case in cases.cases:
+        values = cases.values if case.values is None else case.values
+        runner._packs[key_of(values)] = without(load_pack(runner.path, values), part)
+    assert any(not result.passed for result in runner.run(cases)), f"no case needs {pack}: {part}"
 
 
 @pytest.mark.parametrize("pack", PACKS)

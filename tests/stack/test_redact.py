@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.cli.main import main
@@ -86,7 +86,6 @@ def texts(out: bytes) -> list[str]:
     return [json.loads(line[6:])["delta"] for line in out.split(b"\n") if line.startswith(b"data: ")]
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.lists(
         st.sampled_from(["Hi ", "ada@", "example.com", " \n", "é", '"q" ', "\\", "411", "1 1111 1111 1111 ", ""]),

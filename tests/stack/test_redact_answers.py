@@ -161,6 +161,29 @@ async def test_a_stream_ends_with_an_error_event_where_something_blocked_is_foun
         assert (await app.head()).startswith(b"HTTP/1.1 404")
 
 
+async def test_the_error_event_waits_for_the_audit_log_as_every_end_does(tmp_path: Path) -> None:
+    stream, audit = STREAMS["chat"], tmp_path / "audit" / "a.jsonl"
+    async with Provider() as provider:
+        providers = {"local": {"kind": "openai", "hosts": ["llm.internal"], "connect_to": provider.url}}
+        telemetry = {"log": "off", "audit": {"path": str(audit)}}
+        async with running(tmp_path, providers, redact=BLOCKS, telemetry=telemetry) as sidecar:
+            app = await client_of(sidecar)
+            await app.send(post(sidecar, stream.body, stream.path, JSON + b"authorization: Bearer x\r\n"))
+            behind = await provider.accept()
+            await behind.head()
+            await behind.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + stream.event("Hello "))
+            await app.head()
+            await behind.send(stream.event(f"{MAIL} "))
+            assert "action: block" in stream.error(await body_of(app))
+            (file,) = [path for path in audit.parent.iterdir() if path.suffix == ".jsonl"]
+            lines = [json.loads(line) for line in file.read_text().splitlines()]
+            (line,) = [line for line in lines if line["event"] == "exchange"]
+            assert (line["status"], line["error"]) == (200, "denied")
+            await app.send(get(sidecar, b"/nobody/v1"))
+            assert (await app.head()).startswith(b"HTTP/1.1 404")
+            app.close()
+
+
 async def test_what_is_blocked_before_anything_went_on_is_a_plain_refusal(tmp_path: Path) -> None:
     async with asked(tmp_path, STREAMS["chat"], BLOCKS) as (_, app, behind, _):
         wire = STREAMS["chat"].event(f"write to {MAIL} now")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from attacks.test_rules import JSON, Attack, by_base_url, governed
+from attacks.test_rules import JSON, UPGRADE, Attack, by_base_url, governed
 from outrider.config import load
 from outrider.mock import MockProvider
 from outrider.runtime import Sidecar
@@ -130,6 +130,16 @@ async def test_headers_are_changed_where_no_body_is(tmp_path: Path) -> None:
         assert (await peer.head()).startswith(b"HTTP/1.1 200")
         peer.close()
         assert left(mock.journal[-1], "x-keep") == {"x-keep": ["no"]}
+
+
+async def test_headers_of_a_websockets_upgrade_are_changed_though_nobody_reads_it(tmp_path: Path) -> None:
+    async with governed(tmp_path, [rules_file(tmp_path, {"then": {"rewrite": {"headers": HEADERS}}})]) as (
+        sidecar,
+        mock,
+    ):
+        attack = Attack("", "openai", b"/v1/realtime?model=gpt-realtime", b"", UPGRADE + b"x-keep: yes\r\n", b"GET")
+        assert (await by_base_url(sidecar, attack, sidecar.placeholder.value.encode())).startswith(b"HTTP/1.1 101")
+        assert left(mock.journal[-1], "x-keep", "upgrade") == {"x-keep": ["no"], "upgrade": ["websocket"]}
 
 
 async def test_headers_of_a_signed_request_leave_beside_the_signature(tmp_path: Path) -> None:

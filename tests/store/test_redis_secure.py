@@ -14,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from outrider.config import load
 from outrider.errors import StartError
@@ -90,11 +92,11 @@ class TlsServer(Server):
             str(key), "--tls-ca-cert-file", str(papers.ca), "--tls-auth-clients", "yes",
         )  # fmt: skip
 
-    def call(self, *words: Any) -> Any:
+    def call(self, *words: Any, timeout_s: float = 30.0) -> Any:
         certificate, key = map(str, self.papers.client)
         with redis.Redis(
             port=self.port, ssl=True, ssl_ca_certs=str(self.papers.ca), ssl_certfile=certificate, ssl_keyfile=key,
-            host="127.0.0.1", socket_timeout=5,
+            host="127.0.0.1", socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0),
         ) as client:  # fmt: skip
             return client.execute_command(*words)
 
@@ -255,8 +257,9 @@ async def test_sentinels_say_who_the_master_is_before_and_after_it_fails(tmp_pat
     secret = ("--requirepass", "pass", "--masterauth", "pass")
 
     class Locked(Server):
-        def call(self, *words: Any) -> Any:
-            with redis.Redis(port=self.port, password="pass", socket_timeout=5) as client:
+        def call(self, *words: Any, timeout_s: float = 30.0) -> Any:
+            once = Retry(NoBackoff(), 0)
+            with redis.Redis(port=self.port, password="pass", socket_timeout=timeout_s, retry=once) as client:
                 return client.execute_command(*words)
 
     primary, copy = Locked(tmp_path / "a", *secret), Locked(tmp_path / "b", *secret)

@@ -187,13 +187,13 @@ def test_slots_of_a_worker_that_is_killed_anywhere_come_back(memory: SharedMemor
         process = FORK.Process(target=_hold_slots, args=(memory.fd, 1, theirs))
         process.start()
         theirs.close()
-        assert ours.poll(30)
+        assert ours.poll(120)
         ours.recv()
         for _ in range(20_000):
             assert slots.in_use <= 4  # its own attempt may show for a moment
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
-        process.join(30)
+        process.join(120)
         process.close()
         ours.close()
         store.forget_worker(1)
@@ -270,9 +270,9 @@ def test_a_dead_holder_of_the_lock_does_not_block_others(memory: SharedMemory) -
     process = FORK.Process(target=die_with_the_lock, args=(memory.fd, theirs))
     process.start()
     theirs.close()
-    assert ours.poll(30)
+    assert ours.poll(120)
     process.kill()
-    process.join(30)
+    process.join(120)
     process.close()
     ours.close()
     assert bucket(store_of(memory, 2)).take(NOW) == 0

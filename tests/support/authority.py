@@ -63,7 +63,7 @@ def tls_server(context: ssl.SSLContext) -> Iterator[int]:
         yield listener.getsockname()[1]
     finally:
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        thread.join(120)
         listener.close()
 
 
@@ -73,7 +73,7 @@ def _serve(listener: socket.socket, context: ssl.SSLContext) -> None:
             raw, _ = listener.accept()
         except OSError:
             return
-        raw.settimeout(10)
+        raw.settimeout(90)
         with raw, contextlib.suppress(OSError), context.wrap_socket(raw, server_side=True) as tls:
             head = b""
             while b"\r\n\r\n" not in head and (more := tls.recv(4096)):

@@ -12,7 +12,7 @@ import ssl
 import struct
 from types import TracebackType
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class Peer:

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as exc:
         return _print_problems(exc, as_json=args.json)
     found = report(config, registry, os.environ)
-    _add_policies(found, policies, registry)
+    _add_policies(found, policies, registry, config)
     if args.verbose:
         found["keys"] = reload_marks()
     if args.json:
@@ -107,13 +107,13 @@ def report(config: Config, registry: Registry, environ: Mapping[str, str]) -> di
     }
 
 
-def _add_policies(found: dict[str, Any], policies: Loaded, registry: Registry) -> None:
+def _add_policies(found: dict[str, Any], policies: Loaded, registry: Registry, config: Config) -> None:
     found["policies"] = [
         {"name": pack.name, "file": str(pack.path), "rules": [rule.rule.id for rule in pack.rules]}
         for pack in policies.packs
     ]
     tables = {name: binding.provider for name, binding in registry.bindings.items()}
-    found["warnings"] += doubts(policies, tables)
+    found["warnings"] += doubts(policies, tables, config.principals)
 
 
 def _provider(binding: Binding, config: Config) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import yaml
 
 from outrider.config.problems import KeyPath, Problem, spell
 
-MAX_NODES = 20_000
+MAX_NODES = 200_000  # 10,000 principals with a key each are 100,000
 MAX_DEPTH = 32
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

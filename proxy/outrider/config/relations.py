@@ -125,6 +125,33 @@ def _limit_words(index: int, limit: Mapping[Any, Any]) -> Iterator[Finding]:
             yield ("limits", index, key), "says how tokens are counted, and this limit has no tokens"
 
 
+def _models(data: Mapping[str, Any]) -> Iterator[Finding]:
+    known = {name for name in _section(data.get("providers")) if isinstance(name, str)} | set(PROVIDER_KINDS)
+    for alias, raw in _section(data.get("models")).items():
+        entry = _section(raw)
+        names: set[str] = set()
+        for place, target in enumerate(entry["targets"] if isinstance(entry.get("targets"), list) else []):
+            at: KeyPath = ("models", alias, "targets", place)
+            provider, name = _section(target).get("provider"), ""
+            if isinstance(target, str):
+                provider, name = target.partition("/")[0], target
+            else:
+                name = f"{provider}/{_section(target).get('model')}"
+            if isinstance(provider, str) and provider and provider not in known:
+                yield at, f"names a provider that is not configured: {quote(provider)}{suggest(provider, known)}"
+            if name in names:
+                yield at, f"is the second target called {quote(name)}; remove one"
+            names.add(name)
+        rules = entry.get("rules")
+        for place, rule in enumerate(rules if isinstance(rules, list) else []):
+            wanted = _section(rule).get("target")
+            if isinstance(wanted, str) and wanted not in names:
+                where: KeyPath = ("models", alias, "rules", place, "target")
+                yield where, f"is none of this model's targets: {quote(wanted)}{suggest(wanted, names)}"
+        if rules and entry.get("strategy") != "smart":
+            yield ("models", alias, "rules"), "are for strategy: smart only"
+
+
 def _principals(data: Mapping[str, Any]) -> Iterator[Finding]:
     seen: set[str] = set()
     for index, entry in _entries(data, "principals"):
@@ -212,6 +239,7 @@ _CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Finding]], ...] = (
     _provider_hosts,
     _provider_credentials,
     _limits,
+    _models,
     _principals,
     _listeners,
     _state,

@@ -407,6 +407,131 @@ def _state(value: Any) -> Any:
     return {"url": value} if isinstance(value, (str, StateUrl)) else value
 
 
+class ModelTarget(_Section):
+    """One place that serves an alias. Written as a word, it is provider/model. has: None is everything."""
+
+    provider: str = _live(min_length=1, max_length=63)
+    model: str = _live(min_length=1, max_length=256, pattern=r"^[!-~]+$")
+    weight: float = _live(1.0, ge=0, le=1_000_000)
+    has: Annotated[tuple[Literal["vision", "tools", "json", "reasoning"], ...], BeforeValidator(_names)] | None = _live(
+        None
+    )
+    context_tokens: int | None = _live(None, ge=1, le=1_000_000_000)
+    max_concurrent: int | None = _live(None, ge=1, le=1_000_000)
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+def _target(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    provider, slash, model = value.partition("/")
+    if not slash or not provider or not model:
+        raise ValueError(f"must be PROVIDER/MODEL, such as openai/gpt-5, not {quote(value)}")
+    return {"provider": provider, "model": model}
+
+
+class ModelRule(_Section):
+    """A row of `strategy: smart`: the first whose condition holds names the target that is tried first."""
+
+    when: str = _live(min_length=1, max_length=4096)
+    target: str = _live(min_length=3, max_length=320)
+
+
+class Hedge(_Section):
+    """A second target for a call whose answer is late. after_ms: None is the learned 90th percentile."""
+
+    percent: float = _live(5.0, gt=0, le=100)
+    after_ms: float | None = _live(None, ge=1, le=600_000)
+    min_after_ms: float = _live(50.0, ge=1, le=600_000)
+
+
+class AttemptTimeouts(_Section):
+    """Seconds; of one try, but for total_s, which is for all of them and not for streams."""
+
+    first_byte_s: Seconds = _live(60.0)
+    first_event_s: Seconds = _live(60.0)
+    idle_s: Seconds = _live(120.0)
+    total_s: Seconds = _live(600.0)
+
+
+class TargetQueue(_Section):
+    max_wait_s: Seconds = _live(30.0)
+    max_waiting: int = _live(1000, ge=0, le=100_000)
+
+
+class StaticAnswer(_Section):
+    """What the app is told when nobody can answer, marked as such."""
+
+    text: str = _live(min_length=1, max_length=65_536)
+
+
+class ModelAlias(_Section):
+    """One entry of `models:`."""
+
+    targets: tuple[Annotated[ModelTarget, BeforeValidator(_target)], ...] = _live(min_length=1, max_length=64)
+    strategy: Literal["failover", "round-robin", "weighted", "least-busy", "latency", "cost", "smart"] = _live(
+        "failover"
+    )
+    sticky: Literal["none", "principal", "conversation"] = _live("none")
+    rules: tuple[ModelRule, ...] = _live(())
+    hedge: Hedge | None = _live(None)
+    queue: TargetQueue = _live(default_factory=TargetQueue)
+    timeouts: AttemptTimeouts | None = _live(None)
+    static_answer: StaticAnswer | None = _live(None)
+
+    @field_validator("targets", "rules", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+def _statuses(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else (value,) if isinstance(value, int) else value
+
+
+class Retry(_Section):
+    """attempts: tries in all, the first included. budget_percent of the calls, and min_per_s, may be tried again."""
+
+    attempts: int = _live(4, ge=1, le=10)
+    statuses: Annotated[tuple[Annotated[int, Field(ge=400, le=599)], ...], BeforeValidator(_statuses)] = _live(
+        (408, 409, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529)
+    )
+    base_ms: float = _live(100.0, ge=0, le=60_000)
+    max_ms: float = _live(5000.0, ge=0, le=600_000)
+    max_wait_s: float = _live(10.0, ge=0, le=600)
+    budget_percent: float = _live(25.0, ge=0, le=100)
+    min_per_s: float = _live(5.0, ge=0, le=10_000)
+
+
+class BreakerKeys(_Section):
+    failures: int = _live(5, ge=1, le=10_000)
+    rate_percent: float = _live(50.0, gt=0, le=100)
+    window_s: Seconds = _live(30.0)
+    min_calls: int = _live(20, ge=1, le=1_000_000)
+    open_s: Seconds = _live(10.0)
+    probes: int = _live(1, ge=1, le=1000)
+    credential_out_s: Seconds = _live(60.0)
+
+
+class Probe(_Section):
+    """A question of our own to targets that were found bad. every_s: None is never."""
+
+    every_s: Seconds | None = _live(None)
+
+
+class Resilience(_Section):
+    """What holds for the targets of `models:`, and with plain_calls for every call that names its own model."""
+
+    plain_calls: bool = _live(False)
+    retry: Retry = _live(default_factory=Retry)
+    breaker: BreakerKeys = _live(default_factory=BreakerKeys)
+    timeouts: AttemptTimeouts = _live(default_factory=AttemptTimeouts)
+    probe: Probe = _live(default_factory=Probe)
+
+
 class Cache(_Section):
     """Remembered answers. tokens_per_s: events of a stream given again, so many a second; it goes before `pace`."""
 
@@ -560,7 +685,7 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """The sections that a field's type holds, through Optional, dict and tuple."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    elif get_origin(annotation) in (Union, UnionType, dict, tuple):
+    elif get_origin(annotation) in (Union, UnionType, dict, tuple, Annotated):
         for argument in get_args(annotation):
             yield from models_in(argument)
 
@@ -568,7 +693,7 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 class Config(_Section):
     """A whole configuration. `source` is the file it came from, or "<embedded>"."""
 
-    version: Literal[1] = _restart(1)
+    version: Literal[1] = _live(1)
     listen: Listen = _restart(default_factory=Listen)
     egress: Egress = _live(default_factory=Egress)
     http2: Literal["tunnel", "deny"] = _live("deny")
@@ -580,6 +705,10 @@ class Config(_Section):
     proxy_token: Literal["ignore", "check", "require"] = _live("check")
     virtual_keys: VirtualKeys = _live(default_factory=VirtualKeys)
     pod_info: FilePath | None = _live(None)
+    models: dict[Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[!-~]+$")], ModelAlias] = _live(
+        default_factory=dict
+    )
+    resilience: Resilience = _live(default_factory=Resilience)
     policies: tuple[Annotated[PolicyUse, BeforeValidator(_policy)], ...] = _live(())
     limits: tuple[Limit, ...] = _live(())
     budgets: tuple[Budget, ...] = _live(())

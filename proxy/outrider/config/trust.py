@@ -14,7 +14,7 @@ from outrider.config.problems import KeyPath
 from outrider.errors import StartError
 from outrider.secrets.files import read_capped, reason, writable_by_others, write_private
 
-MAX_CONFIG_BYTES = 1 << 20
+MAX_CONFIG_BYTES = 4 << 20
 _MAX_TRUST_BYTES = 1 << 20
 
 # "*" stands for any provider's name. Beyond egress and credentials: what would let a web page or a known CA key in.
@@ -31,6 +31,7 @@ RESTRICTED: tuple[tuple[str, ...], ...] = (
     ("proxy_token",),
     ("virtual_keys",),
     ("state",),
+    ("models",),
     ("providers", "*", "hosts"),
     ("providers", "*", "connect_to"),
     ("providers", "*", "upstream_ca"),

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from outrider.config.document import DocumentError, read_document
 from outrider.config.problems import ConfigError, Problem, sentence_for, spell
 from outrider.errors import REPEATED_KEY, BadRequestError, SidecarError
+from outrider.govern.budgets import zone_of
 from outrider.govern.gate import decide_tunnel
 from outrider.govern.packs import CASES_FILE, MAX_POLICY_BYTES, Pack, load_pack
 from outrider.govern.plan import Late, Plan, RuleSet, carry_out
@@ -37,6 +38,18 @@ _OTHER: Final = Provider(
 
 def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else (value,) if isinstance(value, str) else value
+
+
+def _moment(value: object) -> object:
+    """A moment as ISO 8601 has it; YAML reads one without quotes as a moment itself."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str):
+        try:
+            datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"must be a moment such as 2026-01-05T23:30:00+01:00, not {value[:40]!r}") from None
+    return value
 
 
 class _Part(BaseModel):
@@ -105,7 +118,7 @@ class Case(_Part):
     expect: Expected
     values: dict[str, Any] | None = Field(None, alias="with")
     usage: dict[str, Any] = Field(default_factory=dict)
-    time: str | None = None
+    time: Annotated[str | None, BeforeValidator(_moment)] = None
 
 
 class Cases(_Part):
@@ -264,14 +277,21 @@ class Runner:
             yield Result(case.name, tuple(_differences(pack, case, judge(rules_of(pack, case, kept), case.request))))
 
     def pack(self, values: Mapping[str, Any]) -> Pack:
-        key = repr(sorted(values.items(), key=lambda item: item[0]))
+        key = key_of(values)
         if key not in self._packs:
             self._packs[key] = load_pack(self.path, values)
         return self._packs[key]
 
 
+def key_of(values: Mapping[str, Any]) -> str:
+    """By what a pack with these values of its parameters is found again."""
+    return repr(sorted(values.items(), key=lambda item: item[0]))
+
+
 def rules_of(pack: Pack, case: Case, kept: Sequence[Any]) -> RuleSet:
     now = datetime.fromisoformat(case.time) if case.time is not None else datetime(2026, 1, 5, 12, tzinfo=UTC)
+    if now.tzinfo is None:
+        now = now.replace(tzinfo=zone_of(pack.policy.timezone))
     return RuleSet(
         kept,
         patterns=pack.policy.patterns,

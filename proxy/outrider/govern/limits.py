@@ -420,11 +420,12 @@ def unset_fields(config: Any) -> Iterator[tuple[str, int, str]]:
         for index, rule in enumerate(rules):
             for field in rule.key:
                 name = field.removeprefix("principal.")
-                if name != field and not any(_sets(principal, name) for principal in config.principals):
+                if name != field and not any(sets(principal, name) for principal in config.principals):
                     yield section, index, field
 
 
-def _sets(principal: Any, name: str) -> bool:
+def sets(principal: Any, name: str) -> bool:
+    """Whether this entry of `principals:` gives the callers that it makes this field."""
     if name.startswith("labels."):
         return name.removeprefix("labels.") in principal.labels
     return bool(getattr(principal, name))

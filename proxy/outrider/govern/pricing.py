@@ -18,10 +18,14 @@ class Pricing:
 
 
 def pricing_of(
-    budgets: Any, prices: Mapping[str, Any], now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    budgets: Any,
+    prices: Mapping[str, Any],
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    *,
+    compares: bool = False,
 ) -> Pricing | None:
-    """None unless a budget is in dollars or `prices:` stands in the configuration."""
-    if not prices and not any(budget.usd is not None for budget in budgets):
+    """None unless a budget is in dollars, `prices:` is configured, or targets are chosen by their cost."""
+    if not compares and not prices and not any(budget.usd is not None for budget in budgets):
         return None
     from outrider.govern.prices import PriceBook
 

@@ -131,7 +131,9 @@ class Rewrite(_Part):
 
 
 class Route(_Part):
-    """model: the name that is asked for instead, at the same provider and in the same dialect."""
+    """model: the name that is asked for instead, one of `models:` or the same provider's. provider: another one's."""
+
+    provider: str | None = Field(None, min_length=1, max_length=63)
 
     model: str = Field(min_length=1, max_length=256, pattern=r"^[!-~]+$")
 

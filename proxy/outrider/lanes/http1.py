@@ -10,14 +10,17 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from outrider.dialects.errors import stream_error
 from outrider.errors import (
     BodyTooLargeError,
     SidecarError,
+    TargetsDownError,
     UpstreamBrokenError,
     UpstreamConnectError,
     UpstreamTimeoutError,
 )
 from outrider.lanes.answers import error_message, protocol_error_message
+from outrider.lanes.dispatcher import Dispatcher
 from outrider.lanes.peer import is_gone
 from outrider.lanes.routing import Router
 from outrider.stack.call import Call, Route, Taken
@@ -28,11 +31,19 @@ from outrider_ext.lane import Lane
 
 if TYPE_CHECKING:
     from outrider.telemetry.audit import AuditLog
-    from outrider_ext.relay import Downstream, Exchange
+    from outrider_ext.relay import Downstream, Exchange, Upstream
 
 H_UPGRADE = http1.header_id(b"upgrade")
 MAX_ATTEMPTS = 2
-PROVIDER_FAILED = (UpstreamConnectError, UpstreamTimeoutError, UpstreamBrokenError)
+PROVIDER_FAILED = (UpstreamConnectError, UpstreamTimeoutError, UpstreamBrokenError, TargetsDownError)
+_FRAMINGS = ("sse", "ndjson", "eventstream", "json-array")  # by Exchange.units
+_ARRAY = 3
+_CUT_SENTENCES = {
+    "timeout": "the provider stopped in the middle of its answer",
+    "bad_answer": "the provider's answer broke the protocol in the middle",
+    "secret_echoed": "the answer contained the sidecar's credential, so it was not passed on further",
+    "withheld": "the rest of the answer was withheld by a rule of the sidecar",
+}
 _FAILED = "the sidecar failed on this request; its log says more"
 
 
@@ -58,6 +69,7 @@ class Desk:
         self._log = log
         self._spawn = spawn
         self._audit = audit
+        self.dispatcher = Dispatcher(self.lane, metrics, log, spawn, self._refuse)
 
     # -- a request comes
 
@@ -102,16 +114,42 @@ class Desk:
     def open(self, x: "Exchange", call: Call) -> None:
         """A new connection, and the exchange on it."""
         send = self.lane.send
-        x.waiter = call.route.pool.open(
-            lambda opened: send(x, call, opened), lambda error: self._refuse(x, call, error), self._spawn
+        ticket = call.to.pool.open(
+            lambda opened: send(x, call, opened), lambda error: self._failed_there(x, call, error), self._spawn
         )
+        if ticket.is_open:  # else it was refused at once, and something else may be waited for by now
+            x.waiter = ticket
+
+    # -- a call with several attempts
+
+    def begin(self, x: "Exchange", call: Call) -> None:
+        self.dispatcher.begin(x, call)
+
+    def discards(self, x: "Exchange", call: Call) -> bool:
+        return self.dispatcher.discards(x, call)
+
+    def finished(self, x: "Exchange", call: Call) -> None:
+        self.dispatcher.finished(x, call)
+
+    def races(self, x: "Exchange", call: Call, connection: "Upstream") -> bool:
+        return self.dispatcher.races(x, call, connection)
+
+    def race_lost(self, x: "Exchange", call: Call, connection: "Upstream", kind: str, detail: str) -> None:
+        self.dispatcher.race_lost(x, call, connection, detail or kind)
+
+    def _failed_there(self, x: "Exchange", call: Call, error: SidecarError) -> None:
+        """Before a byte of an answer: another attempt, or a refusal."""
+        if call.dispatch is None or x.ended:
+            self._refuse(x, call, error)
+        else:
+            self.dispatcher.failed(x, call, error)
 
     # -- what fails
 
     def retry_or_refuse(self, x: "Exchange", call: Call, kind: str, detail: str) -> None:
         """The provider failed before any of its answer went on."""
-        name, provider = call.route.destination_host, call.route.provider
-        if kind == "stale" and x.replayable and call.attempts < MAX_ATTEMPTS:
+        name, provider = call.to.destination_host, call.to.provider
+        if kind == "stale" and x.replayable and self._may_replace(call):
             self._metrics.count("stale_retry", provider)
             call.fresh = True
             self.lane.dispatch(x, call)
@@ -131,12 +169,40 @@ class Desk:
             error = UpstreamBrokenError(f"{name} sent an answer that is not valid HTTP/1.1: {detail}")
         else:
             error = UpstreamBrokenError(f"{name} closed the connection before it answered")
-        self._refuse(x, call, error)
+        if kind in ("secret_echoed", "withheld"):
+            self._refuse(x, call, error)
+        else:
+            self._failed_there(x, call, error)
+
+    @staticmethod
+    def _may_replace(call: Call) -> bool:
+        """Whether a connection that had grown stale is replaced by a fresh one: once, per attempt."""
+        if call.dispatch is None:
+            return bool(call.attempts < MAX_ATTEMPTS)
+        first, call.dispatch.stale = not call.dispatch.stale, True
+        return first
+
+    def cut_short(self, x: "Exchange", call: Call, kind: str, detail: str) -> bytes | None:
+        """The event that tells the app, in its own dialect, that the provider broke its stream off."""
+        if x.status != 200:
+            return None
+        self._metrics.count("stream_cut", call.to.provider)
+        sentence = _CUT_SENTENCES.get(kind, "the provider closed the connection before its answer was complete")
+        code = UpstreamTimeoutError.code if kind == "timeout" else UpstreamBrokenError.code
+        event = stream_error(
+            call.route.operation.dialect or call.route.error_dialect, _FRAMINGS[x.units], code, sentence
+        )
+        if x.units == _ARRAY and not x.events:  # nothing went on that opened it
+            return b"[" + event.lstrip(b",\r\n")
+        return event
 
     def failed(self, x: "Exchange", call: Call, exc: Exception, where: str) -> None:
         """A hook or the sender raised."""
         if isinstance(exc, SidecarError):
-            self._refuse(x, call, exc)
+            if where == "attempt":
+                self._failed_there(x, call, exc)
+            else:
+                self._refuse(x, call, exc)
             return
         self.report(exc, where)
         self._refuse(x, call, InternalError(_FAILED))
@@ -169,7 +235,7 @@ class Desk:
         call.error = error
         route = call.route
         if isinstance(error, UpstreamConnectError | UpstreamTimeoutError | UpstreamBrokenError):
-            self._metrics.count(error.code, route.provider)
+            self._metrics.count(error.code, call.to.provider)
         message = error_message(
             error,
             route.operation.dialect or route.error_dialect,
@@ -180,11 +246,18 @@ class Desk:
         )
         x.answer(message, error.status)
 
-    @staticmethod
-    def _is_rescued(x: "Exchange", call: Call) -> bool:
-        """Whether something old was answered instead of the provider's failure."""
+    def _is_rescued(self, x: "Exchange", call: Call) -> bool:
+        """Whether something old was answered instead of the provider's failure; no attempt has a say in that answer."""
         stale, call.stale = call.stale, None
-        return stale is not None and stale(x, call)
+        if stale is None:
+            return False
+        plan, call.dispatch = call.dispatch, None
+        if stale(x, call):
+            if plan is not None:
+                self.dispatcher.leave(plan)
+            return True
+        call.dispatch = plan
+        return False
 
     def _refuse_unrouted(self, x: "Exchange", request_id: bytes, error: SidecarError) -> None:
         self._metrics.series("", "unrouted", "", "", str(error.status), error.code).exchange(0, -1, -1)

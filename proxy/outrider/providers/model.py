@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Final, Literal
+from urllib.parse import quote
 
 ModelIn = Literal["body", "path", "query", ""]
 Framing = Literal["sse", "ndjson", "eventstream", "json-array", ""]
@@ -222,6 +223,16 @@ class Provider:
             for method in row.methods.split()
         ]
 
+    def template_of(self, method: bytes, path: bytes) -> str | None:
+        """The template, with its prefix, by which `match` knows a path that names a model."""
+        text = decode_path(path)
+        if text is None:
+            return None
+        for verb, template, _ in self._rows():
+            if verb.encode("ascii") == method and "{model" in template and _compile(template).match(text):
+                return template
+        return None
+
     def match(self, method: bytes, path: bytes) -> Match:
         """The operation of a request. path: as it came, without the query. Never raises. 1-30 µs: remember it."""
         text = decode_path(path)
@@ -236,6 +247,14 @@ class Provider:
             if found is not None:
                 return _matched(found, operation)
         return NO_MATCH
+
+
+def fill_path(template: str, model: str) -> bytes:
+    """The path of a template for this model; its characters are escaped as the template allows them."""
+    for hole, safe in (("{model}", "._:@+~=,!$'()*-"), ("{model%}", "._:@+~=,-"), ("{model*}", "._:@+~=,/-")):
+        if hole in template:
+            return template.replace(hole, quote(model, safe=safe)).encode("ascii")
+    return template.encode("ascii")
 
 
 def _matched(found: re.Match[str], operation: Operation) -> Match:

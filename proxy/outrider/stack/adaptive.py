@@ -43,6 +43,8 @@ class Gates:
 class Adaptive:
     """The filter."""
 
+    of_attempt = True
+
     def __init__(self, gates: Gates, clock: Clock, metrics: Metrics) -> None:
         self._gates = gates
         self._clock = clock

@@ -33,17 +33,29 @@ REQUEST_DROP = http1.mask_of(
     b"host", b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"proxy-authorization",
     b"proxy-authenticate", b"http2-settings", b"via", b"x-forwarded-for", b"forwarded",
 )  # fmt: skip
+# What an app tells its own provider about its account, and a browser about itself: nothing of another provider's.
+FOR_ONE_PROVIDER = [
+    b"cookie", b"origin", b"referer", b"openai-organization", b"openai-project", b"x-goog-user-project",
+    b"x-amz-date", b"x-amz-security-token", b"x-amz-content-sha256", b"x-should-retry",
+]  # fmt: skip
 _SIGV4_SLOTS = http1.mask_of(b"x-amz-date", b"x-amz-security-token", b"x-amz-content-sha256")
 
 
 class Attempt(HeadWriter):
     """For one route. injects: our credential is added. refusal: a sentence if the route may not be used at all.
 
-    no_credential: the sentence for an app that shows the placeholder where ours is not added.
+    no_credential: the sentence for an app that shows the placeholder where ours is not added. asked: the binding that
+    the app called, where this route leads to another one: what the app sent for that provider alone does not go there.
     """
 
     def __init__(
-        self, route: Route, source: Any, *, plain: bool, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        route: Route,
+        source: Any,
+        *,
+        plain: bool,
+        asked: Binding | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._now = now
         binding, auth = route.binding, route.binding.provider.auth
@@ -51,7 +63,12 @@ class Attempt(HeadWriter):
         slots = binding.provider.slots
         names = [name.encode("ascii") for name in slots.headers]
         drop = REQUEST_DROP
-        if injects:
+        strips = injects
+        if asked is not None and asked is not binding:  # no key of one provider is for another's eyes
+            strips = True
+            names += [name.encode("ascii") for name in asked.provider.slots.headers]
+            names += FOR_ONE_PROVIDER
+        if strips:
             drop |= http1.mask_of(*(name for name in names if http1.header_id(name)))
             drop |= _SIGV4_SLOTS if auth.kind == "sigv4" else 0
         self._query = frozenset(name.lower().encode("ascii") for name in slots.query)
@@ -60,7 +77,7 @@ class Attempt(HeadWriter):
         super().__init__(
             injects=injects,
             drop=drop,
-            drop_names=frozenset(name for name in names if not http1.header_id(name)),
+            drop_names=frozenset(name for name in names if not http1.header_id(name)) if strips else frozenset(),
             query=self._query,
             host=self._host,
             prefix_bytes=route.prefix_bytes,

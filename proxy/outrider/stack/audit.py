@@ -34,6 +34,8 @@ _FROM_PROVIDER = (UpstreamConnectError, UpstreamTimeoutError, UpstreamBrokenErro
 class Audit:
     """The filter. content: none, redacted (`kept` masks it) or full. redacts: a layer below counts what it does."""
 
+    of_attempt = True
+
     def __init__(
         self,
         log: AuditLog,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from outrider.errors import SidecarError
 from outrider.govern.plan import Late, Plan, carry_out
 from outrider.govern.reading import View, max_tokens_places, token_count
+from outrider.govern.rules import Route as RouteTo
 from outrider.stack.call import Call, LayerHook, Route
 from outrider.stack.cheap_rules import Rules, view_of
 from outrider.stack.document import document_of, plain_body
@@ -85,6 +86,9 @@ class BodyRules:
             self._rules.put(call, outcome, known)
             Rules.refuse(call, outcome)
             self._follow(call, view)
+            call.routed = next(
+                ((edit.provider, edit.model) for _, _, edit in outcome.edits if isinstance(edit, RouteTo)), None
+            )
 
     @staticmethod
     def _follow(call: Call, view: View) -> None:

@@ -37,6 +37,7 @@ def filters(
     meter: Meter,
     body_rules: "BodyRules | None",
     redact: "Redact | None",
+    plans: Any,
     adaptive: Adaptive,
     borrow: BorrowTokens,
     audit: "Audit | None",
@@ -74,6 +75,8 @@ def filters(
         digest,
         # Behind the rules that may deny it and the redaction that keeps it clean; a hit asks and borrows nothing below.
         cache,
+        # Where it may go: over the body that will be sent, and before all that counts by the model that serves it.
+        plans,
         # What the provider said of its own limits: asked before ours are charged, so that its refusal costs nothing.
         adaptive,
         # Tokens and dollars: after every rule that may refuse, rewrite or name another model.
@@ -96,9 +99,23 @@ def bind(route: Route, layers: Sequence[Any]) -> None:
     route.reads_answer = bool(route.operation.usage)
 
 
-def _hooks(route: Route, layers: Sequence[Any], name: str) -> tuple[Hook, ...]:
+def bind_target(to: Route, route: Route, layers: Sequence[Any]) -> None:
+    """Give a target's route its hooks of the answer and the end, for the calls of the route that apps called.
+
+    What a layer `of_attempt` says is about who served the call; all others are about the call.
+    """
+    to.answer_hooks = _hooks(route, layers, "answer", to)
+    to.end_hooks = _hooks(route, layers[::-1], "end", to)
+    to.reads_answer = bool(to.operation.usage)
+
+
+def _hooks(route: Route, layers: Sequence[Any], name: str, to: Route | None = None) -> tuple[Hook, ...]:
     """Those of layers that `follow` stand only where another layer has one: alone they have nothing to follow."""
-    bound = [(layer, getattr(layer, name)(route)) for layer in layers if hasattr(layer, name)]
+
+    def its(layer: Any) -> Route:
+        return to if to is not None and getattr(layer, "of_attempt", False) else route
+
+    bound = [(layer, getattr(layer, name)(its(layer))) for layer in layers if hasattr(layer, name)]
     if not any(hook is not None and not getattr(layer, "follows", False) for layer, hook in bound):
         return ()
     return tuple(hook if isinstance(hook, Hook) else PlainHook(hook) for _, hook in bound if hook is not None)

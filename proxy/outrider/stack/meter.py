@@ -37,6 +37,8 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 class Meter:
     """The filter. inject: set stream_options.include_usage where it is missing."""
 
+    of_attempt = True
+
     def __init__(self, *, inject: bool) -> None:
         self._inject = inject
         self._scans = {
@@ -79,7 +81,8 @@ class Meter:
     # -- the answer
 
     def answer(self, route: Route) -> LayerHook | None:
-        return TapAnswer(READERS.get(route.operation.usage), without_extra_chunk, _gzip_decoder)
+        array = route.operation.dialect == "gemini.generate" and bool(route.operation.stream)  # without ?alt=sse
+        return TapAnswer(READERS.get(route.operation.usage), without_extra_chunk, _gzip_decoder, array)
 
     def end(self, route: Route) -> LayerHook | None:
         reader = READERS.get(route.operation.usage)

@@ -22,6 +22,8 @@ _SHOWN_CHARS = 80
 class PriceUsage:
     """The filter. pricing: None where nobody asks for dollars."""
 
+    of_attempt = True
+
     def __init__(self, pricing: Pricing | None, clock: Clock, metrics: Metrics, log: JsonLog) -> None:
         self._pricing = pricing
         self._clock = clock

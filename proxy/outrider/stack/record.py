@@ -27,6 +27,8 @@ _MEMO_MAX = 4096
 class Record:
     """The filter."""
 
+    of_attempt = True
+
     def __init__(self, metrics: Metrics, log: JsonLog) -> None:
         self._metrics = metrics
         self._log = log

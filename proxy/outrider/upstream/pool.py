@@ -69,6 +69,7 @@ class Pool(Idle):
         if self.count < self._max_connections:
             self._start(ticket, spawn)
         elif len(self._waiting) >= MAX_WAITING:
+            ticket.is_open = False
             fail(OverloadedError(f"too many requests wait for a connection to {self.destination.host}"))
         else:
             ticket.spawn = spawn

@@ -76,7 +76,34 @@ def is_card(digits: bytes, named: bool = False) -> bool:
 
 def card(found: bytes, before: bytes) -> Span | None:
     named = _CARD_WORDS.search(before) is not None
-    return _longest(found, lambda digits: is_card(digits, named))
+    sizes = [len(group) for group in _SEPARATORS.split(found)]
+    if _DECIMAL.search(before[-2:]) or _IBAN_LEAD.search(before[-40:]):
+        return None
+    is_part = _JOINED.search(before[-5:]) is not None
+
+    def ok(digits: bytes) -> bool:
+        if is_part and len(digits) < _FULL_CARD_DIGITS:
+            return False
+        return is_card(digits, named) and _is_card_grouping(sizes, len(digits))
+
+    return _longest(found, ok)
+
+
+_FULL_CARD_DIGITS: Final = 15
+_DECIMAL: Final = re.compile(rb"[0-9][.,]$")
+_IBAN_LEAD: Final = re.compile(rb"\b[A-Za-z]{2}[0-9]{2} (?:[0-9A-Za-z]{4} ){0,6}$")  # of a mistyped one
+# The end of a longer number or name: a short card number within it is one by chance.
+_JOINED: Final = re.compile(rb"[0-9A-Za-z]-$|[0-9]{4} $")
+
+
+def _is_card_grouping(sizes: list[int], digits: int) -> bool:
+    """Groups of four and more, or all alike: what is written in small groups of several sizes is another number."""
+    kept: list[int] = []
+    for size in sizes:
+        if sum(kept) >= digits:
+            break
+        kept.append(size)
+    return min(kept[:-1], default=4) >= 4 or len(set(kept[:-1])) == 1
 
 
 def german_tax_id(found: bytes, before: bytes) -> Span | None:
@@ -201,9 +228,19 @@ def is_ip(text: str) -> bool:
     return not address.is_unspecified and not address.is_loopback
 
 
+_VERSION: Final = re.compile(
+    rb"(?i)(?:\b(?:version|release|firmware|driver|build|section|chapter|rev)\s|\bv|\d\.|\bchrome/|\bsafari/|/)$"
+)
+
+
+_PAIRS: Final = re.compile(rb"(?:^|[^0-9A-Za-z])[0-9A-Fa-f]{1,4}:$")
+
+_SLICE: Final = re.compile(rb"[0-9]{0,4}::[0-9]{0,4}")  # a[1::2]
+
+
 def ip_check(found: bytes, before: bytes) -> Span | None:
     """Not a version number ("v1.2.3.4", "version 1.2.3.4"), and not a part of a longer dotted number."""
-    if re.search(rb"(?i)(?:\bversion\s|\bv|\d\.|\bchrome/|\bsafari/|/)$", before[-12:]):
+    if _VERSION.search(before[-12:]) or _SLICE.fullmatch(found) or (b":" in found and _PAIRS.search(before[-6:])):
         return None
     while found:  # a full stop or a colon that ends the sentence was taken in
         if is_ip(found.decode("ascii", "replace")):
@@ -212,6 +249,20 @@ def ip_check(found: bytes, before: bytes) -> Span | None:
             return None
         found = found[:-1]
     return None
+
+
+def mac_check(found: bytes, before: bytes) -> Span | None:
+    """Six pairs: more of them are a fingerprint."""
+    return (0, len(found)) if len(found) == 17 and not re.search(rb"[0-9A-Fa-f]{2}[:-]$", before[-3:]) else None
+
+
+# What names of files end with, and no domain does.
+_FILES: Final = re.compile(rb"(?i)\.(?:png|jpe?g|gif|svg|webp|ico|css|js|json|html|xml|ya?ml|toml|txt|pdf)$")
+
+
+def email_check(found: bytes, before: bytes) -> Span | None:
+    """Not a file's name, as in logo@2x.png."""
+    return None if _FILES.search(found) else (0, len(found))
 
 
 # -- phones
@@ -254,8 +305,11 @@ def entropy_check(found: bytes, before: bytes) -> Span | None:
     split = re.match(rb"""(?is)[a-z_ -]{2,40}["']?(?:\s{0,3}(?:[:=]|=>)\s{0,3}|\s{1,3}is[:\s]{1,3})["'`]?""", found)
     if split is None:
         return None
-    low, value = split.end(), found[split.end() :].rstrip(b".!?:)")
-    if "‹".encode() in value:  # a pseudonym is no secret
+    low, value = split.end(), found[split.end() :]
+    for quote in ("»", "”", "’"):
+        value = value.removesuffix(quote.encode())
+    value = value.rstrip(b".!?:)")
+    if "‹".encode() in value or value.startswith((b"${", b"{{", b"$(")):  # a pseudonym or a variable is no secret
         return None
     text = value.decode("utf-8", "replace")
     kinds = sum(any(test(char) for char in text) for test in (str.islower, str.isupper, str.isdigit))
@@ -264,6 +318,18 @@ def entropy_check(found: bytes, before: bytes) -> Span | None:
     if not enough or bits_per_char(value) < 2.75 or re.fullmatch(rb"[A-Za-z]+(?:[-_./][A-Za-z]+)*", value):
         return None
     return low, low + len(value)
+
+
+_WORDS: Final = re.compile(rb"(?:[A-Z]?[a-z]*|[A-Z]*)(?:[-_.](?:[A-Z]?[a-z]*|[A-Z]*))*")
+
+
+def drawn_check(count: int) -> Check:
+    """The last `count` bytes of what was found look drawn at random: a digit, or letters of both cases in a word."""
+
+    def check(found: bytes, before: bytes) -> Span | None:
+        return None if _WORDS.fullmatch(found[-count:]) else (0, len(found))
+
+    return check
 
 
 def jwt_check(found: bytes, before: bytes) -> Span | None:

@@ -8,6 +8,7 @@ Rules: where two matches overlap, both are replaced by one; it bears the name of
 Does not know: texts, actions.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,13 +41,18 @@ class Detector:
         return self.name.upper().replace("-", "_").replace(".", "_")
 
 
+_COUNT: Final = re.compile(r"\{([0-9]+)\}")
 _WORDLIKE: Final = r"[A-Za-z0-9_-]"
 
 
-def _key(name: str, pattern: str, tail: str = _WORDLIKE) -> Detector:
-    """A token whose prefix says what it is: found once it is long enough, and then as long as it goes."""
+def _key(name: str, pattern: str, tail: str = _WORDLIKE, *, drawn: bool = True) -> Detector:
+    """A token whose prefix says what it is: found once it is long enough, and then as long as it goes.
+
+    What is drawn at random stands at the pattern's end; a name or a placeholder that begins like a key is none.
+    """
     exact = pattern.endswith(r"\b")
-    return Detector(name, "secrets", pattern, tail="" if exact else tail, always_tail=not exact)
+    check = None if exact or not drawn else checks.drawn_check(int(_COUNT.findall(pattern)[-1]))
+    return Detector(name, "secrets", pattern, check, tail="" if exact else tail, always_tail=not exact)
 
 
 _LABEL: Final = (
@@ -74,7 +80,10 @@ ROWS: Final = (
     _key("github_token", r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{22})"),
     _key("gitlab_token", r"\bgl(?:pat|ptt|dt|rt|cbt|soat|ft)-[A-Za-z0-9_.-]{20}", r"[A-Za-z0-9_.-]"),
     _key("slack_token", r"\bxox[abeoprs]-[A-Za-z0-9-]{10}"),
-    _key("slack_webhook", r"\bhooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9/_-]{20}", r"[A-Za-z0-9/_-]"),
+    _key(
+        "slack_webhook", r"\bhooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9/_-]{20}", r"[A-Za-z0-9/_-]",
+        drawn=False,
+    ),
     _key("stripe_key", r"\b(?:sk|rk|whsec)_(?:live_|test_)?[A-Za-z0-9]{16}"),
     _key("huggingface_token", r"\b(?:hf|api_org)_[A-Za-z0-9]{30}"),
     _key("groq_key", r"\bgsk_[A-Za-z0-9]{40}"),
@@ -93,7 +102,8 @@ ROWS: Final = (
     _key("outrider_key", r"\boutrider-[A-Za-z0-9_-]{16}"),
     Detector(
         "high_entropy", "secrets",
-        r"(?i:\b" + _LABEL + r"""["']?(?:\s{0,3}(?:[:=]|=>)\s{0,3}|\s{1,3}is[:\s]{1,3})["'`]?[^\s"'<>,;`]{8,128})""",
+        r"(?i:(?:\b|_)" + _LABEL
+        + r"""["']?(?:\s{0,3}(?:[:=]|=>)\s{0,3}|\s{1,3}is[:\s]{1,3})["'`]?[^\s"'<>,;`]{8,128})""",
         checks.entropy_check, tail=r"""[^\s"'<>,;`]""",
     ),
     # -- what has check digits
@@ -118,6 +128,7 @@ ROWS: Final = (
     Detector(
         "email", "pii",
         r"\b[A-Za-z0-9](?:[A-Za-z0-9._%+'-]{0,63})@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,6}[A-Za-z]{2,24}\b",
+        checks.email_check,
     ),
     Detector(
         "phone", "pii",
@@ -125,11 +136,16 @@ ROWS: Final = (
         r"(?:[ ,-]{1,3}\(?(?i:office|fax|mobile|home|cell|work|desk)\b)?",
         checks.phone_check,
     ),
-    Detector("mac", "network", r"\b[0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5}|(?:-[0-9A-Fa-f]{2}){5})\b"),
+    # A longer run of the same (a fingerprint, an object's id) is taken in whole, so that no part of it is one.
+    Detector(
+        "mac", "network",
+        r"\b[0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5,31}|(?:-[0-9A-Fa-f]{2}){5,31})\b",
+        checks.mac_check,
+    ),
     Detector(
         "ip", "network",
-        r"(?:\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b|(?:\b[0-9A-Fa-f]{1,4}|:):"
-        r"(?:[0-9A-Fa-f]{0,4}:){0,6}(?:[0-9A-Fa-f]{1,4}|(?:[0-9]{1,3}\.){3}[0-9]{1,3})?\b)",
+        r"(?:\b[0-9]{1,3}(?:\.[0-9]{1,3}){3,9}\b|(?:\b[0-9A-Fa-f]{1,4}|:):"
+        r"(?:[0-9A-Fa-f]{0,4}:){0,32}(?:[0-9A-Fa-f]{1,4}|(?:[0-9]{1,3}\.){3}[0-9]{1,3})?\b)",
         checks.ip_check,
     ),
 )  # fmt: skip

@@ -162,7 +162,8 @@ def _side(chosen: Mapping[str, tuple[str, frozenset[str]]], catalogue: Catalogue
         rows.append(PSEUDONYM)
         actions.append(pseudonyms)
         places.append(frozenset((TEXT,)))
-    return Side(Scanner(rows), tuple(actions), tuple(places))
+    # Requests are scanned whole, answers mostly in pieces.
+    return Side(Scanner(rows, sifts=pseudonyms != "restore"), tuple(actions), tuple(places))
 
 
 class Plans:

@@ -1,4 +1,4 @@
-"""Finds the matches in a text: one scan by an RE2 set, then the patterns that hit, then the validators.
+"""Finds the matches in a text: a sieve, one scan by an RE2 set, then the patterns that hit, then the validators.
 
 Rules
 - Texts are UTF-8 bytes. Matching is leftmost-longest, so what begins at a place does not depend on how the text was
@@ -11,14 +11,16 @@ Rules
 Does not know: streams' events, actions, JSON.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
 import re2  # type: ignore[import-untyped]
 
 from outrider.govern.redact.detectors import Detector
+from outrider.govern.redact.factors import sieve_masks
 from outrider.govern.redact.patterns import compiled
+from outrider_ext.sieve import Sieve
 
 CONTEXT_BYTES: Final = 64  # what a check may read of the text before a match
 _UNANCHORED: Final = re2._re2.RE2.Anchor.UNANCHORED
@@ -44,9 +46,13 @@ class _Tail:
 
 
 class Scanner:
-    """For one list of detectors, the order being their rank. Raises: PatternError."""
+    """For one list of detectors, the order being their rank. hits(text) -> indexes of the patterns that occur in it.
 
-    def __init__(self, detectors: Sequence[Detector]) -> None:
+    sifts: texts are whole bodies, most of them short and without a match: a sieve, made once, spares most of their
+    scans. Raises: PatternError.
+    """
+
+    def __init__(self, detectors: Sequence[Detector], *, sifts: bool = False) -> None:
         self.detectors = tuple(detectors)
         self._rules = [compiled(row.parsed.text) for row in self.detectors]
         self._checks = [row.check for row in self.detectors]
@@ -60,7 +66,10 @@ class Scanner:
         self._set.Compile()
         opens = "|".join(f"(?:{row.parsed.open})" for row in self.detectors)
         self._open = compiled(f"(?:{opens})\\z")
-        self.hits = self._set.Match  # bytes -> indexes of the patterns that occur somewhere
+        self.hits: Callable[[bytes], list[int]] = self._set.Match
+        masks = sieve_masks(tuple(row.parsed.source for row in self.detectors)) if sifts else None
+        if masks is not None:
+            self.hits = Sieve(masks, self._set.Match).hits
 
     def open_from(self, text: bytes, start: int) -> int:
         """The earliest place from `start` on where a match may have begun that more text could end; else the end."""

@@ -1,0 +1,9 @@
+from collections.abc import Callable, Sequence
+
+BUCKETS: int
+PLACES: int
+
+class Sieve:
+    def __init__(self, masks: Sequence[int], match: Callable[[bytes], list[int]]) -> None: ...
+    def passes(self, text: bytes) -> bool: ...
+    def hits(self, text: bytes) -> list[int]: ...

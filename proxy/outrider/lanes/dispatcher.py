@@ -1,0 +1,625 @@
+"""Attempts of a call that has several: which target next, when, and what an answer means before a byte of it goes on.
+
+Rules
+- Nothing is tried again once a byte of an answer may have reached the client. Until then an answer is held: a stream to
+  its first event, another answer to its end or HELD_BYTES.
+- Every attempt that began is settled once with its target's health, whatever became of it.
+- A target that was not tried yet comes before one that was; the retry budget is asked for every further attempt, but
+  for one at another target that has hardly failed lately: moving on to it multiplies nothing.
+- The last failure is passed on as the provider gave it, with `x-should-retry: false` once there was more than one try.
+- Timers are few: one for the attempt in hand, one for the whole call, one for a hedge; all end with the exchange.
+
+Does not know: dialects beyond what an error looks like (dialects.openings), how targets are ordered (upstream.targets).
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from random import random as draw
+from typing import TYPE_CHECKING, Any
+
+from outrider.dialects.openings import AGAIN, CONTENT, opening
+from outrider.errors import (
+    CredentialUnavailableError,
+    OverloadedError,
+    SidecarError,
+    TargetsDownError,
+    UpstreamBrokenError,
+    UpstreamConnectError,
+    UpstreamTimeoutError,
+)
+from outrider.govern.provider_limits import retry_after_s
+from outrider.lanes.degraded import static_message
+from outrider.stack.call import Call
+from outrider.telemetry.metrics import Metrics
+from outrider.upstream.plans import Plan
+from outrider.upstream.retries import wait_s
+from outrider.upstream.targets import Target
+from outrider_ext.http1 import header_id, mask_of
+from outrider_ext.relay import CUT, TIMED_OUT
+
+if TYPE_CHECKING:
+    from outrider.telemetry.log import JsonLog
+    from outrider_ext.lane import Lane
+    from outrider_ext.relay import Exchange, Upstream
+
+HELD_BYTES = 262_144  # of an answer that is no stream
+OPENING_BYTES = 65_536  # of a stream, until its first event is there
+HEALTHY_RATE = 0.05  # share of failures below which a target may take over whatever the budget says
+_NO_RETRY = b"x-should-retry: false\r\n"
+_SHOULD_RETRY = mask_of(b"x-should-retry")
+_DOUBLE = (503, 529)
+_REFUSED = (401, 403)
+_THROTTLED = 429
+_NOT_ITS_FAULT = (408, 409)  # said of the request, or of two at once
+_LOOK_AGAIN_S = 0.01
+_MS = 1_000_000
+_NS = 1_000_000_000
+
+
+class Dispatcher:
+    """Drives plans. refuse(x, call, error): the desk's. A plan is `call.dispatch`."""
+
+    def __init__(
+        self,
+        lane: "Lane",
+        metrics: Metrics,
+        log: "JsonLog",
+        spawn: Callable[..., Any],
+        refuse: Callable[["Exchange", Call, SidecarError], None],
+        *,
+        clock: Callable[[], int] = time.monotonic_ns,
+        random: Callable[[], float] = draw,
+    ) -> None:
+        self._lane = lane
+        self._metrics = metrics
+        self._log = log
+        self._spawn = spawn
+        self._refuse = refuse
+        self._clock = clock
+        self._random = random
+
+    # -- the way of a call
+
+    def begin(self, x: "Exchange", call: Call) -> None:
+        """Its hooks have run: send it for the first time, or let it wait for a place."""
+        plan: Plan = call.dispatch
+        group, now_ns = plan.group, self._clock()
+        group.budget.saw_call(now_ns)
+        if group.hedges is not None:
+            group.hedges.saw_call(now_ns)
+        if not call.stream:
+            plan.total_timer = self._later(group.timeouts.total_s, self._too_long, x, call, plan)
+        target = self._usable(plan, now_ns)
+        if target is not None:
+            self._try(x, call, plan, target)
+        elif self._ready_in_s(plan, now_ns) <= group.retry.max_wait_s:
+            self._wait_for_place(x, call, plan)
+        else:
+            self._none_left(x, call, plan, self._all_down(plan, now_ns))
+
+    def failed(self, x: "Exchange", call: Call, error: SidecarError) -> None:
+        """The attempt in hand came to nothing before a byte of an answer: connection, protocol, time."""
+        plan: Plan = call.dispatch
+        target = plan.current
+        self._end_timer(plan)
+        self._end_race(plan)
+        plan.error = error
+        if target is None or plan.final:
+            self._refuse(x, call, error)
+            return
+        unusable = isinstance(error, CredentialUnavailableError | OverloadedError)
+        if isinstance(error, UpstreamBrokenError | UpstreamConnectError | UpstreamTimeoutError):
+            self._settle_failed(plan, error.code)
+        else:
+            self._settle_left(plan)
+            if not unusable:
+                self._refuse(x, call, error)
+                return
+        if self._again(x, call, plan, target, None, only_others=unusable):
+            return
+        self._none_left(x, call, plan, error)
+
+    def discards(self, x: "Exchange", call: Call) -> bool:
+        """An answer's head is there. True: it is not passed on, and the call went on its way (or waits)."""
+        plan: Plan = call.dispatch
+        target = plan.current
+        assert target is not None
+        status = x.status
+        self._end_timer(plan)
+        self._end_hedge_timer(plan)
+        retry = plan.group.retry
+        refused = status in _REFUSED and target.to.attempt.injects
+        if status in retry.statuses or refused:
+            asked_s = retry_after_s(_field_of(x.answer_head), time.time())
+            self._settle_status(plan, status, asked_s, refused=refused)
+            if self._again(x, call, plan, target, asked_s, only_others=refused, discard=True):
+                return True
+            if self._static(x, call, plan, UpstreamBrokenError(f"{target.name} answered with {status}")):
+                return True
+            plan.answered = True
+            if plan.attempts > 1:
+                call.answer_lines = _NO_RETRY
+                x.drop_mask |= _SHOULD_RETRY
+            return False
+        if status != 200 or x.method == b"HEAD":
+            plan.answered = True
+            self._settle_good(plan, first_event=False)
+            return False
+        x.judge = partial(self._judge, call, plan)
+        x.idle_ns = int(plan.group.timeouts.idle_s * _NS)
+        plan.saw = b""
+        plan.timer = self._later(plan.group.timeouts.first_event_s, self._late, x, call, plan, "its first event")
+        return False
+
+    def _judge(self, call: Call, plan: Plan, x: "Exchange", data: bytes, is_last: bool) -> bool | None:
+        """The beginning of a good answer: True to pass it on, None to wait for more of it."""
+        streams = x.sse or x.units
+        plan.saw += data
+        if not streams and not is_last and len(plan.saw) < HELD_BYTES:
+            return None
+        found = opening(plan.saw, "sse" if x.sse else x.units, is_last=is_last) if streams else CONTENT
+        if found is None and len(plan.saw) < OPENING_BYTES:
+            return None
+        self._end_timer(plan)
+        plan.saw = b""
+        if found == AGAIN:
+            target = plan.current
+            assert target is not None
+            self._settle_failed(plan, "error event")
+            if self._again(x, call, plan, target, None, discard=True):
+                return False
+        else:
+            self._settle_good(plan, first_event=True)
+        plan.answered = True
+        return True
+
+    def finished(self, x: "Exchange", call: Call) -> None:
+        """The exchange has ended."""
+        plan: Plan = call.dispatch
+        if plan.settled and plan.answered and plan.current is not None and x.outcome in (CUT, TIMED_OUT):
+            health = plan.current.health  # it broke off in the middle of what had begun well
+            health.failed(self._clock())
+            health.breaker.failed(self._clock(), reason="cut")
+        self.leave(plan)
+
+    def leave(self, plan: Plan) -> None:
+        """Nothing of it stays behind."""
+        self._end_timer(plan)
+        self._end_race(plan)
+        if plan.total_timer is not None:
+            plan.total_timer.cancel()
+            plan.total_timer = None
+        if not plan.settled:
+            self._settle_left(plan)
+        self._leave_place(plan)
+        plan.group.room.poke()
+
+    # -- choosing
+
+    def _usable(self, plan: Plan, now_ns: int) -> Target | None:
+        """The first that may be tried now, of those with the fewest tries so far.
+
+        While all are left alone one call at a time finds out early whether one of them is good again.
+        """
+        usable = [target for target in plan.targets if target.is_usable(now_ns)]
+        if not usable and not any(target.is_full for target in plan.targets):
+            usable = [target for target in plan.targets if target.health.breaker.may_probe_early(now_ns)]
+        return min(usable, key=lambda target: plan.tries.get(target.name, 0), default=None)
+
+    @staticmethod
+    def _ready_in_s(plan: Plan, now_ns: int) -> float:
+        """When the first is to be had again, as far as it can be told; 0 for one that is only busy."""
+        return min(
+            0.0 if breaker.is_probing or breaker.admits(now_ns) else breaker.ready_in_s(now_ns)
+            for breaker in (target.health.breaker for target in plan.targets)
+        )
+
+    def _again(
+        self,
+        x: "Exchange",
+        call: Call,
+        plan: Plan,
+        failed: Target,
+        asked_s: float | None,
+        *,
+        only_others: bool = False,
+        discard: bool = False,
+    ) -> bool:
+        """Try again if there is a target, a try and a budget left. discard: an answer is in hand."""
+        now_ns = self._clock()
+        retry = plan.group.retry
+        if plan.attempts >= retry.attempts:
+            return False
+        target = self._usable(plan, now_ns)
+        wait: float | None = 0.0
+        if target is None or plan.tries.get(target.name, 0):
+            target = target or failed
+            if only_others or not self._may_come_back(target, failed, asked_s, retry.max_wait_s, now_ns):
+                return False
+            wait = wait_s(retry, plan.retries, asked_s if target is failed else None, self._random)
+        if wait is None or not self._may_spend(plan, target, failed, now_ns):
+            return False
+        if discard:
+            x.discard()
+        plan.retries += 1
+        self._metrics.count("retry" if target is failed else "failover", target.binding.name)
+        if wait > 0:
+            plan.timer = x.waiter = self._later(wait, self._resume, x, call, plan, target)
+        else:
+            self._try(x, call, plan, target)
+        return True
+
+    @staticmethod
+    def _may_come_back(target: Target, failed: Target, asked_s: float | None, max_wait_s: float, now_ns: int) -> bool:
+        """Whether a target that was tried already may be tried once more."""
+        if target is failed and asked_s is not None:
+            return asked_s <= max_wait_s  # it said when; its breaker cools down until then
+        return not target.is_full and (
+            target.health.breaker.admits(now_ns) or target.health.breaker.may_probe_early(now_ns)
+        )
+
+    @staticmethod
+    def _may_spend(plan: Plan, target: Target, failed: Target, now_ns: int) -> bool:
+        if plan.group.budget.take(now_ns):
+            return True
+        return target is not failed and target.health.breaker.failure_rate(now_ns) < HEALTHY_RATE
+
+    def _resume(self, x: "Exchange", call: Call, plan: Plan, target: Target) -> None:
+        x.waiter = plan.timer = None
+        if not x.ended:
+            self._try(x, call, plan, target)
+
+    def _try(self, x: "Exchange", call: Call, plan: Plan, target: Target) -> None:
+        now_ns = self._clock()
+        plan.current, plan.settled, plan.stale = target, False, False
+        plan.tries[target.name] = plan.tries.get(target.name, 0) + 1
+        plan.probe = target.health.breaker.began(now_ns)
+        plan.sent_ns = now_ns
+        plan.occupied = target
+        target.health.in_flight += 1
+        target.health.calls += 1
+        try:
+            self._address(x, call, plan, target)
+        except SidecarError as error:  # a feature that cannot be carried there: another target may have it
+            self._settle_left(plan)
+            plan.error = error
+            left = [other for other in plan.targets if not plan.tries.get(other.name, 0) and other.is_usable(now_ns)]
+            if left:
+                self._try(x, call, plan, left[0])
+            else:
+                self._refuse(x, call, error)
+            return
+        group = plan.group
+        call.fresh = False
+        x.waits_first = self._may_hedge(plan)
+        plan.timer = self._later(group.timeouts.first_byte_s, self._late, x, call, plan, "its answer")
+        self._lane.dispatch(x, call)
+        if x.waits_first and not plan.settled and plan.current is target:
+            self._arm_hedge(x, call, plan, target)
+
+    def _address(self, x: "Exchange", call: Call, plan: Plan, target: Target) -> None:
+        """What is sent, and where."""
+        body = plan.body_for(target)
+        path, lines = target.path, None
+        if target.translator is not None:
+            translated, lines, body = target.translator.request(x, call, target, plan.body)
+            path = translated if translated is not None else path
+        elif path is not None and plan.path_query and (target.to is call.route or b"alt=sse" in plan.path_query):
+            path += b"?" + (plan.path_query if target.to is call.route else b"alt=sse")
+        call.to, call.target, call.path, call.lines = target.to, target, path, lines
+        call.model = target.model or plan.asked
+        x.body = body
+
+    # -- waiting for a place
+
+    def _wait_for_place(self, x: "Exchange", call: Call, plan: Plan) -> None:
+        room = plan.group.room
+
+        def attempt() -> int | None:
+            now_ns = self._clock()
+            target = self._usable(plan, now_ns)
+            if target is None:
+                return int(self._ready_in_s(plan, now_ns) * _NS)
+            if not x.ended:
+                x.waiter = None
+                self._try(x, call, plan, target)
+            return None
+
+        async def wait() -> None:
+            principal = call.principal
+            if room.is_full:  # asked here: of those that came at once none was in the room yet
+                x.waiter = None
+                error: SidecarError = OverloadedError(f"too many calls wait for a target of {plan.group.name}")
+                self._none_left(x, call, plan, error)
+                return
+            admitted = await room.enter(principal, 0, plan.group.max_wait_s, attempt, lambda: x.ended)
+            if admitted or x.ended:
+                return
+            x.waiter = None
+            now_ns = self._clock()
+            error = OverloadedError(
+                f"every target of {plan.group.name} was busy for {plan.group.max_wait_s:g} s; try again later"
+            )
+            if not any(target.is_full for target in plan.targets):
+                error = self._all_down(plan, now_ns)
+            self._none_left(x, call, plan, error)
+
+        x.waiter = self._spawn(wait(), name="target queue")
+
+    # -- the end of all tries
+
+    def _all_down(self, plan: Plan, now_ns: int) -> SidecarError:
+        ready_s = min(target.health.breaker.ready_in_s(now_ns) for target in plan.targets)
+        names = ", ".join(f"{target.name} ({target.health.breaker.reason or 'failing'})" for target in plan.targets)
+        return TargetsDownError(
+            f"no target of {plan.group.name} takes calls now: {names}", retry_after_ms=max(int(ready_s * 1000), 100)
+        )
+
+    def _none_left(self, x: "Exchange", call: Call, plan: Plan, error: SidecarError) -> None:
+        plan.final = True
+        if self._static(x, call, plan, error):
+            return
+        if plan.attempts > 1:
+            error.should_retry = False  # of this one error: it was tried again already
+        self._refuse(x, call, error)
+
+    def _static(self, x: "Exchange", call: Call, plan: Plan, error: SidecarError) -> bool:
+        """Whether the configured answer was given instead of the error."""
+        text = plan.group.static_answer
+        message = static_message(x, call, text) if text is not None else None
+        if message is None:
+            return False
+        plan.final = True
+        call.error = error
+        self._metrics.count("static_answer", call.route.provider)
+        x.answer(message, 200)
+        return True
+
+    # -- time
+
+    def _later(self, seconds: float, function: Callable[..., None], *arguments: Any) -> Any:
+        return self._lane_loop().call_later(seconds, function, *arguments)
+
+    @staticmethod
+    def _lane_loop() -> Any:
+        import asyncio
+
+        return asyncio.get_running_loop()
+
+    def _late(self, x: "Exchange", call: Call, plan: Plan, what: str) -> None:
+        plan.timer = None
+        if x.ended or plan.answered:
+            return
+        self._stop(x)
+        timeouts = plan.group.timeouts
+        limit_s = timeouts.first_byte_s if what == "its answer" else timeouts.first_event_s
+        name = call.to.destination_host
+        self.failed(x, call, UpstreamTimeoutError(f"{name} did not answer: {what} took longer than {limit_s:g} s"))
+
+    def _too_long(self, x: "Exchange", call: Call, plan: Plan) -> None:
+        plan.total_timer = None
+        if x.ended or plan.answered:
+            return
+        self._stop(x)
+        plan.final = True
+        self._end_timer(plan)
+        self._end_race(plan)
+        if not plan.settled:
+            self._settle_failed(plan, "total time")
+        error = UpstreamTimeoutError(f"no answer within {plan.group.timeouts.total_s:g} s and {plan.attempts} tries")
+        self._none_left(x, call, plan, error)
+
+    @staticmethod
+    def _stop(x: "Exchange") -> None:
+        waiter, x.waiter = x.waiter, None
+        if waiter is not None:
+            waiter.cancel()
+        x.drop()
+
+    @staticmethod
+    def _end_timer(plan: Plan) -> None:
+        if plan.timer is not None:
+            plan.timer.cancel()
+            plan.timer = None
+
+    @staticmethod
+    def _end_hedge_timer(plan: Plan) -> None:
+        if plan.hedge_timer is not None:
+            plan.hedge_timer.cancel()
+            plan.hedge_timer = None
+
+    # -- what a target's health is told
+
+    def _settle(self, plan: Plan) -> tuple[Target, bool]:
+        """What is told once. A good answer keeps its place until its end, a failed one gives it up (`_leave_place`)."""
+        target, probe = plan.current, plan.probe
+        assert target is not None
+        plan.settled, plan.probe = True, False
+        return target, probe
+
+    @staticmethod
+    def _leave_place(plan: Plan) -> None:
+        if plan.occupied is not None:
+            plan.occupied.health.in_flight -= 1
+            plan.occupied = None
+
+    def _settle_good(self, plan: Plan, *, first_event: bool) -> None:
+        if plan.settled:
+            return
+        target, probe = self._settle(plan)
+        now_ns = self._clock()
+        target.health.breaker.succeeded(now_ns, probe=probe)
+        if first_event:
+            target.health.took(now_ns, (now_ns - plan.sent_ns) / _MS)
+        if plan.group.room.waiting:
+            plan.group.room.poke()
+
+    def _settle_failed(self, plan: Plan, reason: str, *, weight: int = 1) -> None:
+        if plan.settled:
+            return
+        target, probe = self._settle(plan)
+        self._leave_place(plan)
+        self._note_failure(target, reason, weight, probe=probe)
+
+    def _note_failure(self, target: Target, reason: str, weight: int, *, probe: bool) -> None:
+        now_ns = self._clock()
+        breaker = target.health.breaker
+        before = breaker.state(now_ns)
+        target.health.failed(now_ns)
+        breaker.failed(now_ns, weight=weight, probe=probe, reason=reason)
+        if before != "open" and breaker.state(now_ns) == "open":
+            self._metrics.count("breaker_opened", target.binding.name)
+            self._log.event("warning", "breaker_opened", target=target.name, message=f"{target.name} failed: {reason}")
+
+    def _settle_left(self, plan: Plan) -> None:
+        if plan.settled:
+            return
+        target, probe = self._settle(plan)
+        self._leave_place(plan)
+        target.health.breaker.left(probe=probe)
+
+    def _settle_status(self, plan: Plan, status: int, asked_s: float | None, *, refused: bool) -> None:
+        if plan.settled:
+            return
+        if status not in (_THROTTLED, *_NOT_ITS_FAULT) and not refused:
+            self._settle_failed(plan, f"status {status}", weight=2 if status in _DOUBLE else 1)
+            return
+        target, probe = self._settle(plan)
+        self._leave_place(plan)
+        breaker, now_ns = target.health.breaker, self._clock()
+        if refused:
+            breaker.credential_refused(now_ns, probe=probe)
+            self._metrics.count("credential_refused", target.binding.name)
+            self._log.event(
+                "warning", "credential_refused", target=target.name,
+                message=f"{target.binding.name} refused the credential with {status}; it is left alone for a while",
+            )  # fmt: skip
+        elif status == _THROTTLED and asked_s is not None:
+            breaker.throttled(now_ns, asked_s, probe=probe)
+        elif status == _THROTTLED:  # it does not say for how long: as any failure
+            self._note_failure(target, "throttled", 1, probe=probe)
+        else:
+            breaker.left(probe=probe)
+
+    # -- a second target for what is late
+
+    @staticmethod
+    def _may_hedge(plan: Plan) -> bool:
+        return plan.group.hedge is not None and len(plan.targets) > 1 and not plan.needs.stateful
+
+    def _arm_hedge(self, x: "Exchange", call: Call, plan: Plan, target: Target) -> None:
+        hedge = plan.group.hedge
+        assert hedge is not None
+        after_ms = hedge.after_ms if hedge.after_ms is not None else target.health.p90_ms
+        if after_ms is not None:
+            after_s = max(after_ms, hedge.min_after_ms) / 1000
+            plan.hedge_timer = self._later(after_s, self._hedge, x, call, plan)
+
+    def _hedge(self, x: "Exchange", call: Call, plan: Plan) -> None:
+        plan.hedge_timer = None
+        now_ns = self._clock()
+        if x.ended or plan.settled:
+            return
+        if x.upstream is None:  # it still waits for a connection: it is not late yet
+            plan.hedge_timer = self._later(_LOOK_AGAIN_S, self._hedge, x, call, plan)
+            return
+        others = [target for target in plan.targets if target is not plan.current and target.is_usable(now_ns)]
+        assert plan.group.hedges is not None
+        if not others or plan.attempts >= plan.group.retry.attempts or not plan.group.hedges.take(now_ns):
+            return
+        rival = others[0]
+        plan.rival = rival
+        plan.rival_probe = rival.health.breaker.began(now_ns)
+        plan.tries[rival.name] = plan.tries.get(rival.name, 0) + 1
+        rival.health.in_flight += 1
+        rival.health.calls += 1
+        self._metrics.count("hedge", rival.binding.name)
+        pool = rival.to.pool
+        connection = pool.take()
+        if connection is not None:
+            self._race(x, call, plan, connection)
+        else:
+            plan.rival_ticket = pool.open(
+                partial(self._race, x, call, plan), lambda error: self._rival_failed(plan, error.code), self._spawn
+            )
+
+    def _race(self, x: "Exchange", call: Call, plan: Plan, connection: "Upstream") -> None:
+        plan.rival_ticket = None
+        rival, current = plan.rival, plan.current
+        if rival is None or current is None or x.ended:
+            connection.release()
+            return
+        try:
+            self._address(x, call, plan, rival)
+            plan.rival_connection = connection
+            started = self._lane.race(x, call, rival.to, connection)
+        except Exception:
+            started = False
+        finally:
+            self._address(x, call, plan, current)
+        if not started:
+            self._rival_left(plan)
+
+    def races(self, x: "Exchange", call: Call, connection: "Upstream") -> bool:
+        """Of two connections this one answers first: True when its answer counts."""
+        plan: Plan = call.dispatch
+        is_rival = connection is plan.rival_connection
+        status = connection.status
+        if status in plan.group.retry.statuses or status in _REFUSED:
+            self._lose(x, call, plan, f"status {status}", is_rival=is_rival)
+            return False
+        if is_rival:
+            self._swap(x, call, plan)
+            self._metrics.count("hedge_won", call.to.provider)
+        self._rival_left(plan)
+        return True
+
+    def race_lost(self, x: "Exchange", call: Call, connection: "Upstream", detail: str) -> None:
+        plan: Plan = call.dispatch
+        self._lose(x, call, plan, detail, is_rival=connection is plan.rival_connection)
+
+    def _lose(self, x: "Exchange", call: Call, plan: Plan, reason: str, *, is_rival: bool) -> None:
+        """One of two failed: the other is what is left."""
+        if not is_rival:
+            self._swap(x, call, plan)
+        self._rival_failed(plan, reason)
+
+    def _swap(self, x: "Exchange", call: Call, plan: Plan) -> None:
+        """The rival is what serves the call now, and what served it is the rival."""
+        assert plan.rival is not None
+        plan.current, plan.rival = plan.rival, plan.current
+        plan.probe, plan.rival_probe = plan.rival_probe, plan.probe
+        plan.occupied = plan.current
+        assert plan.current is not None
+        self._address(x, call, plan, plan.current)
+
+    def _rival_failed(self, plan: Plan, reason: str) -> None:
+        rival, probe = plan.rival, plan.rival_probe
+        plan.rival = plan.rival_connection = plan.rival_ticket = None
+        if rival is not None:
+            rival.health.in_flight -= 1
+            self._note_failure(rival, reason, 1, probe=probe)
+
+    def _rival_left(self, plan: Plan) -> None:
+        rival, probe = plan.rival, plan.rival_probe
+        plan.rival = plan.rival_connection = None
+        if plan.rival_ticket is not None:
+            plan.rival_ticket.cancel()
+            plan.rival_ticket = None
+        if rival is not None:
+            rival.health.in_flight -= 1
+            rival.health.breaker.left(probe=probe)
+
+    def _end_race(self, plan: Plan) -> None:
+        self._end_hedge_timer(plan)
+        self._rival_left(plan)
+
+
+def _field_of(head: Any) -> Callable[[bytes], bytes | None]:
+    def get(name: bytes) -> bytes | None:
+        number = header_id(name)
+        found: bytes | None = head.get(number) if number else head.get_name(name)
+        return found
+
+    return get

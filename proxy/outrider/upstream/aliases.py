@@ -1,0 +1,230 @@
+"""`models:` and `resilience:` as groups, and their targets for each route that apps call.
+
+Rules: a group is made once per configuration; what is known of a target's health outlives it. A target that cannot
+serve a route is left out there with a sentence why; an alias none of whose targets can is refused with all of them.
+Does not know: pools, credentials (`make_route` is handed in), exchanges.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from outrider.config import Config
+from outrider.config.schema import AttemptTimeouts, Hedge, ModelAlias, ModelTarget
+from outrider.errors import StartError
+from outrider.govern.pricing import Pricing
+from outrider.govern.queues import Room
+from outrider.providers.model import fill_path
+from outrider.providers.registry import Binding, Registry
+from outrider.stack.call import Route
+from outrider.upstream.breaker import BreakerSettings
+from outrider.upstream.health import Healths
+from outrider.upstream.needs import Needs
+from outrider.upstream.plans import PlanCalls
+from outrider.upstream.retries import RetryBudget, RetrySettings
+from outrider.upstream.targets import EVERYTHING, Group, HedgeSettings, Target, Timeouts, Translator, endpoint_for
+
+_COST_TOKENS = 500  # an answer whose length nobody bounded
+
+
+type Found = tuple[Route, bytes | None, bool, Translator | None]  # to, path, whether the model stands in it, translator
+
+
+class MakeRoute(Protocol):
+    """The route to a path of another provider, for calls of `route`."""
+
+    def __call__(self, route: Route, binding: Binding, path: bytes) -> Route: ...
+
+
+def no_translator(asked: str, spoken: str) -> Translator | None:
+    """Where only one dialect is known, nothing is translated."""
+    return None
+
+
+class Aliases:
+    """All groups of one configuration. layer: the filter that plans calls, None where nothing asks for one.
+
+    translator(dialect asked, dialect spoken) -> a Translator, None where there is none between them.
+    Raises: StartError (a condition of `rules` that is no CEL).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        healths: Healths,
+        make_route: MakeRoute,
+        *,
+        pricing: Pricing | None = None,
+        rules_route: bool = False,
+        translator: Callable[[str, str], Translator | None] = no_translator,
+    ) -> None:
+        self._registry = registry
+        self.healths = healths
+        self._make_route = make_route
+        self._pricing = pricing
+        self._translator = translator
+        settings = config.resilience
+        keys, retry = settings.breaker, settings.retry
+        self._breaker = BreakerSettings(
+            keys.failures, keys.rate_percent / 100, keys.window_s, keys.min_calls, keys.open_s, keys.probes,
+            keys.credential_out_s,
+        )  # fmt: skip
+        self._retry = RetrySettings(
+            retry.attempts, retry.statuses, retry.base_ms, retry.max_ms, retry.max_wait_s, retry.budget_percent / 100,
+            retry.min_per_s,
+        )  # fmt: skip
+        self._timeouts = settings.timeouts
+        self._models = config.models
+        self.groups = {name: self._group(config, name, alias) for name, alias in config.models.items()}
+        self._routed = self._plain_group("the routed model")
+        plain = (self._plain_group("the model"), self._own) if settings.plain_calls else None
+        self.layer: PlanCalls | None = None
+        if self.groups or rules_route or plain is not None:
+            self.layer = PlanCalls(
+                self.groups,
+                self._targets_of,
+                self._route_to,
+                plain,
+                rules_route=rules_route,
+                cap_bytes=config.caps.held_body_bytes,
+            )
+
+    # -- groups
+
+    def _group(self, config: Config, name: str, alias: ModelAlias) -> Group:
+        smart = None
+        if alias.rules:
+            from outrider.upstream.smart import SmartRules, SmartRulesError
+
+            try:
+                smart = SmartRules([(rule.when, rule.target) for rule in alias.rules]).choose
+            except SmartRulesError as exc:
+                where = config.where("models", name, "rules", exc.index, "when")
+                raise StartError(f"{where}: models.{name}.rules[{exc.index}].when {exc}", exit_code=2) from exc
+        return Group(
+            name,
+            alias.strategy,
+            self._retry,
+            self._breaker,
+            _timeouts(alias.timeouts or self._timeouts),
+            RetryBudget(self._retry),
+            alias.sticky,
+            _hedge(alias.hedge),
+            RetryBudget(RetrySettings(share=alias.hedge.percent / 100, min_per_s=0)) if alias.hedge else None,
+            smart,
+            self._cost_of if alias.strategy == "cost" else None,
+            alias.strategy in ("smart", "cost")
+            or any(target.has is not None or target.context_tokens is not None for target in alias.targets),
+            alias.queue.max_wait_s,
+            alias.static_answer.text if alias.static_answer is not None else None,
+            Room(alias.queue.max_waiting),
+        )
+
+    def _plain_group(self, name: str) -> Group:
+        return Group(name, "failover", self._retry, self._breaker, _timeouts(self._timeouts), RetryBudget(self._retry))
+
+    def _cost_of(self, target: Target, needs: Needs) -> float | None:
+        if self._pricing is None:
+            return None
+        made = needs.max_tokens if needs.max_tokens > 0 else _COST_TOKENS
+        kind = target.binding.provider.name
+        tariff = self._pricing.tariff(target.binding.name, kind, None, target.model, None)
+        return None if tariff is None else float(tariff.estimate(needs.tokens, made))
+
+    # -- targets
+
+    def _targets_of(self, route: Route, alias: str) -> Sequence[Target | str]:
+        return [self._target(route, spec) for spec in self._models[alias].targets]
+
+    def _route_to(self, route: Route, provider: str, model: str) -> tuple[Group, Sequence[Target | str]]:
+        return self._routed, [self._target(route, ModelTarget(provider=provider, model=model))]
+
+    def _own(self, route: Route, model: str | None) -> Target:
+        """The route itself, for a call that names a model of its provider."""
+        name = f"{route.provider}/{model}" if model is not None and len(model) <= 256 else route.provider
+        health = self.healths.of(name, self._breaker)
+        return Target(name, route.binding, None, route.operation, route, health)
+
+    def _target(self, route: Route, spec: ModelTarget) -> Target | str:
+        binding = self._registry.by_name(spec.provider)
+        if binding is None:
+            return f"there is no provider {spec.provider}"
+        at_home = binding is route.binding
+        found = self._at_home(route, spec.model) if at_home else self._elsewhere(route, binding, spec.model)
+        if isinstance(found, str):
+            return found
+        to, path, in_path, translator = found
+        return Target(
+            spec.name,
+            binding,
+            spec.model,
+            to.operation,
+            to,
+            self.healths.of(spec.name, self._breaker),
+            path,
+            in_path,
+            translator,
+            spec.weight,
+            frozenset(spec.has) if spec.has is not None else EVERYTHING,
+            spec.context_tokens,
+            spec.max_concurrent,
+        )
+
+    def _at_home(self, route: Route, model: str) -> Found | str:
+        if route.operation.model_in != "path":
+            return route, None, False, None
+        template = route.binding.provider.template_of(route.method, route.path)
+        if template is None:
+            return f"the path of this call has no place for {model}"
+        return route, fill_path(template, model), True, None
+
+    def _elsewhere(self, route: Route, binding: Binding, model: str) -> Found | str:
+        if binding.origin is None:
+            return f"the address of {binding.name} is not known without config"
+        translator = None
+        found = endpoint_for(binding.provider, route.operation)
+        if found is None:
+            asked = route.operation.dialect
+            for row in binding.provider.endpoints:  # the first that a translator leads to
+                spoken = row.operation.dialect
+                translator = self._translator(asked, spoken) if asked and spoken and "POST" in row.methods else None
+                if translator is not None:
+                    found = row.prefixes[0] + row.template, row.operation
+                    break
+        if found is None:
+            return f"{binding.name} does not speak {route.operation.dialect or 'this operation'}"
+        template, operation = found
+        path = fill_path(template, model)
+        to = self._make_route(route, binding, path)
+        refusal = _refusal(route, to)
+        return refusal if refusal is not None else (to, path, operation.model_in == "path", translator)
+
+
+def _refusal(route: Route, to: Route) -> str | None:
+    """Why a call of this route may not be sent there: whoever shows nothing does not get our credential elsewhere."""
+    attempt, binding = to.attempt, to.binding
+    if attempt.injects:
+        settings = route.binding.settings
+        shows = route.attempt.injects and (settings is None or settings.require_placeholder)
+        if shows or (binding.settings is not None and not binding.settings.require_placeholder):
+            return None
+        return (
+            f"a call with the app's own key of {route.provider} does not get the sidecar's credential of "
+            f"{binding.name}; "
+            f"set providers.{route.provider}.credential, so that apps show the placeholder"
+        )
+    if binding.provider.auth.kind == "none" or (binding.provider.needs_config and not _has_credential(binding)):
+        return None  # it takes none, or was set up without one
+    return str(attempt.refusal or attempt.no_credential)
+
+
+def _has_credential(binding: Binding) -> bool:
+    return binding.settings is not None and binding.settings.credential is not None
+
+
+def _timeouts(keys: AttemptTimeouts) -> Timeouts:
+    return Timeouts(keys.first_byte_s, keys.first_event_s, keys.idle_s, keys.total_s)
+
+
+def _hedge(keys: Hedge | None) -> HedgeSettings | None:
+    return None if keys is None else HedgeSettings(keys.percent / 100, keys.after_ms, keys.min_after_ms)

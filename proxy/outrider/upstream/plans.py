@@ -1,0 +1,246 @@
+"""Which calls are dispatched, and what is known about each: the last body layer before the call is counted and sent.
+
+Rules
+- A call has a plan when its model is a name of `models:`, when a rule routes it, or when every call has one
+  (resilience.plain_calls). For any other call this layer is one dictionary look-up, and nothing where config has none.
+- Only a body that was held whole can be sent twice, so a call without one (or with one beyond the cap) has no plan; its
+  alias is then refused, since no provider knows that name.
+- What is sent differs from what the app sent in the model's name alone: the bytes around it stay as they are.
+
+Does not know: sockets, timers (lanes.dispatcher), how targets are made (snapshot).
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from random import random as draw
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from outrider.errors import BadRequestError, BodyTooLargeError, ForbiddenError
+from outrider.stack.call import Call, LayerHook, Route
+from outrider.stack.document import document_of
+from outrider.upstream.needs import Needs, is_stateful, needs_of
+from outrider.upstream.targets import Group, Target
+from outrider_ext import http1
+from outrider_ext.jsonscan import FieldScan, JsonScanError
+
+if TYPE_CHECKING:
+    from outrider.govern.principal import Principal
+    from outrider_ext.relay import Exchange
+
+_ENCODED = http1.mask_of(b"content-encoding")
+_MAX_REMEMBERED = 256
+_MAX_NAME_CHARS = 256
+_STATE_WORDS = (b'"previous_response_id"', b'"conversation"', b'"background"', b'"store"', b'"cachedContent"')
+
+# (route the app called, provider, model) -> Target, or the end of a sentence that says why there is none
+type MakeTargets = Callable[[Route, str], Sequence[Target | str]]
+
+
+class Plan:
+    """What is known about the attempts of one call; `call.dispatch`. The driver changes it, nobody else."""
+
+    __slots__ = (
+        "answered", "asked", "body", "body_span", "current", "error", "final", "group", "hedge_timer", "needs",
+        "occupied", "path_query", "probe", "retries", "rival", "rival_connection", "rival_probe", "rival_ticket",
+        "saw", "sent_ns", "settled", "stale", "targets", "timer", "total_timer", "tries",
+    )  # fmt: skip
+
+    def __init__(self, group: Group, targets: list[Target], body: bytes, asked: str | None, needs: Needs) -> None:
+        self.group = group
+        self.targets = targets
+        self.body = body
+        self.body_span = (-1, -1)  # of the model's name in the body
+        self.asked = asked
+        self.needs = needs
+        self.path_query = b""
+        self.tries: dict[str, int] = {}  # by target
+        self.retries = 0
+        self.current: Target | None = None
+        self.probe = False
+        self.occupied: Target | None = None  # where it counts as a call in flight
+        self.settled = True  # nothing is in flight whose end has to be told to a target's health
+        self.sent_ns = 0
+        self.stale = False
+        self.answered = False  # a byte of an answer may have gone on: nothing is tried again
+        self.final = False
+        self.error: Any = None
+        self.saw = b""  # the beginning of an answer, until it is known what it is
+        self.timer: Any = None
+        self.total_timer: Any = None
+        self.hedge_timer: Any = None
+        self.rival: Target | None = None
+        self.rival_connection: Any = None
+        self.rival_probe = False
+        self.rival_ticket: Any = None
+
+    @property
+    def attempts(self) -> int:
+        return sum(self.tries.values())
+
+    def body_for(self, target: Target) -> bytes:
+        """The body with the target's name for the model."""
+        start, end = self.body_span
+        if target.model is None or (target.in_path and start < 0):
+            return self.body
+        name = orjson.dumps(target.model)
+        if start >= 0:
+            return b"%b%b%b" % (self.body[:start], name, self.body[end:])
+        at = -end  # where the object's first member may stand
+        rest = self.body[at:]
+        comma = b"" if rest.lstrip()[:1] == b"}" else b","
+        return b'%b"model":%b%b%b' % (self.body[:at], name, comma, rest)
+
+
+class PlanCalls:
+    """The filter. targets_of(route, alias) -> its targets there; routed(route, provider, model) -> (group, targets).
+
+    plain: the group for calls that name no alias, None where these have no plan.
+    """
+
+    def __init__(
+        self,
+        groups: Mapping[str, Group],
+        targets_of: MakeTargets,
+        routed: Callable[[Route, str, str], tuple[Group, Sequence[Target | str]]],
+        plain: tuple[Group, Callable[[Route, str | None], Target]] | None,
+        *,
+        rules_route: bool,
+        cap_bytes: int,
+        clock: Callable[[], int] = time.monotonic_ns,
+        random: Callable[[], float] = draw,
+    ) -> None:
+        self._groups = groups
+        self._targets_of = targets_of
+        self._routed = routed
+        self._plain = plain
+        self._rules_route = rules_route
+        self._cap_bytes = cap_bytes
+        self._clock = clock
+        self._random = random
+        self._scan = FieldScan((b"model",))
+
+    def body(self, route: Route) -> LayerHook | None:
+        operation = route.operation
+        if operation.model_in not in ("body", "path") or route.method != b"POST" or not route.known:
+            return None
+        if not self._groups and not self._rules_route and (self._plain is None or not operation.usage):
+            return None
+        known: dict[Any, tuple[Group, Sequence[Target | str]]] = {}
+        groups, plain = self._groups, self._plain if operation.usage else None
+
+        def find(key: Any) -> tuple[Group, Sequence[Target | str]]:
+            found = known.get(key)
+            if found is None:
+                if isinstance(key, tuple):
+                    found = self._routed(route, *key)
+                elif key in groups:
+                    found = groups[key], self._targets_of(route, key)
+                else:
+                    assert plain is not None
+                    found = plain[0], (plain[1](route, key),)
+                if key is None or len(str(key)) <= _MAX_NAME_CHARS:
+                    if len(known) >= _MAX_REMEMBERED:
+                        known.clear()
+                    known[key] = found
+            return found
+
+        def hook(x: "Exchange", call: Call) -> None:
+            if call.model is None and x.head.mask & _ENCODED and groups:
+                self._read_encoded(x, call)
+            routed = call.routed
+            if routed is not None and routed[0] is not None:
+                key: Any = routed
+            elif call.model in groups or plain is not None:
+                key = call.model
+            else:
+                return
+            if x.body is None:
+                if key in groups or isinstance(key, tuple):
+                    raise BodyTooLargeError(
+                        "the request's body is too large to be sent to one of several targets; "
+                        "raise caps.held_body_bytes"
+                    )
+                return
+            group, found = find(key)
+            self._plan(x, call, group, found)
+
+        return hook
+
+    def _read_encoded(self, x: "Exchange", call: Call) -> None:
+        """A compressed body, which the scan of its fields passes over."""
+        document = document_of(x, call, self._cap_bytes)
+        model = document.value.get("model") if document.value is not None else None
+        if isinstance(model, str) and model in self._groups:
+            call.model = model
+            x.body = orjson.dumps(document.change())
+
+    def _plan(self, x: "Exchange", call: Call, group: Group, found: Sequence[Target | str]) -> None:
+        targets = [target for target in found if isinstance(target, Target)]
+        if not targets:
+            raise ForbiddenError(f"{group.name} cannot be served here: {'; '.join(str(why) for why in found)}")
+        assert x.body is not None
+        needs = self._needs(x, call, group)
+        now_ns = self._clock()
+        ordered = group.ordered(targets, needs, call, self._key(x, call, group), now_ns, self._random)
+        if not ordered:
+            wanted = ", ".join(sorted(needs.has)) or "so long a text"
+            raise BadRequestError(f"no target of {group.name} has what this request needs ({wanted})")
+        plan = Plan(group, ordered, x.body, call.model, needs)
+        plan.body_span = self._span(x.body)
+        plan.path_query = x.target.partition(b"?")[2]
+        call.dispatch = plan
+        call.target = ordered[0]
+        if ordered[0].model is not None:
+            call.model = ordered[0].model  # what it is counted and priced by, until another one serves it
+
+    def _needs(self, x: "Exchange", call: Call, group: Group) -> Needs:
+        assert x.body is not None
+        if group.reads_body:
+            value = document_of(x, call, self._cap_bytes).value
+            return needs_of(value, len(x.body), call.max_tokens) if value is not None else Needs()
+        if group.hedge is None or not any(word in x.body for word in _STATE_WORDS):
+            return Needs(max_tokens=call.max_tokens)
+        value = document_of(x, call, self._cap_bytes).value
+        return Needs(max_tokens=call.max_tokens, stateful=value is None or is_stateful(value))
+
+    def _key(self, x: "Exchange", call: Call, group: Group) -> bytes | None:
+        if group.sticky == "principal":
+            principal: Principal | None = call.principal
+            return principal.id.encode() if principal is not None else b""
+        if group.sticky == "conversation":
+            value = document_of(x, call, self._cap_bytes).value
+            return conversation_key(value) if value is not None else None
+        return None
+
+    def _span(self, body: bytes) -> tuple[int, int]:
+        """(start, end) of the model's name; (-1, -n) where it has none and byte n is where a member may stand."""
+        try:
+            self._scan.scan(body)
+        except JsonScanError as exc:
+            raise BadRequestError(f"the model's name cannot be replaced: {exc}") from exc
+        start, end = self._scan.span(0)
+        inside = self._scan.inside
+        self._scan.clear()
+        return (start, end) if start >= 0 else (-1, -inside)
+
+
+def conversation_key(document: dict[str, Any]) -> bytes:
+    """What stays the same from one turn of a conversation to the next: its name, else its first words."""
+    for name in ("prompt_cache_key", "conversation", "session_id"):
+        if isinstance(value := document.get(name), str) and value:
+            return value.encode("utf-8", "surrogatepass")
+    for name in ("messages", "contents", "input"):
+        value = document.get(name)
+        if isinstance(value, str):
+            return blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if isinstance(value, list):
+            first: list[Any] = []
+            for turn in value[:8]:
+                first.append(turn)
+                if isinstance(turn, dict) and turn.get("role") == "user":
+                    break
+            return blake2b(orjson.dumps(first, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+    return b""

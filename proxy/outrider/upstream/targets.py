@@ -1,0 +1,185 @@
+"""Where a call can be served, and in which order: the targets of one alias, or of one rule's route.
+
+Rules
+- A target leads to a provider's exact origin, by a route of its own; what a credential may be added for is decided
+  there by the same table as everywhere (stack.attempt). It is made once for each route that apps call, and remembered.
+- A target that cannot have what a call needs is no candidate. One whose breaker or cap holds it back is one for later.
+- Where the dialects differ a translator is needed; without one the target is none for that route.
+
+Does not know: sockets, timers, how an attempt ends (lanes.dispatcher).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from outrider.govern.queues import Room
+from outrider.providers.model import Operation, Provider
+from outrider.providers.registry import Binding
+from outrider.stack.call import Call, Route
+from outrider.upstream.breaker import BreakerSettings
+from outrider.upstream.health import Health
+from outrider.upstream.needs import Needs
+from outrider.upstream.retries import RetryBudget, RetrySettings
+from outrider.upstream.strategies import (
+    Turn,
+    cheapest,
+    latency,
+    least_busy,
+    rotated,
+    sticky_draw,
+    usable_first,
+    weighted,
+)
+from outrider_ext.relay import Exchange
+
+EVERYTHING = frozenset({"vision", "tools", "json", "reasoning"})
+
+
+class Translator(Protocol):
+    """From the dialect that an app speaks to a target's, and back. One per (from, to); it keeps nothing of a call.
+
+    request(x, call, target, body) -> (path with query or None, head lines, body); Raises: SidecarError where a feature
+    cannot be carried. answer(x, call): at the head of an answer that counts; sets x.rewrite, x.pipe or x.whole, and
+    what of the head is replaced.
+    """
+
+    def request(self, x: Exchange, call: Call, target: "Target", body: bytes) -> tuple[bytes | None, bytes, bytes]: ...
+    def answer(self, x: Exchange, call: Call) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class Target:
+    """One place for calls of one route.
+
+    name: provider/model. model: the name that is sent; None is as asked. to: the route that leads there, with the pool,
+    the sender, and the hooks of its answers. path: what is asked there, None as the app asked. in_path: the model
+    stands in the path and not in the body. has: of what `Needs.has` holds.
+    """
+
+    name: str
+    binding: Binding
+    model: str | None
+    operation: Operation
+    to: Route
+    health: Health
+    path: bytes | None = None
+    in_path: bool = False
+    translator: Translator | None = None
+    weight: float = 1.0
+    has: frozenset[str] = EVERYTHING
+    context_tokens: int | None = None
+    max_concurrent: int | None = None
+
+    def can(self, needs: Needs) -> bool:
+        if not needs.has <= self.has:
+            return False
+        return self.context_tokens is None or needs.tokens + max(needs.max_tokens, 0) <= self.context_tokens
+
+    @property
+    def is_full(self) -> bool:
+        return self.max_concurrent is not None and self.health.in_flight >= self.max_concurrent
+
+    def is_usable(self, now_ns: int) -> bool:
+        return not self.is_full and self.health.breaker.admits(now_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds; as config has them."""
+
+    first_byte_s: float = 60.0
+    first_event_s: float = 60.0
+    idle_s: float = 120.0
+    total_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeSettings:
+    share: float
+    after_ms: float | None
+    min_after_ms: float
+
+
+@dataclass(eq=False, slots=True)
+class Group:
+    """What is the same for all calls of one alias. smart(needs, call) -> the name of the target to try first, or None.
+
+    cost_of(target, needs) -> estimated cost, None where the price is not known. reads_body: choosing needs the parsed
+    body. hedged: hedges among the last calls, as a budget.
+    """
+
+    name: str
+    strategy: str
+    retry: RetrySettings
+    breaker: BreakerSettings
+    timeouts: Timeouts
+    budget: RetryBudget
+    sticky: str = "none"
+    hedge: HedgeSettings | None = None
+    hedges: RetryBudget | None = None
+    smart: Callable[[Needs, Call], str | None] | None = None
+    cost_of: Callable[[Target, Needs], float | None] | None = None
+    reads_body: bool = False
+    max_wait_s: float = 30.0
+    static_answer: str | None = None
+    room: Room = field(default_factory=lambda: Room(1000))
+    turn: Turn = field(default_factory=Turn)
+
+    def ordered(
+        self,
+        targets: Sequence[Target],
+        needs: Needs,
+        call: Call,
+        key: bytes | None,
+        now_ns: int,
+        random: Callable[[], float],
+    ) -> list[Target]:
+        """The candidates, the one to try first first; [] when none can serve it. key: what it is sticky by."""
+        able = [target for target in targets if target.can(needs)] if self.reads_body else list(targets)
+        if len(able) < 2:
+            return able
+        if self.strategy == "round-robin":
+            chosen = rotated(able, self.turn.next(len(able)))
+        elif self.strategy == "weighted":
+            chosen = weighted(able, random() if key is None else sticky_draw(key))
+        elif self.strategy == "least-busy":
+            chosen = least_busy(able)
+        elif self.strategy == "latency":
+            chosen = latency(able, now_ns, random)
+        elif self.strategy == "cost" and self.cost_of is not None:
+            cost_of = self.cost_of
+            chosen = cheapest(able, lambda target: cost_of(target, needs))
+        elif self.strategy == "smart" and self.smart is not None:
+            wanted = self.smart(needs, call)
+            chosen = sorted(able, key=lambda target: target.name != wanted) if wanted is not None else able
+        else:
+            chosen = able
+        if key is not None and self.strategy != "weighted":  # the same one first for the same key, the rest as they are
+            first = weighted(able, sticky_draw(key))[0]
+            chosen = [first, *(target for target in chosen if target is not first)]
+        chosen = usable_first(chosen, lambda target: target.is_usable(now_ns))
+        for target in chosen[1:]:
+            target.health.passed_over += 1
+        chosen[0].health.passed_over = 0
+        return chosen
+
+
+def endpoint_for(provider: Provider, operation: Operation) -> tuple[str, Operation] | None:
+    """(path template, operation) of the same dialect at another provider; None when it does not speak it.
+
+    A path without a model's name in it is preferred: the model then stands in the body, as the app wrote it.
+    """
+    if not operation.dialect:
+        return None
+    found = [
+        (prefix + row.template, row.operation)
+        for row in provider.endpoints
+        for prefix in row.prefixes
+        if "POST" in row.methods.split()
+        and row.operation.dialect == operation.dialect
+        and bool(row.operation.stream) == bool(operation.stream)
+        and row.template.replace("{model}", "").replace("{model%}", "").replace("{model*}", "").count("{") == 0
+        and "**" not in row.template
+    ]
+    return min(found, key=lambda row: row[1].model_in != "body", default=None)
