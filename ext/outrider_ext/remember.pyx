@@ -128,14 +128,19 @@ cdef class AskMemory(Hook):
     cpdef bytes key_of(self, Exchange x, Call call):
         """None where the body has no canonical form."""
         cdef Py_hash_t head = PyObject_Hash(cut(x.head.data, x.head.start, x.head.end))
+        if call.routed is not None:         # a rule sends it elsewhere: rare, and part of the key
+            self._parts = None
         if (self._parts is None or head != self._head or call.principal is not self._principal
                 or call.model != self._model or call.stream != self._stream
                 or call.plain_answer != self._plain_answer):
             self._parts = self._parts_of(x, call)
             self._head, self._principal, self._model = head, call.principal, call.model
             self._stream, self._plain_answer = call.stream, call.plain_answer
+        parts = self._parts
+        if call.routed is not None:
+            self._parts = None
         try:
-            return self._canon.digest(x.body, self._parts)
+            return self._canon.digest(x.body, parts)
         except DigestError:
             return None
 

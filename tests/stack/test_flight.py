@@ -202,8 +202,9 @@ async def test_a_stream_that_breaks_off_breaks_off_for_all_who_were_sent_somethi
             await app.peer.until(STREAM[0])
         peer.reset()
         for app in apps:
-            with pytest.raises((ConnectionResetError, AssertionError)):
-                await app.peer.until(LAST)
+            rest = await app.peer.until(LAST)
+            assert b'data: {"error":' in rest
+            assert b"[DONE]" not in rest
         assert (world.calls, len(world.state.memory)) == (1, 0)
 
 

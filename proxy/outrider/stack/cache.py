@@ -54,6 +54,11 @@ _H_CONTROL: Final = http1.header_id(b"cache-control")
 _H_ACCEPT_ENCODING: Final = http1.header_id(b"accept-encoding")
 _H_TYPE: Final = http1.header_id(b"content-type")
 _H_ENCODING: Final = http1.header_id(b"content-encoding")
+# What a call in the background has of the one that made it.
+_OF_A_REFRESH: Final = (
+    "model", "stream", "max_tokens", "principal", "rules", "shadow_rules", "tags", "plain_answer", "routed", "document",
+    "decision",
+)  # fmt: skip
 # Fields of an answer that are kept with it. Limits, cookies and dates are of the moment, all else of the connection.
 _KEPT: Final = (
     b"content-type", b"content-encoding", b"content-language", b"x-request-id", b"request-id", b"x-amzn-requestid",
@@ -281,6 +286,7 @@ class _Ask:
             *self._place, x.method, x.target[self._route.prefix_bytes :],
             (call.model or "").encode("utf-8", "surrogatepass"),
             self._tenant(call), self._coding(x, call), self._likeness.of(x.head),
+            repr(call.routed).encode("utf-8", "surrogatepass"),
         )  # fmt: skip
 
     def _tenant(self, call: Call) -> bytes:
@@ -323,8 +329,7 @@ class _Ask:
     def _refresh(self, x: "Exchange", call: Call, key: bytes) -> Taken:
         twin = x.twin()
         again = Call(call.route, call.request_id + b"-refresh")
-        for name in ("model", "stream", "max_tokens", "principal", "rules", "shadow_rules", "tags", "plain_answer",
-                     "document", "decision"):  # fmt: skip
+        for name in _OF_A_REFRESH:
             setattr(again, name, getattr(call, name))
         twin.state = again
         self._lead(twin, again, key, _ANY, is_refresh=True)
@@ -390,7 +395,7 @@ class _Ask:
         call = flight.leader[1]
         wire, beats = self._wire(flight, body)
         entry = Entry(
-            wire, beats, self._cache.clock.wall(monotonic_ns()), self._route.provider, call.model or "",
+            wire, beats, self._cache.clock.wall(monotonic_ns()), self._route.provider, flight.model or "",
             (call.principal or ANONYMOUS).id, made=flight.made,
         )  # fmt: skip
         if not flight.is_forgotten:
@@ -464,13 +469,13 @@ class Keep:
                 x.tap_needle = None
             return
         if call.stale is not None and (x.status >= 500 or x.status == 429):
-            stale, call.stale = call.stale, None
-            if stale(x, call):
-                return
+            raise UpstreamBrokenError(f"{call.to.provider} answered {x.status}")  # and the desk gives what is old
         flight: Flight | None = call.keeping
         if flight is None:
             return
-        lines = kept_lines(head) if x.status == 200 else None
+        # What was answered in another dialect than the app speaks is translated on its way; what is kept is not.
+        speaks = call.to.operation.dialect == call.route.operation.dialect
+        lines = kept_lines(head) if x.status == 200 and speaks else None
         if lines is None:
             call.keeping = None
             flight.scatter()

@@ -72,11 +72,12 @@ class Flight:
     __slots__ = (
         "_bytes", "_cap_bytes", "_dropped_bytes", "_host", "_is_ended", "_is_gone", "_is_over", "_is_overflown",
         "_offset", "_pieces", "beats", "coding", "followers", "head", "is_forgotten", "is_refresh", "is_stream",
-        "joined_count", "kept", "key", "kind", "leader", "lines", "made", "now_ns",
+        "joined_count", "kept", "key", "kind", "leader", "lines", "made", "model", "now_ns",
     )  # fmt: skip
 
     def __init__(self, x: "Exchange", call: Call, key: bytes, cap_bytes: int, host: Host) -> None:
         self.key = key
+        self.model = call.model  # as it was asked for
         self.leader: tuple[Exchange, Call] | None = (x, call)
         self.followers: dict[Follower, None] = {}
         self.head: bytes = b""  # of the answer, in its wire form, as chunks follow it
