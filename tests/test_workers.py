@@ -364,3 +364,39 @@ async def test_a_start_that_cannot_be_says_so_once_and_leaves_nothing(tmp_path: 
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert f"127.0.0.1:{port}" in done.stderr
+
+
+async def test_what_is_to_be_forgotten_every_worker_forgets(tmp_path: Path) -> None:
+    from outrider.mock import MockProvider
+
+    body = b'{"model":"gpt-4o","temperature":0,"messages":[{"role":"user","content":"hi"}]}'
+    async with MockProvider(tls=False) as mock:
+        listen = {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"}
+        sections: dict[str, Any] = {"workers": 2, "listen": listen, "cache": {"mode": "exact"}}
+        path = settings(tmp_path, local(mock.http_url), **sections)
+        group = await asyncio.to_thread(Group, path, tmp_path / "log")
+        try:
+
+            async def ask() -> bytes:
+                peer = await connect(group.address)
+                head = b"POST /local/v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n" % group.address[1]
+                head += b"authorization: Bearer sk-x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+                await peer.send(head % len(body) + body)
+                told: bytes = (await peer.answer())[0]
+                peer.close()
+                return told.partition(b"x-outrider-cache: ")[2][:4]
+
+            said = [await ask() for _ in range(16)]
+            assert said.count(b"hit\r") == 16 - len(mock.journal)
+            token = (tmp_path / "ca" / "admin-token").read_text().strip()
+            request = urllib.request.Request(
+                f"{group.admin}/api/v1/cache/invalidate",
+                b'{"model":"gpt-4o"}',
+                {"authorization": f"Bearer {token}", "content-type": "application/json"},
+            )
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            answer = await asyncio.to_thread(lambda: opener.open(request, timeout=60).read())
+            assert answer == b'{"forgotten":%d}\n' % len(mock.journal)
+            assert await ask() == b"miss"
+        finally:
+            await asyncio.to_thread(group.close)

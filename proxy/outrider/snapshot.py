@@ -352,6 +352,8 @@ class Snapshot:
 
     def take_over(self) -> None:
         """This configuration is in force now: what it revokes holds, and what the one before revoked is as it says."""
+        if self.config.cache.mode == "off" and self._shared.cache is not None:
+            self._shared.cache.invalidate()
         revocations = self._shared.revocations
         revocations.replace("config", map(key_id, self.config.virtual_keys.revoked))
         if self.revoked_file is not None:

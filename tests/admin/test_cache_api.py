@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from outrider.admin.token import FILE_NAME, AdminToken
+from outrider.config import load
 from outrider.runtime import Sidecar
 from support.remembering import WHOLE, World, answer, question, remembering
+from support.running import ENVIRON
 from support.wire import connect
 
 LISTEN = {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"}
@@ -122,3 +124,28 @@ def test_the_token_is_its_users_own_and_made_once(tmp_path: Path) -> None:
     assert not token.is_shown_in(first.strip())
     token.path.write_bytes(b"short\n")
     assert not token.is_shown_in(b"Bearer short")
+
+
+async def test_a_cache_that_a_reload_turns_on_has_a_token_and_one_that_it_turns_off_holds_nothing(
+    tmp_path: Path,
+) -> None:
+    async with remembering(tmp_path, {"mode": "off"}, listen=LISTEN) as world:
+        sidecar, path = world.sidecar, tmp_path / "outrider.yaml"
+        written = path.read_text()
+        path.write_text(written.replace("mode: 'off'", "mode: exact"))
+        sidecar.reload(load(path, ENVIRON))
+        app = await world.app()
+        await world.first(app, question())
+        await app.ask(question())
+        assert app.said == "hit"
+        status, said = await post(sidecar, {"all": True}, b"unknown")
+        assert status == 401
+        assert str(sidecar.config.ca.dir / FILE_NAME).encode() in said
+        assert (await post(sidecar, {"all": True}, token_of(world)))[0] == 200
+        await world.first(app, question())
+        assert len(world.state.memory) == 1
+        path.write_text(written)
+        sidecar.reload(load(path, ENVIRON))
+        assert len(world.state.memory) == 0
+        await world.first(app, question())
+        assert app.said == ""

@@ -5,6 +5,7 @@ anew for each change, so that a new file is in force at once. It is never logged
 Does not know: HTTP beyond the value of one field.
 """
 
+import contextlib
 import re
 import secrets
 from hmac import compare_digest
@@ -33,6 +34,8 @@ class AdminToken:
 
     def is_shown_in(self, authorization: bytes | None) -> bool:
         """Whether the field's value is `Bearer` and the token. A file that others can read opens nothing."""
+        with contextlib.suppress(StartError):  # a cache that a reload turned on: the refusal says where it stands now
+            self.ensure()
         scheme, _, shown = (authorization or b"").partition(b" ")
         if scheme.lower() != b"bearer":
             return False
