@@ -254,6 +254,27 @@ async def test_a_follower_that_does_not_read_keeps_no_more_than_the_cap_and_hold
         await leader.peer.until(LAST)
 
 
+async def test_copies_of_answers_on_their_way_take_no_more_than_the_memory_may_in_all(tmp_path: Path) -> None:
+    """However many calls there are at once, each with an answer that could be kept."""
+    async with remembering(tmp_path, {"memory_bytes": 1 << 20, "answer_bytes": 1 << 20}) as world:
+        piece = event("z" * 300_000)
+        calls = []
+        for number in range(6):
+            app = await world.app()
+            await app.send(question(str(number), stream=True))
+            peer = await world.called()
+            await peer.send(STREAM_HEAD + chunk(piece))
+            await app.peer.until(piece[-20:])
+            assert world.state.copying_bytes <= (1 << 20) + len(piece)
+            calls.append((app, peer))
+        for app, peer in calls:
+            await peer.send(b"".join(map(chunk, STREAM)) + LAST)
+            await app.peer.until(LAST)
+        await until(lambda: world.sidecar.hub.exchanges == 0, "all have ended")
+        assert world.state.copying_bytes == 0
+        assert 0 < len(world.state.memory) < 6
+
+
 async def test_one_that_asks_anew_joins_nobody(tmp_path: Path) -> None:
     async with remembering(tmp_path) as world:
         leader = await world.app()

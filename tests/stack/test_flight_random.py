@@ -62,6 +62,7 @@ class Sky(Owner):
         self.asked: list[Exchange] = []
         self.ends: list[Exchange] = []
         self.paused: set[int] = set()
+        self.held_bytes = 0
 
     # -- the relay's calls
 
@@ -114,6 +115,11 @@ class Sky(Owner):
 
     def joined(self, call: Any) -> None:
         """It is given what another one asked for."""
+
+    def holds(self, more_bytes: int) -> bool:
+        self.held_bytes += more_bytes
+        assert self.held_bytes >= 0
+        return self.held_bytes < 2 * len(BODY)
 
     # -- what happens
 
@@ -179,7 +185,7 @@ def test_whatever_happens_each_gets_one_whole_answer_or_a_break(
     sky.finish()
     assert len(sky.ends) == len(sky.asked)
     assert len({id(x) for x in sky.ends}) == len(sky.ends), "an exchange ended twice"
-    assert (sky.hub.exchanges, sky.flight) == (0, None)
+    assert (sky.hub.exchanges, sky.flight, sky.held_bytes) == (0, None, 0)
     for client in sky.clients:
         said = client.take()
         if client.is_closed:

@@ -149,6 +149,7 @@ class CacheState:
         self.memory = memory
         self.far = far
         self.flights: dict[bytes, Flight] = {}
+        self.copying_bytes = 0  # of answers that are on their way
         if far is not None:
             far.attach(self)
 
@@ -375,6 +376,11 @@ class _Ask:
     def over(self, flight: Flight) -> None:
         if self._state.flights.get(flight.key) is flight:
             del self._state.flights[flight.key]
+
+    def holds(self, more_bytes: int) -> bool:
+        state = self._state
+        state.copying_bytes += more_bytes
+        return state.copying_bytes <= state.memory.max_bytes
 
     def scattered(self, call: Call) -> None:
         call.cache, call.answer_lines = MISS, _MISS_LINES

@@ -65,12 +65,16 @@ class Host(Protocol):
 
     def joined(self, call: Call) -> None: ...
 
+    def holds(self, more_bytes: int) -> bool:
+        """Told of all that flights hold, and of what they let go (negative). False: it is too much in all."""
+        ...
+
 
 class Flight:
     """key: under which what it brings is kept. cap_bytes: of what is kept of the answer meanwhile."""
 
     __slots__ = (
-        "_bytes", "_cap_bytes", "_dropped_bytes", "_host", "_is_ended", "_is_gone", "_is_over", "_is_overflown",
+        "_bytes", "_cap_bytes", "_held_bytes", "_host", "_is_ended", "_is_gone", "_is_over", "_is_overflown",
         "_offset", "_pieces", "beats", "coding", "followers", "head", "is_forgotten", "is_refresh", "is_stream",
         "joined_count", "kept", "key", "kind", "leader", "lines", "made", "model", "now_ns",
     )  # fmt: skip
@@ -96,7 +100,7 @@ class Flight:
         self._host = host
         self._pieces: list[bytes] = []
         self._offset = 0  # of the first piece that is kept
-        self._bytes = self._dropped_bytes = 0
+        self._bytes = self._held_bytes = 0
         self._is_over = self._is_gone = self._is_ended = self._is_overflown = False
 
     @property
@@ -125,6 +129,7 @@ class Flight:
     def left(self, follower: Follower) -> None:
         self.followers.pop(follower, None)
         self._hold_leader()
+        self._let_go()
 
     def _hold_leader(self) -> None:
         """The leader's call goes on without its app as long as somebody waits for it."""
@@ -149,9 +154,11 @@ class Flight:
             return
         self._pieces.append(piece)
         self._bytes += len(piece)
+        self._held_bytes += len(piece)
+        has_room = self._host.holds(len(piece))
         if self.now_ns is not None:
             self.beats.append((self._bytes, self.now_ns()))
-        if self._bytes > self._cap_bytes and not self._is_overflown:
+        if not self._is_overflown and (self._bytes > self._cap_bytes or not has_room):
             self._overflow()
         if self.is_stream and self.followers:
             for follower in list(self.followers):
@@ -171,7 +178,7 @@ class Flight:
 
     def _trim(self) -> None:
         """Keep only what somebody has yet to read, and not more than the cap of it."""
-        while self._pieces and self._bytes - self._dropped_bytes > self._cap_bytes:
+        while self._pieces and self._held_bytes > self._cap_bytes:
             for follower in [one for one in self.followers if one.index <= self._offset]:
                 self._cut(follower)
             self._drop_first()
@@ -180,8 +187,17 @@ class Flight:
             self._drop_first()
 
     def _drop_first(self) -> None:
-        self._dropped_bytes += len(self._pieces.pop(0))
+        size = len(self._pieces.pop(0))
+        self._held_bytes -= size
+        self._host.holds(-size)
         self._offset += 1
+
+    def _let_go(self) -> None:
+        """Once it has ended, and nobody reads any more."""
+        if self._is_ended and not self.followers and self._held_bytes:
+            self._pieces.clear()
+            size, self._held_bytes = self._held_bytes, 0
+            self._host.holds(-size)
 
     def _finish(self) -> None:
         self._is_ended = True
@@ -194,6 +210,7 @@ class Flight:
                 self._give_whole(follower, wire)
             else:
                 self._scatter(follower)
+        self._let_go()
 
     def ended(self, *, is_own: bool) -> None:
         """The leader's exchange is over. is_own: for a reason that is not the others'."""
@@ -218,6 +235,7 @@ class Flight:
                 self._scatter(follower)
             else:
                 self._cut(follower)
+        self._let_go()
 
     def serve(self, wire: bytes) -> None:
         """What is asked for was found elsewhere."""
@@ -266,6 +284,7 @@ class Flight:
         if self._is_ended and follower in self.followers and not source.is_over and not source.is_paused:
             del self.followers[follower]
             source.give(END)
+            self._let_go()
 
     def _give_whole(self, follower: Follower, wire: bytes) -> None:
         self.followers.pop(follower, None)
