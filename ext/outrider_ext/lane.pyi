@@ -64,6 +64,7 @@ class Call:
     fresh: bool
     body_asked: bool
     principal: Any
+    key_id: str | None
     document: Any
     rules: tuple[str, ...]
     shadow_rules: tuple[str, ...]
@@ -78,6 +79,10 @@ class Call:
     plain_answer: bool
     redacted: dict[str, int] | None
     head_edits: Any
+    cache: bytes | None
+    answer_lines: bytes | None
+    keeping: Any
+    stale: Callable[[Exchange, Call], bool] | None
     content: bytes | None
     def __init__(self, route: Route, request_id: bytes) -> None: ...
     @property

@@ -196,6 +196,8 @@ cdef class Lane(Owner):
         except Exception as error:
             if self._desk.withhold(x, call, error):
                 return b""
+        if call.answer_lines is not None:
+            return b"x-outrider-request-id: %b\r\n%b" % (call.request_id, call.answer_lines)
         return b"x-outrider-request-id: " + call.request_id + b"\r\n"
 
     cpdef on_failed(self, Exchange x, str kind, str detail):

@@ -263,7 +263,7 @@ cdef class RecordExchange(Hook):
         series = self._find_series(call.model, x.status, decision)
         series.exchange(
             x.inside_ns, x.ended_ns - sent if sent else -1,
-            x.first_event_ns - sent if x.sse and x.first_event_ns else -1)
+            x.first_event_ns - sent if sent and x.sse and x.first_event_ns else -1)
         if usage is not None:
             series.count_tokens(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens,
                                 usage.cache_write_tokens, usage.reasoning_tokens)
@@ -312,7 +312,7 @@ cdef class RecordExchange(Hook):
         if x.sse:
             out = put_number(put_text(out, b',"events":'), <long long>x.events)
             out = put_number(put_text(out, b',"first_event_us":'),
-                             (x.first_event_ns - x.sent_ns) // 1000 if x.first_event_ns else -1)
+                             (x.first_event_ns - x.sent_ns) // 1000 if x.sent_ns and x.first_event_ns else -1)
         out = put_usage(out, call)
         self._lines.commit(put_text(put_bytes(out, rest), b"}\n"))
 

@@ -69,6 +69,8 @@ cdef class Exchange:
     # -- what the owner hangs on it --
     cdef public object state
     cdef public object waiter        # has .cancel(): a task or a pool ticket that waits for this exchange
+    cdef public bint goes_on         # the provider's answer is read to its end although the client left
+    cdef readonly bint orphaned      # the client left, and it goes on
     # -- request body --
     cdef public bytes body           # the held body, once it is complete
     cdef readonly bint body_complete
@@ -100,6 +102,7 @@ cdef class Exchange:
     cdef public object last_words    # callable(exchange, failure) -> bytes that end an answer which failed in one of these
     cdef readonly object failure     # what one of these raised
     cdef public object decoder       # a zlib decompressor for the tap's copy
+    cdef public object sink          # callable(exchange, bytes) over what the provider sent, before any change; b"" at its end
     cdef readonly bytes first_hit
     cdef readonly bytes last_hit
     cdef list tapped
@@ -206,6 +209,7 @@ cdef class Upstream:
     cdef bytes canary                # the injected secret: never lets it come back
     cdef bytes carry
     cdef bytes withheld              # the end of what came, while it could be the secret's beginning
+    cdef bytes sunk                  # the same, of what goes to the sink
     cdef Run* runs
     cdef Py_ssize_t run_count
     cdef Py_ssize_t run_cap
@@ -235,6 +239,7 @@ cdef class Upstream:
     cdef _emit(self, bytes payload)
     cdef bint _is_suspect(self)
     cdef bytes _withhold(self, bytes payload, bint is_last)
+    cdef _sink(self, Exchange x, bytes piece)
     cdef _push(self, bytes wire)
     cdef _done(self)
     cdef _broken(self, int outcome, str kind, str detail)

@@ -60,7 +60,11 @@ cdef class Downstream:
         self.hub.clients.discard(self)
         self.exchange = None
         self.stash = None
-        if x is not None and not x.ended:
+        if x is not None and not x.ended and x.goes_on and x.upstream is not None and self.stage != TUNNEL:
+            x.orphaned = True
+            self.write_paused = False
+            x.upstream._resume()
+        elif x is not None and not x.ended:
             waiter = x.waiter
             x.waiter = None
             if waiter is not None:

@@ -101,6 +101,46 @@ cdef class Exchange:
         self.answer_started = True
         self._finish(_ANSWERED, None)
 
+    def replay(self, Upstream source, long long sent_ns=0):
+        """Answer from `source`, whose bytes we give ourselves: whatever an answer passes it passes too.
+
+        What a provider had begun to answer is dropped. `source` has a transport, and is in no pool and no list of the
+        hub's: its giver hears of back-pressure, and of a client that leaves, by that transport. sent_ns: when a provider
+        was asked for this exchange, among others; 0 where none was.
+        """
+        if self.ended or self.answer_started:
+            return
+        self.waiter = None
+        self.holding = False
+        self.pending = None
+        self.pending_bytes = 0
+        self._drop_upstream()
+        self.sse = self.tap_body = self.rewrite_all = self.tap_truncated = False
+        self.tap_needle = self.rewrite = self.rewrite_end = self.pipe = self.whole = None
+        self.decoder = self.sink = self.tapped = self.first_hit = self.last_hit = None
+        if sent_ns:
+            self.sent_ns = sent_ns
+        self.upstream = source
+        source._attach(self, None)
+
+    def twin(self):
+        """The same request once more, of a client that is not there: to be sent by the owner, who hears of its end."""
+        cdef Downstream nobody = Downstream(self.client.hub, self.client.origin)
+        cdef Exchange x = Exchange.__new__(Exchange)
+        cdef Head head = Head()
+        head.scan_request(self.head.data, self.head.start, self.client.hub.head_bytes)
+        nobody.closed = True
+        nobody.exchange = x
+        nobody.stage = WAIT
+        x.client = nobody
+        x.head = head
+        x.method, x.target, x.body = self.method, self.target, self.body
+        x.request_bytes = self.request_bytes
+        x.request_complete = x.body_complete = x.orphaned = True
+        x.started_ns = now_ns()
+        nobody.hub.exchanges += 1
+        return x
+
     def abort(self, str detail):
         """End it without an answer; the connection to the client is reset."""
         if self.ended:
@@ -230,9 +270,12 @@ cdef class Exchange:
         if self.ended:
             return
         cdef Downstream client = self.client
+        if self.orphaned and client.exchange is not self:
+            outcome, detail = _CLIENT_GONE, "client left"
         self.ended = True
         self.outcome = outcome
         self.detail = detail
+        self.sink = None
         self.ended_ns = now_ns()
         self.pending = None
         client.hub.exchanges -= 1

@@ -31,7 +31,7 @@ cdef class Upstream:
     cdef _attach(self, Exchange x, bytes canary):
         self.exchange = x
         self.canary = canary
-        self.carry = self.withheld = None
+        self.carry = self.withheld = self.sunk = None
         self.state = U_HEAD
         self.uses += 1
         self.interim = 0
@@ -324,6 +324,10 @@ cdef class Upstream:
         cdef bint raw = False
         if not self._collect(data, &pos, x.sse, &raw, &cut):
             return
+        if x.sink is not None and self.run_count:
+            self._sink(x, self._join_runs(data, 0, self.run_count))
+            if self.exchange is not x:  # nobody wants the rest
+                return
         if x.sse:
             self._emit_events(x, data, start, pos, raw, cut)
         else:
@@ -552,6 +556,10 @@ cdef class Upstream:
         """The answer is complete: flush, give the connection back, end the exchange."""
         cdef Exchange x = self.exchange
         cdef bytes tail
+        if x.sink is not None:
+            self._sink(x, b"")
+            if self.exchange is not x:
+                return
         if x.whole is not None or x.pipe is not None or x.rewrite_end is not None:
             if not self._finish_changed(x):
                 return
@@ -582,7 +590,7 @@ cdef class Upstream:
         cdef Exchange x = self.exchange
         self.exchange = None
         self.state = U_IDLE
-        self.canary = self.carry = self.withheld = None
+        self.canary = self.carry = self.withheld = self.sunk = None
         self.stash = None
         self._resume()
         if x is not None:
@@ -629,6 +637,27 @@ cdef class Upstream:
             return payload
         self.withheld = payload[size - count:]
         return payload[:size - count]
+
+    cdef _sink(self, Exchange x, bytes piece):
+        """Give it to the sink, b"" for the end; what could begin the secret waits as it does for the client."""
+        cdef Py_ssize_t size, count
+        cdef bint is_end = not PyBytes_GET_SIZE(piece)
+        if self.sunk is not None:
+            piece, self.sunk = self.sunk + piece, None
+        if not is_end and self.carry is not None:
+            size = PyBytes_GET_SIZE(piece)
+            count = min(PyBytes_GET_SIZE(self.carry), size)
+            if count and piece.endswith(self.carry[PyBytes_GET_SIZE(self.carry) - count:]):
+                self.sunk = piece[size - count:]
+                piece = piece[:size - count]
+        try:
+            if PyBytes_GET_SIZE(piece):
+                x.sink(x, piece)
+            if is_end and x.sink is not None:
+                x.sink(x, b"")
+        except Exception as error:      # it is only a copy: the client's answer goes on
+            x.failure = error
+            x.sink = None
 
     cdef bint _echoes(self, bytes data, Py_ssize_t lo, Py_ssize_t hi) except -1:
         """Whether the injected secret stands in data[lo:hi], or is completed there from the run before."""

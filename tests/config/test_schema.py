@@ -41,7 +41,7 @@ def test_the_example_loads_and_shows_the_defaults() -> None:
     default = Config.model_validate({"ca": {}}, context={"home": Path("/h")})
     for name in ("listen", "egress", "http2", "upstream", "ca", "cache", "timeouts", "caps", "usage", "telemetry"):
         assert getattr(config, name) == getattr(default, name), name
-    assert set(config.providers) == {"openai", "anthropic", "bedrock", "local"}
+    assert set(config.providers) == {"openai", "anthropic", "bedrock", "vertex", "azure", "local"}
 
 
 def test_the_example_says_live_and_restart_as_the_schema_does() -> None:

@@ -161,6 +161,11 @@ def _warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
         path = hmac_key_file(config)
         if not path.exists():
             yield f"{config.where('principals')}: principals: {path} is missing; `outrider keys new` makes it"
+    if config.state.url.kind == "redis" and config.state.fleet_key is None:
+        yield (
+            f"{config.where('state')}: state.fleet_key: is not set, so who can write to that Redis can revoke keys, "
+            "and names in it can be guessed; set it to a file or variable that all sidecars of the fleet share"
+        )
     yield from _audit_warnings(config)
     yield from _set_secrets(config, environ)
     if config.path is not None:
@@ -198,6 +203,12 @@ def _credential_warnings(credential: Credential, environ: Mapping[str, str]) -> 
     if credential.aws is not None:
         if importlib.util.find_spec("botocore") is None:
             yield "an AWS profile needs botocore; install outrider[aws]"
+        return
+    if credential.google is not None:
+        if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.auth") is None:
+            yield "a Google credential needs google-auth; install outrider[google]"
+        elif credential.google != "default" and not Path(credential.google).is_file():
+            yield f"{credential.google} is no file; put the service account's key there, or say google: default"
         return
     source = EnvSource(credential.env, environ) if credential.env is not None else FileSource(credential.file or Path())
     try:

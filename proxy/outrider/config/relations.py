@@ -74,6 +74,8 @@ def _provider_credentials(data: Mapping[str, Any]) -> Iterator[Finding]:
         aws = _section(credential).get("aws") is not None
         if aws and kind != "bedrock":
             yield ("providers", name, "credential", "aws"), "signs for bedrock only; use env: or file: here"
+        if _section(credential).get("google") is not None and kind != "vertex":
+            yield ("providers", name, "credential", "google"), "is for vertex only; use env: or file: here"
         placed = not aws and (entry.get("connect_to") or entry.get("hosts"))
         if kind == "bedrock" and entry.get("region") is None and not placed:
             yield ("providers", name, "region"), "is missing; a bedrock credential is for one region, such as us-east-1"
@@ -161,6 +163,20 @@ def _listeners(data: Mapping[str, Any]) -> Iterator[Finding]:
                 )
 
 
+def _state(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Files for TLS beside an address without it would be a secrecy that is not there."""
+    state = data.get("state")
+    url = state if isinstance(state, str) else _section(state).get("url", "")
+    if not isinstance(url, str):
+        return
+    if not url.startswith("rediss"):
+        for key in ("ca", "cert", "cert_key"):
+            if _section(state).get(key) is not None:
+                yield ("state", key), "is for TLS, and the address is without it; write rediss:// instead of redis://"
+    elif _section(state).get("cert_key") is not None and _section(state).get("cert") is None:
+        yield ("state", "cert_key"), "belongs to a certificate; set cert too"
+
+
 def _timeouts(data: Mapping[str, Any]) -> Iterator[Finding]:
     given = _section(data.get("timeouts"))
 
@@ -179,6 +195,18 @@ def _timeouts(data: Mapping[str, Any]) -> Iterator[Finding]:
             )
 
 
+def _cache(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """What lies in Redis is sealed, and that takes a key that others do not know."""
+    if _section(data.get("cache")).get("store") != "state":
+        return
+    state = data.get("state")
+    url = _section(state).get("url") if isinstance(state, dict) else state
+    if not isinstance(url, str) or not url.startswith("redis"):
+        yield ("cache", "store"), "is state, and state names no Redis; set state.url, or cache.store: memory"
+    elif not _section(state).get("fleet_key"):
+        yield ("cache", "store"), "is state, and answers lie there sealed; set state.fleet_key"
+
+
 _CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Finding]], ...] = (
     _provider_names,
     _provider_hosts,
@@ -186,5 +214,7 @@ _CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Finding]], ...] = (
     _limits,
     _principals,
     _listeners,
+    _state,
     _timeouts,
+    _cache,
 )

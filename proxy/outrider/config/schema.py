@@ -7,7 +7,7 @@ Does not know: files, lines, environment variables.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -150,26 +150,38 @@ class Ca(_Section):
         return values.file_path(str(value), info.context) if isinstance(value, (str, Path)) else value
 
 
+_CREDENTIAL_KINDS = ("env", "file", "aws", "google")
+
+
+def _google_credential(value: Any, info: ValidationInfo) -> str:
+    """The absolute path of a credential file, or the word for what the environment offers."""
+    return "default" if value == "default" else str(values.file_path(value, info.context))
+
+
 class Credential(_Section):
-    """Where a provider's key comes from: exactly one of the three."""
+    """Where a provider's key comes from: exactly one of the four."""
 
     env: Annotated[str, BeforeValidator(values.env_name)] | None = None
     file: FilePath | None = None
     aws: Annotated[str, BeforeValidator(values.profile_name)] | None = None
+    google: Annotated[str, BeforeValidator(_google_credential)] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _is_a_section(cls, data: Any) -> Any:
         if not isinstance(data, dict):  # never quoted: this is where a literal key would stand
-            raise ValueError("must be {env: NAME}, {file: PATH} or {aws: PROFILE}; a key itself never stands here")
-        known = [key for key in ("env", "file", "aws") if data.get(key) is not None]
-        if len(known) != 1 and set(data) <= {"env", "file", "aws"}:
-            raise ValueError("needs exactly one of env, file and aws")
+            raise ValueError(
+                "must be {env: NAME}, {file: PATH}, {aws: PROFILE} or {google: PATH or default}; "
+                "a key itself never stands here"
+            )
+        known = [key for key in _CREDENTIAL_KINDS if data.get(key) is not None]
+        if len(known) != 1 and set(data) <= set(_CREDENTIAL_KINDS):
+            raise ValueError("needs exactly one of env, file, aws and google")
         return data
 
     @property
     def described(self) -> str:
-        kind = "env" if self.env is not None else "file" if self.file is not None else "aws"
+        kind = next(kind for kind in _CREDENTIAL_KINDS if getattr(self, kind) is not None)
         return f"{kind} {getattr(self, kind)}"
 
 
@@ -181,6 +193,8 @@ class Provider(_Section):
     connect_to: Annotated[str, BeforeValidator(values.base_url)] | None = _live(None)
     upstream_ca: FilePath | None = _live(None)
     region: Annotated[str, BeforeValidator(values.region_name)] | None = _live(None)
+    project: Annotated[str, BeforeValidator(values.project_name)] | None = _live(None)
+    api_version: Annotated[str, BeforeValidator(values.api_version)] | None = _live(None)
     credential: Credential | None = _live(None)
     byok: Literal["pass", "deny"] = _live("pass")
     require_placeholder: bool = _live(True)
@@ -380,7 +394,10 @@ class State(_Section):
     url: Annotated[StateUrl, BeforeValidator(values.state_url)] = _restart(StateUrl())
     fleet_key: Key = _restart(None)
     password: Key = _restart(None)
+    sentinel_password: Key = _restart(None)
     ca: FilePath | None = _restart(None)
+    cert: FilePath | None = _restart(None)
+    cert_key: FilePath | None = _restart(None)
     on_store_error: Literal["local", "deny", "allow"] = _restart("local")
     deadline_ms: int = _restart(250, ge=20, le=10_000)
     lease_s: Annotated[float, Field(ge=1, le=600)] = _restart(10.0)
@@ -391,7 +408,28 @@ def _state(value: Any) -> Any:
 
 
 class Cache(_Section):
-    mode: Literal["off"] = _restart("off")
+    """Remembered answers. tokens_per_s: events of a stream given again, so many a second; it goes before `pace`."""
+
+    mode: Literal["off", "exact"] = _live("off")
+    scope: Literal["team", "principal", "global"] = _live("team")
+    serve: Literal["deterministic", "all", "rules"] = _live("deterministic")
+    ttl_s: Annotated[float, Field(gt=0, le=31_536_000)] = _live(3600.0)
+    stale_while_revalidate_s: Annotated[float, Field(ge=0, le=31_536_000)] = _live(0.0)
+    stale_if_error_s: Annotated[float, Field(ge=0, le=31_536_000)] = _live(0.0)
+    single_flight: bool = _live(True)
+    pace: Literal["none", "recorded"] = _live("none")
+    tokens_per_s: Annotated[float, Field(gt=0, le=100_000)] | None = _live(None)
+    store: Literal["memory", "state"] = _restart("memory")
+    memory_bytes: int = _restart(64 << 20, ge=1 << 20, le=1 << 40)
+    answer_bytes: int = _live(1 << 20, ge=1024, le=1 << 30)
+
+
+class Batch(_Section):
+    """Embedding calls that are made as one. wait_ms: how long the first waits for others, 0 for off."""
+
+    wait_ms: Annotated[float, Field(ge=0, le=1000)] = _live(0.0)
+    inputs: int = _live(256, ge=2, le=2048)
+    bytes: int = _live(1 << 20, ge=1024, le=1 << 28)
 
 
 class Timeouts(_Section):
@@ -548,7 +586,8 @@ class Config(_Section):
     prices: dict[str, Price] = _live(default_factory=dict)
     state: Annotated[State, BeforeValidator(_state)] = _restart(default_factory=State)
     workers: int = _restart(1, ge=1, le=32)
-    cache: Cache = _restart(default_factory=Cache)
+    cache: Cache = _live(default_factory=Cache)
+    batch: Batch = _live(default_factory=Batch)
     timeouts: Timeouts = _live(default_factory=Timeouts)
     caps: Caps = _live(default_factory=Caps)
     usage: Usage = _live(default_factory=Usage)
@@ -558,6 +597,7 @@ class Config(_Section):
     _path: Path | None = PrivateAttr(default=None)
     _only_found: bool = PrivateAttr(default=False)
     _content: bytes = PrivateAttr(default=b"")
+    _files: Mapping[str, bytes] = PrivateAttr(default_factory=dict)
     _origins: dict[KeyPath, str] = PrivateAttr(default_factory=dict)
 
     @field_validator("limits", "budgets", "principals", mode="before")
@@ -584,6 +624,11 @@ class Config(_Section):
     def content(self) -> bytes:
         """The file's bytes as they were read."""
         return self._content
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """Files that the configuration names, by path, where somebody else has read them; all others are read."""
+        return self._files
 
     @property
     def source(self) -> str:

@@ -17,13 +17,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from outrider.config.document import DocumentError, read_document
 from outrider.config.problems import ConfigError, Problem, sentence_for, spell
-from outrider.errors import BadRequestError, SidecarError
+from outrider.errors import REPEATED_KEY, BadRequestError, SidecarError
 from outrider.govern.budgets import zone_of
 from outrider.govern.gate import decide_tunnel
 from outrider.govern.packs import CASES_FILE, MAX_POLICY_BYTES, Pack, load_pack
 from outrider.govern.plan import Late, Plan, RuleSet, carry_out
 from outrider.govern.principal import ANONYMOUS, Principal
-from outrider.govern.reading import REPEATED_KEY, Facts, View, facts_of
+from outrider.govern.reading import Facts, View, facts_of
 from outrider.govern.verdicts import Outcome
 from outrider.providers import BUILT_IN
 from outrider.providers.model import COMMON_SLOTS, Auth, Provider

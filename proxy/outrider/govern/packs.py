@@ -9,6 +9,7 @@ Does not know: requests.
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
@@ -122,6 +123,7 @@ class _Reader:
 
     path: Path
     shown: str
+    content: bytes | None = None  # of the file, where somebody else has read it
     given: Given | None = None
     problems: list[Problem] = field(default_factory=list)
     lines: dict[KeyPath, int] = field(default_factory=dict)
@@ -146,7 +148,8 @@ class _Reader:
 
     def document(self) -> Document:
         try:
-            text = read_capped(self.path, MAX_POLICY_BYTES).decode("utf-8-sig")
+            content = self.content if self.content is not None else read_capped(self.path, MAX_POLICY_BYTES)
+            text = content.decode("utf-8-sig")
             found = read_document(text)
         except OSError as exc:
             raise ConfigError([Problem(self.shown, "", f"cannot be read: {reason(exc)}; name a policy file")]) from exc
@@ -326,9 +329,18 @@ def _pattern_problem(pattern: str) -> str | None:
 # -- all of them
 
 
-def load_pack(path: Path, values: Mapping[str, Any], *, shown: str | None = None, given: Given | None = None) -> Pack:
-    """given: whose entry the values are, so that a wrong one is told there. Raises: ConfigError with every problem."""
-    reader = _Reader(path, shown or str(path), given)
+def load_pack(
+    path: Path,
+    values: Mapping[str, Any],
+    *,
+    shown: str | None = None,
+    content: bytes | None = None,
+    given: Given | None = None,
+) -> Pack:
+    """content: of the file, where it was read already. given: whose entry the values are, so that a wrong one is told
+    there. Raises: ConfigError with every problem of the file.
+    """
+    reader = _Reader(path, shown or str(path), content, given)
     policy = reader.policy(values)
     rules: tuple[CompiledRule, ...] = ()
     name = ""
@@ -344,8 +356,18 @@ def load_pack(path: Path, values: Mapping[str, Any], *, shown: str | None = None
     return Pack(name, path, policy, rules)
 
 
-def load_policies(uses: Sequence[Use], *, where: Where = _nowhere, usage: Usage = nothing_used, **more: Any) -> Loaded:
-    """All entries of `policies:`. where(*path): file:line of a key. Raises: ConfigError, with every problem."""
+def load_policies(
+    uses: Sequence[Use],
+    *,
+    where: Where = _nowhere,
+    usage: Usage = nothing_used,
+    contents: Mapping[str, bytes] | None = None,
+    **more: Any,
+) -> Loaded:
+    """All entries of `policies:`. where(*path): file:line of a key. contents: what `read_files` read.
+
+    Raises: ConfigError with every problem of all files.
+    """
     packs: list[Pack] = []
     problems: list[Problem] = []
     for at, use in enumerate(uses):
@@ -356,7 +378,8 @@ def load_policies(uses: Sequence[Use], *, where: Where = _nowhere, usage: Usage 
             problems.append(Problem(here, f"policies[{at}]", f"{use.pack!r} {exc}"))
             continue
         try:
-            packs.append(load_pack(path, use.values, given=Given(where, at, use.values)))
+            content = (contents or {}).get(str(path))
+            packs.append(load_pack(path, use.values, content=content, given=Given(where, at, use.values)))
         except ConfigError as exc:
             problems += exc.problems
             continue
@@ -374,6 +397,19 @@ def load_policies(uses: Sequence[Use], *, where: Where = _nowhere, usage: Usage 
         **more,
     )
     return Loaded(tuple(packs), rules, tuple(pack.path for pack in packs))
+
+
+def read_files(uses: Sequence[Use]) -> dict[str, bytes]:
+    """The policies' files as they are now, by path, for several processes that have to judge by the same ones.
+
+    What is none or cannot be read is left out: whoever loads the policies says why.
+    """
+    found: dict[str, bytes] = {}
+    for use in uses:
+        with suppress(ValueError, OSError):
+            path = find(use.pack)
+            found[str(path)] = read_capped(path, MAX_POLICY_BYTES)
+    return found
 
 
 def _all_patterns(packs: Sequence[Pack], problems: list[Problem]) -> dict[str, str]:

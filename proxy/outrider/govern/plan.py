@@ -581,6 +581,9 @@ def _apply(outcome: Outcome, rule: CompiledRule) -> None:
         outcome.allowed.add(rule.pack)
     elif then.tag is not None:
         outcome.tags += [tag for tag in then.tag if tag not in outcome.tags]
+    elif then.cache is not None:
+        if (tag := f"cache:{then.cache}") not in outcome.tags:
+            outcome.tags.append(tag)
     elif then.redact is not None:
         if then.redact not in outcome.redactions:
             outcome.redactions.append(then.redact)

@@ -132,6 +132,12 @@ class PriceBook:
         return None
 
 
+def listed_prices(info: Any, now: datetime) -> Mapping[str, Fraction]:
+    """Of a model of the list, for short inputs: part -> nano-dollars a token; {} where it is not priced by tokens."""
+    steps = _steps(vars(info.get_prices(now, None)))
+    return steps[-1] if steps is not None else {}
+
+
 def _best(overrides: Mapping[str, Any], name: str) -> Any:
     """The exact name, else the longest pattern."""
     exact = overrides.get(name)

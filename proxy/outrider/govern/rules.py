@@ -161,7 +161,7 @@ class Require(_Part):
         return bool(self.model_fields_set - {"status", "message", "headers"})
 
 
-ACTIONS: Final = ("allow", "deny", "redact", "rewrite", "route", "tag", "require")
+ACTIONS: Final = ("allow", "deny", "redact", "rewrite", "route", "tag", "require", "cache")
 
 
 class Then(_Part):
@@ -174,6 +174,7 @@ class Then(_Part):
     route: Route | None = None
     tag: Globs | None = None
     require: Require | None = None
+    cache: Literal["on", "off"] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -185,6 +186,8 @@ class Then(_Part):
         if isinstance(data, dict):
             if len(data) != 1:
                 raise ValueError(f"needs exactly one action of {', '.join(ACTIONS)}")
+            if isinstance(data.get("cache"), bool):  # YAML reads on and off as one
+                return {"cache": "on" if data["cache"] else "off"}
             return {key: {} if value is None and key in ("allow", "deny") else value for key, value in data.items()}
         return data
 

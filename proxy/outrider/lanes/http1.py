@@ -20,18 +20,19 @@ from outrider.errors import (
 from outrider.lanes.answers import error_message, protocol_error_message
 from outrider.lanes.peer import is_gone
 from outrider.lanes.routing import Router
-from outrider.stack.call import Call, Route
-from outrider.telemetry.audit import AuditLog
+from outrider.stack.call import Call, Route, Taken
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider_ext import http1
 from outrider_ext.lane import Lane
 
 if TYPE_CHECKING:
+    from outrider.telemetry.audit import AuditLog
     from outrider_ext.relay import Downstream, Exchange
 
 H_UPGRADE = http1.header_id(b"upgrade")
 MAX_ATTEMPTS = 2
+PROVIDER_FAILED = (UpstreamConnectError, UpstreamTimeoutError, UpstreamBrokenError)
 _FAILED = "the sidecar failed on this request; its log says more"
 
 
@@ -50,7 +51,7 @@ class Desk:
         spawn: Callable[..., Any],
         *,
         held_body_bytes: int,
-        audit: AuditLog | None = None,
+        audit: "AuditLog | None" = None,
     ) -> None:
         self.lane = Lane(self, router, secrets.token_hex(6).encode("ascii"), held_body_bytes)
         self._metrics = metrics
@@ -76,14 +77,20 @@ class Desk:
         # Any other protocol (Java's h2c) is not taken up: the request goes on without the field.
         x.allow_upgrade = x.method == b"GET" and upgrade is not None and upgrade.lower() == b"websocket"
 
-    def wait(self, x: "Exchange", call: Call, stage: int, waiting: Awaitable[None]) -> None:
+    def wait(self, x: "Exchange", call: Call, stage: int, waiting: Awaitable[Taken | None] | Taken) -> None:
+        if isinstance(waiting, Taken):
+            waiting.park(self.lane, stage)
+            return
+
         async def drive() -> None:
             try:
-                await waiting
+                taken = await waiting
             except Exception as exc:
                 self.failed(x, call, exc, "request")
                 return
-            if not x.ended:
+            if taken is not None:
+                taken.park(self.lane, stage)
+            elif not x.ended:
                 self.lane.resume(x, call, stage)
 
         x.waiter = self._spawn(drive(), name="exchange")
@@ -157,7 +164,7 @@ class Desk:
     # -- answers of our own
 
     def _refuse(self, x: "Exchange", call: Call, error: SidecarError) -> None:
-        if x.ended:
+        if x.ended or (isinstance(error, PROVIDER_FAILED) and self._is_rescued(x, call)):
             return
         call.error = error
         route = call.route
@@ -172,6 +179,12 @@ class Desk:
             head_only=x.method == b"HEAD",
         )
         x.answer(message, error.status)
+
+    @staticmethod
+    def _is_rescued(x: "Exchange", call: Call) -> bool:
+        """Whether something old was answered instead of the provider's failure."""
+        stale, call.stale = call.stale, None
+        return stale is not None and stale(x, call)
 
     def _refuse_unrouted(self, x: "Exchange", request_id: bytes, error: SidecarError) -> None:
         self._metrics.series("", "unrouted", "", "", str(error.status), error.code).exchange(0, -1, -1)

@@ -170,7 +170,15 @@ def prompt(body: Mapping[str, Any], events: int | None) -> Prompt:
         after_tool_result=isinstance(last, list) and any(block.get("type") == "tool_result" for block in last),
         max_tokens=body.get("max_tokens"),
         events=events,
+        schema=_schema((body.get("output_config") or {}).get("format") or body.get("output_format")),
     )
+
+
+def _schema(asked: Any) -> Mapping[str, Any] | None:
+    match asked:
+        case {"type": "json_schema", "schema": Mapping() as schema}:
+            return schema
+    return None
 
 
 def message(call: Call, body: Mapping[str, Any], reply: Reply) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from . import anthropic, frames, sigv4
 from .checks import in_range, json_object, texts_in
 from .reply import Call, Refusal, Stream, Whole, bearer, dump
-from .words import Prompt, Reply, Tool, halves, think
+from .words import Prompt, Reply, Tool, count, halves, think, vector
 
 ACCESS_KEY_ID, SECRET_ACCESS_KEY = "AKIAMOCKMOCKMOCKMOCK", "mock-secret-access-key"  # when no key was configured
 _TARGET = re.compile(r"/model/([^/]+)/(converse|converse-stream|invoke|invoke-with-response-stream)$")
@@ -179,7 +179,15 @@ def _prompt(call: Call, body: Mapping[str, Any]) -> Prompt:
         after_tool_result=any("toolResult" in block for block in messages[-1]["content"]),
         max_tokens=(body.get("inferenceConfig") or {}).get("maxTokens"),
         events=call.behaviour.events,
+        schema=_schema((body.get("outputConfig") or {}).get("textFormat")),
     )
+
+
+def _schema(asked: Any) -> Mapping[str, Any] | None:
+    match asked:
+        case {"type": "json_schema", "structure": {"jsonSchema": {"schema": str() as schema}}}:
+            return json_object(schema.encode(), _malformed)
+    return None
 
 
 def _stop_reason(reply: Reply) -> str:
@@ -232,6 +240,8 @@ def _events(call: Call, reply: Reply) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _invoke(call: Call, model: str, family: str, body: Mapping[str, Any], streamed: bool) -> Whole | Stream:
+    if "embed" in model:
+        return _invoke_embed(call, family, body)
     if family == "anthropic":
         reply, whole, events = _invoke_anthropic(call, model, body)
     elif family == "meta":
@@ -252,6 +262,28 @@ def _invoke(call: Call, model: str, family: str, body: Mapping[str, Any], stream
 
 
 type _Invoked = tuple[Reply, dict[str, Any], Iterator[dict[str, Any]]]
+
+
+def _invoke_embed(call: Call, family: str, body: Mapping[str, Any]) -> Whole:
+    """Titan takes one text, Cohere a list; both count tokens, Cohere in a header only."""
+    if family == "amazon":
+        text = body.get("inputText")
+        if not isinstance(text, str) or not text:
+            _fail("Malformed input request: required key [inputText] not found, please reformat your input.")
+        tokens = count(text)
+        whole: dict[str, Any] = {"embedding": vector(text, body.get("dimensions") or 8), "inputTextTokenCount": tokens}
+    else:
+        texts = body.get("texts")
+        if not isinstance(texts, list) or not texts or body.get("input_type") is None:
+            _fail("Malformed input request: required keys [texts, input_type] not found, please reformat your input.")
+        tokens = sum(map(count, texts))
+        found = [vector(text, body.get("output_dimension") or 8) for text in texts]
+        typed = body.get("embedding_types")
+        embeddings: Any = {"float": found} if typed else found
+        kind = "embeddings_by_type" if typed else "embeddings_floats"
+        whole = {"id": call.seed, "texts": texts, "embeddings": embeddings, "response_type": kind}
+    headers = {"X-Amzn-Bedrock-Input-Token-Count": str(tokens), "X-Amzn-Bedrock-Invocation-Latency": "7"}
+    return Whole(dump(whole), headers=_headers(call) | headers)
 
 
 def _invoke_anthropic(call: Call, model: str, body: Mapping[str, Any]) -> _Invoked:

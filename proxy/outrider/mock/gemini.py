@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from .checks import json_object, texts_in
 from .reply import Call, Refusal, Stream, Whole, bearer, dump, is_json, sse
-from .words import Prompt, Reply, Tool, think
+from .words import Prompt, Reply, Tool, think, vector
 
 MODELS = ("gemini-2.5-flash", "gemini-2.5-pro")
 _TARGET = re.compile(
@@ -91,6 +91,8 @@ def answer(call: Call) -> Whole | Stream:
     model, verb = found[1], found[2]
     if verb is None and call.method == "GET" and model in MODELS:
         return Whole(dump(_model(model)), content_type=_JSON)
+    if verb in ("embedContent", "batchEmbedContents") and call.method == "POST":
+        return _embed(call, model, verb)
     if verb not in ("generateContent", "streamGenerateContent", "countTokens") or call.method != "POST":
         raise Refusal(404, "Requested entity was not found.")
     if not re.match(r"(gemini|gemma|learnlm)-", model) or "embedding" in model:
@@ -139,6 +141,30 @@ def _check_key(call: Call) -> None:
         raise Refusal(403, text)
     if call.keys and key not in call.keys:
         raise Refusal(400, "API key not valid. Please pass a valid API key.", code="API_KEY_INVALID")
+
+
+def _embed(call: Call, model: str, verb: str) -> Whole:
+    """Vectors of the given length (8 if none is asked for); there is no usage, as the real one has none."""
+    if "embedding" not in model:
+        text = f"models/{model} is not found for API version v1beta, or is not supported for {verb}."
+        raise Refusal(404, text)
+    body = _camel(json_object(call.body, _fail))
+    if verb == "embedContent":
+        return Whole(dump({"embedding": _embedding(body)}), content_type=_JSON)
+    asked = body.get("requests")
+    if not isinstance(asked, list) or not asked:
+        _fail("* BatchEmbedContentsRequest.requests: requests is required", "requests")
+    for i, request in enumerate(asked):
+        if request.get("model") != f"models/{model}":
+            _fail(f"* BatchEmbedContentsRequest.requests[{i}].model: model is not consistent with the URL", "requests")
+    return Whole(dump({"embeddings": [_embedding(_camel(request)) for request in asked]}), content_type=_JSON)
+
+
+def _embedding(request: Mapping[str, Any]) -> dict[str, Any]:
+    texts = list(texts_in(_listed((request.get("content") or {}).get("parts"))))
+    if not texts:
+        _fail("content is required", "content")
+    return {"values": vector(" ".join(texts), request.get("outputDimensionality") or 8)}
 
 
 def _generate(call: Call, model: str, verb: str) -> Whole | Stream:
@@ -214,6 +240,7 @@ def _prompt(call: Call, body: Mapping[str, Any]) -> Prompt:
     calling = _camel(_camel(body.get("toolConfig") or {}).get("functionCallingConfig") or {})
     mode = {"NONE": "none", "ANY": "required"}.get(str(calling.get("mode", "AUTO")).upper(), "auto")
     allowed = calling.get("allowedFunctionNames") or []
+    settings = _camel(body.get("generationConfig") or {})
     last = [_camel(part) for part in _listed(contents[-1]["parts"])]
     return Prompt(
         texts=system + [text for content in contents for text in texts_in(_listed(content["parts"]))],
@@ -222,9 +249,17 @@ def _prompt(call: Call, body: Mapping[str, Any]) -> Prompt:
         tools=[_tool(function) for function in functions if not allowed or function["name"] in allowed],
         tool_choice=mode,
         after_tool_result=any("functionResponse" in part for part in last),
-        max_tokens=_camel(body.get("generationConfig") or {}).get("maxOutputTokens"),
+        max_tokens=settings.get("maxOutputTokens"),
         events=call.behaviour.events,
+        schema=_schema(settings),
     )
+
+
+def _schema(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    if settings.get("responseMimeType") != "application/json":
+        return None
+    schema = settings.get("responseJsonSchema") or settings.get("responseSchema") or {}
+    return schema if isinstance(schema, Mapping) else {}
 
 
 def _tool(function: Mapping[str, Any]) -> Tool:

@@ -82,6 +82,7 @@ def _prompt(call: Call, body: Mapping[str, Any]) -> Prompt:
         after_tool_result=bool(messages) and messages[-1]["role"] == "tool",
         max_tokens=limit if isinstance(limit, int) and limit > 0 else None,
         events=call.behaviour.events,
+        schema={} if body.get("format") == "json" else body.get("format") or None,
     )
 
 

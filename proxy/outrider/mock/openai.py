@@ -13,12 +13,10 @@ import struct
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import orjson
-
 from . import openai_chat, openai_responses
 from .checks import json_object
 from .reply import Call, Refusal, Stream, Whole, bearer, dump, is_json
-from .words import count
+from .words import count, vector
 
 MODELS = ("gpt-5", "gpt-4o", "gpt-4o-mini", "gpt-4.1", "o3", "text-embedding-3-small", "text-embedding-3-large")
 _KNOWN = re.compile(r"(ft:)?(gpt-|chatgpt-|o\d|codex-|computer-use-|text-embedding-|davinci|babbage)")
@@ -182,11 +180,8 @@ def _embeddings(call: Call, body: Mapping[str, Any]) -> Whole:
 
 
 def _vector(text: Any, size: int, encoding: str) -> list[float] | str:
-    """A unit vector in which the text's bytes decide which axis it lies on."""
-    axis = sum(orjson.dumps(text)) % size
-    vector = [0.0] * size
-    vector[axis] = 1.0
-    return vector if encoding == "float" else base64.b64encode(struct.pack(f"<{size}f", *vector)).decode()
+    found = vector(text, size)
+    return found if encoding == "float" else base64.b64encode(struct.pack(f"<{size}f", *found)).decode()
 
 
 def _limits(call: Call) -> dict[str, str]:

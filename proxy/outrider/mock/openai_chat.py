@@ -149,7 +149,17 @@ def _prompt(call: Call, body: Mapping[str, Any]) -> Prompt:
         after_tool_result=messages[-1]["role"] in ("tool", "function"),
         max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
         events=call.behaviour.events,
+        schema=_schema(body.get("response_format")),
     )
+
+
+def _schema(asked: Any) -> Mapping[str, Any] | None:
+    match asked:
+        case {"type": "json_schema", "json_schema": {"schema": Mapping() as schema}}:
+            return schema
+        case {"type": "json_object"}:
+            return {}
+    return None
 
 
 def _usage(call: Call, reply: Reply, n: int) -> dict[str, Any]:

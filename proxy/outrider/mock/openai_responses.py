@@ -112,7 +112,17 @@ def _prompt(call: Call, body: Mapping[str, Any]) -> Prompt:
         after_tool_result=bool(items) and items[-1].get("type") == "function_call_output",
         max_tokens=body.get("max_output_tokens"),
         events=call.behaviour.events,
+        schema=_schema((body.get("text") or {}).get("format")),
     )
+
+
+def _schema(asked: Any) -> Mapping[str, Any] | None:
+    match asked:
+        case {"type": "json_schema", "schema": Mapping() as schema}:
+            return schema
+        case {"type": "json_object"}:
+            return {}
+    return None
 
 
 def _items(call: Call, reply: Reply) -> list[dict[str, Any]]:

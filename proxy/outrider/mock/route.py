@@ -20,8 +20,6 @@ _COMPATIBLE = {  # hosts that speak OpenAI's chat API, and where it starts
     "openrouter.ai": ("openrouter", "/api/v1"),
     "router.huggingface.co": ("huggingface", "/v1"),
     "api.ai21.com": ("ai21", "/studio/v1"),
-    "api.cohere.com": ("cohere", "/compatibility/v1"),
-    "api.cohere.ai": ("cohere", "/compatibility/v1"),
 }
 _PATTERNS = tuple(
     (re.compile(pattern), provider)
@@ -33,6 +31,7 @@ _PATTERNS = tuple(
         (r"[^.]+\.(openai\.azure\.com|cognitiveservices\.azure\.com|services\.ai\.azure\.com)", "azure"),
         (r"bedrock-runtime(-fips)?\.[a-z0-9-]+\.amazonaws\.com", "bedrock"),
         (r"ollama\.com", "ollama"),
+        (r"api\.cohere\.(com|ai)", "cohere"),
     )
 )
 _BY_PATH = tuple(
@@ -44,6 +43,7 @@ _BY_PATH = tuple(
         (r"/v1beta/", "gemini"),
         (r"/model/", "bedrock"),
         (r"/api/", "ollama"),
+        (r"/v2/(chat|embed|rerank)$", "cohere"),
         (r"/openai/(deployments/|v1/|realtime)", "azure"),
     )
 )
@@ -75,6 +75,8 @@ CERTIFICATE_NAMES = (
     "*.services.ai.azure.com",
     *(f"*.{region}.amazonaws.com" for region in _REGIONS),
     *_COMPATIBLE,
+    "api.cohere.com",
+    "api.cohere.ai",
     "api.replicate.com",
     "api-inference.huggingface.co",
     "ollama.com",

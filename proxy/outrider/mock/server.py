@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl
 import orjson
 from aiohttp import web
 
-from . import anthropic, bedrock, gemini, ollama, openai, realtime, route, tls
+from . import anthropic, bedrock, cohere, gemini, ollama, openai, realtime, route, tls
 from .behaviour import NOTHING, Behaviour, from_headers, from_json
 from .journal import Journal, Journalled
 from .reply import Call, Refusal, Stream, Whole, dump
@@ -37,6 +37,7 @@ _MODULES: Mapping[str, ModuleType] = {
     "vertex": gemini,
     "bedrock": bedrock,
     "ollama": ollama,
+    "cohere": cohere,
 }
 _CONTROL = "/__mock__/"
 _MAX_HEAD_BYTES = 256 * 1024

@@ -9,6 +9,7 @@ The rules, which tests may rely on:
   limit     max tokens cuts the answer after that many words, and the finish reason says so.
   tools     a request with tools whose last message is the user's calls them: those that the text names, else the
             first. A forced tool is called alone; choice "none" and a tool's result as last message give text.
+  schema    a request for JSON of a schema, when no tool is called, gets that object as its text, in two events.
   arguments are made from the tool's JSON schema: enum's first, a string is the user's last word, 1, 1.5, true, [x].
 """
 
@@ -38,6 +39,7 @@ class Prompt:
     after_tool_result: bool = False
     max_tokens: int | None = None
     events: int | None = None
+    schema: Mapping[str, Any] | None = None  # of the JSON that the answer has to be; {} for any object
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,9 @@ def think(prompt: Prompt) -> Reply:
     if tools:
         uses = tuple(ToolUse(tool.name, _object(tool.schema, prompt.last_user)) for tool in tools)
         return Reply((), uses, False, prompt_tokens, sum(count(use.text) + 1 for use in uses))
+    if prompt.schema is not None:
+        text = orjson.dumps(_object(prompt.schema, prompt.last_user)).decode()
+        return Reply(halves(text), (), False, prompt_tokens, count(text))
     words = ["Echo:", *prompt.last_user.split()]
     if prompt.events is not None:
         words = [words[i % len(words)] for i in range(prompt.events)]
@@ -84,6 +89,13 @@ def think(prompt: Prompt) -> Reply:
     words = words[: prompt.max_tokens] if truncated else words
     pieces = tuple(word if i == 0 else f" {word}" for i, word in enumerate(words))
     return Reply(pieces, (), truncated, prompt_tokens, len(words))
+
+
+def vector(text: Any, size: int) -> list[float]:
+    """The embedding of a text: a unit vector in which the text's bytes decide which axis it lies on."""
+    found = [0.0] * size
+    found[sum(orjson.dumps(text)) % size] = 1.0
+    return found
 
 
 def halves(text: str) -> tuple[str, ...]:

@@ -1,13 +1,14 @@
-"""Where a credential comes from: an environment variable, a watched file, or the AWS SDK's chain.
+"""Where a credential comes from: an environment variable, a watched file, the AWS SDK's chain or Google's.
 
 Rules: `current()` is immediate (no I/O) and hands out the same object until the credential changes; `refresh()` does
-the I/O and is called by a watcher, about once a second for files and once a minute, in a thread, for AWS, whose chain
-may use the network; a file that cannot be read after a good read leaves the last known good credential in place, with a
-warning; an expired one is never handed out.
+the I/O and is called by a watcher, about once a second for files and once a minute, in a thread, for AWS and Google,
+which may use the network; a file that cannot be read after a good read leaves the last known good credential in
+place, with a warning; an expired one is never handed out.
 Does not know: providers, hosts, headers.
 """
 
 import importlib
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 
 from outrider.errors import CredentialUnavailableError
 from outrider.secrets.files import Signature, read_capped, reason, signature
+from outrider.secrets.google import GoogleSource, ProxyUrl
 from outrider.secrets.secret import Secret
 from outrider_ext.layers import Held
 
@@ -237,7 +239,7 @@ def _aws_credentials(frozen: Any) -> AwsCredentials:
 
 
 class CredentialSettings(Protocol):
-    """The `credential:` key of a provider: exactly one of the three is set."""
+    """The `credential:` key of a provider: exactly one of the four is set."""
 
     @property
     def env(self) -> str | None: ...
@@ -245,15 +247,25 @@ class CredentialSettings(Protocol):
     def file(self) -> Path | None: ...
     @property
     def aws(self) -> str | None: ...
+    @property
+    def google(self) -> str | None: ...
 
 
-Source = EnvSource | EnvAwsSource | FileSource | AwsSource
+Source = EnvSource | EnvAwsSource | FileSource | AwsSource | GoogleSource
+SLOW_SOURCES = (AwsSource, GoogleSource)  # whose refresh() may use the network
 
 
-def source_for(settings: CredentialSettings, environ: Mapping[str, str]) -> Source:
-    """The source that a `credential:` key names; files are read at once, AWS at its first refresh().
+def source_for(
+    settings: CredentialSettings,
+    environ: Mapping[str, str],
+    *,
+    context: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+    proxy: ProxyUrl | None = None,
+) -> Source:
+    """The source that a `credential:` key names; files are read at once, AWS and Google at their first refresh().
 
-    `env: AWS_ACCESS_KEY_ID` stands for the pair (and the session token, where there is one).
+    context, proxy: how Google's token endpoint is reached. `env: AWS_ACCESS_KEY_ID` stands for the pair (and the
+    session token, where there is one).
     """
     if settings.env == AWS_VARIABLES[0]:
         return EnvAwsSource(environ)
@@ -261,6 +273,8 @@ def source_for(settings: CredentialSettings, environ: Mapping[str, str]) -> Sour
         return EnvSource(settings.env, environ)
     if settings.file is not None:
         return FileSource(settings.file)
+    if settings.google is not None:
+        return GoogleSource(settings.google, context=context, proxy=proxy)
     assert settings.aws is not None
     return AwsSource(settings.aws)
 

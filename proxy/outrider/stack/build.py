@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from outrider.stack.adaptive import Adaptive
-from outrider.stack.audit import Audit
 from outrider.stack.borrow import BorrowTokens
 from outrider.stack.call import Hook, PlainHook, Route
-from outrider.stack.digest import Digest
 from outrider.stack.document import WriteDocument
 from outrider.stack.identify import Identify
 from outrider.stack.limits import Limits
@@ -20,8 +18,12 @@ from outrider.stack.price import PriceUsage
 from outrider.stack.record import Record
 
 if TYPE_CHECKING:
+    from outrider.stack.audit import Audit
+    from outrider.stack.batch import Batch
     from outrider.stack.body_rules import BodyRules
+    from outrider.stack.cache import Books, Cache, Keep
     from outrider.stack.cheap_rules import CheapRules
+    from outrider.stack.digest import Digest
     from outrider.stack.redact import Redact
 
 
@@ -37,8 +39,12 @@ def filters(
     redact: "Redact | None",
     adaptive: Adaptive,
     borrow: BorrowTokens,
-    audit: Audit | None,
-    digest: Digest | None,
+    audit: "Audit | None",
+    digest: "Digest | None",
+    cache: "Cache | None" = None,
+    books: "Books | None" = None,
+    keep: "Keep | None" = None,
+    batch: "Batch | None" = None,
 ) -> tuple[Any, ...]:
     """Innermost last; on the way out the ends run from the innermost to the outermost. None: nothing was configured."""
     layers = (
@@ -50,6 +56,8 @@ def filters(
         identify,
         # The cheapest refusal of a caller who may: before its body is held. Its end settles what was borrowed.
         limits,
+        # What a remembered answer took to make: its end comes after the price's, and before the limits'.
+        books,
         # What the usage cost: before the limits' end, which settles budgets by it, after the meter's, which reads it.
         price,
         # What rules can say of caller and route alone, while there is still no body to be held.
@@ -62,12 +70,18 @@ def filters(
         redact,
         # What the layers above changed is written once; below, the body is what will be sent.
         WriteDocument(),
+        # Over the body as it leaves: after everything that may change it.
+        digest,
+        # Behind the rules that may deny it and the redaction that keeps it clean; a hit asks and borrows nothing below.
+        cache,
         # What the provider said of its own limits: asked before ours are charged, so that its refusal costs nothing.
         adaptive,
         # Tokens and dollars: after every rule that may refuse, rewrite or name another model.
         borrow,
-        # Over the body as it leaves: after everything that may change it.
-        digest,
+        # Each call has borrowed for itself; now several are sent as one.
+        batch,
+        # Innermost, so that it copies what the provider sent, and is the last to say how an answer is read.
+        keep,
     )
     return tuple(layer for layer in layers if layer is not None)
 

@@ -34,7 +34,7 @@ class Rules:
 
     def of(self, route: Route) -> RouteRules | None:
         if self._last is None or self._last[0] is not route:
-            self._last = (route, self.rules.on_route(_facts(route)))
+            self._last = (route, self.rules.on_route(facts_of_route(route)))
         return self._last[1]
 
     # -- outcomes as the compiled hooks know them
@@ -85,7 +85,7 @@ def _labels(outcome: Outcome) -> list[tuple[str, str]]:
     return found + [(rule, "error") for rule in outcome.errors]
 
 
-def _facts(route: Route) -> Facts:
+def facts_of_route(route: Route) -> Facts:
     decoded = decode_path(route.path)
     return Facts(
         provider=route.provider,

@@ -11,9 +11,8 @@ from typing import Any
 
 import orjson
 
-from outrider.errors import BadRequestError, BodyTooLargeError
+from outrider.errors import REPEATED_KEY, BadRequestError, BodyTooLargeError
 from outrider.govern.jsontext import written
-from outrider.govern.reading import REPEATED_KEY
 from outrider.stack.call import Call
 from outrider_ext import http1
 from outrider_ext.jsonkeys import has_repeated_key

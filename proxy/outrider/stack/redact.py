@@ -28,9 +28,11 @@ from outrider.stack.call import Call, LayerHook, Route
 from outrider.stack.document import Document, document_of, plain_body
 from outrider.stack.meter import without_extra_chunk
 from outrider_ext import http1
+from outrider_ext.bodytext import body_text
 from outrider_ext.eventholes import NUMBER, PADDING, Template
 from outrider_ext.eventholes import TEXT as TEXT_HOLE
 from outrider_ext.eventstream import EventStreamError, EventStreamReader, encode
+from outrider_ext.redacthooks import BodyScan, ScanRequest, WhenRedacting
 from outrider_ext.sse import event_data, event_spans
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 _CONTENT_TYPE: Final = http1.header_id(b"content-type")
 _CONTENT_ENCODING: Final = http1.header_id(b"content-encoding")
 _AUTHORIZATION: Final = http1.header_id(b"authorization")
-_BINARY: Final = (
+BINARY: Final = (
     b"audio/",
     b"video/",
     b"image/",
@@ -76,7 +78,14 @@ class Redact:
     # -- the request
 
     def body(self, route: Route) -> LayerHook | None:
-        return self._request if self._always or self._asked else None
+        return ScanRequest(self._scan, self._request, _expect) if self._always or self._asked else None
+
+    def _scan(self, asked: Any) -> BodyScan | None:
+        plan = self._plan(asked)
+        if plan is None:
+            return None
+        hits = None if plan.request is None else plan.request.scanner.hits
+        return BodyScan(hits, plan, plan.answer is not None and plan.redacts_answers)
 
     def _request(self, x: "Exchange", call: Call) -> None:
         plan = self._plan(call.redactions)
@@ -112,8 +121,8 @@ class Redact:
         assert plan.request is not None
         document: Document | None = call.document
         if document is None or not document.changed:
-            flat = flattened(plain)
-            if flat is not None and not plan.request.scanner.hits(flat):
+            text = body_text(plain)
+            if text is not None and not plan.request.scanner.hits(text):
                 return
         call.redacted = vault.redacted
         redact = plan.request_text(vault)
@@ -123,7 +132,7 @@ class Redact:
             return
         document = document_of(x, call, self._cap_bytes)
         if document.value is None:
-            self._send(x, call, plain, redact_other(plain, redact, is_binary=kind.startswith(_BINARY)))
+            self._send(x, call, plain, redact_other(plain, redact, is_binary=kind.startswith(BINARY)))
         elif walk(document.value, visitor(plan.request.scanner.hits, redact)):
             document.change()
             _check_signature(x, call)
@@ -141,12 +150,10 @@ class Redact:
     # -- the answer
 
     def answer(self, route: Route) -> LayerHook | None:
-        return self._answer if self._always or self._asked else None
+        return WhenRedacting(self._answer) if self._always or self._asked else None
 
     def _answer(self, x: "Exchange", call: Call) -> None:
-        redacting: Redacting | None = call.redacting
-        if redacting is None:
-            return
+        redacting: Redacting = call.redacting
         call.redacted = redacting.vault.redacted
         coding = x.answer_head.get(_CONTENT_ENCODING)
         if coding is not None and coding.lower() != b"identity":
@@ -169,7 +176,7 @@ class Redact:
             x.pipe, framing = FramesRedactor(events, self._cap_bytes).pipe, "eventstream"
         elif kind.startswith((b"application/x-ndjson", b"application/jsonl", b"application/stream+json")):
             x.pipe, framing = LinesRedactor(events, self._cap_bytes).pipe, "ndjson"
-        elif not kind.startswith(_BINARY):
+        elif not kind.startswith(BINARY):
             x.whole, x.whole_cap = WholeRedactor(redacting).answer, self._cap_bytes
             return
         x.last_words = last_words(call, framing)
@@ -187,6 +194,12 @@ def last_words(call: Call, framing: str) -> Callable[["Exchange", Exception | No
     return words
 
 
+def _expect(call: Call, plan: Plan) -> None:
+    """Nothing of the request was found, and the answer is to be redacted all the same."""
+    call.redacting = Redacting(plan, Vault())
+    call.plain_answer = True
+
+
 def _check_signature(x: "Exchange", call: Call) -> None:
     """The app's own SigV4 signature covers the body as it was."""
     value = x.head.get(_AUTHORIZATION)
@@ -198,23 +211,6 @@ def _check_signature(x: "Exchange", call: Call) -> None:
 
 
 # -- bodies
-
-
-def flattened(body: bytes) -> bytes | None:
-    """The JSON text as a scanner may read it: each escape of two bytes is two bytes of what it stands for.
-
-    None where that cannot be said byte for byte (\\u, \\/): it has to be parsed.
-    """
-    if b"\\" not in body:
-        return body
-    flat = body.replace(b"\\\\", b"\x02\x02")
-    if b"\\u" in flat or b"\\/" in flat or b"\x02\x02" in flat:  # JSON within JSON has escapes of its own
-        return None
-    flat = flat.replace(b"\\n", b"\n\n").replace(b'\\"', b'""')
-    if b"\\" in flat:
-        for escape, plain in ((b"\\r", b"\r\r"), (b"\\t", b"\t\t"), (b"\\b", b"\x08\x08"), (b"\\f", b"\x0c\x0c")):
-            flat = flat.replace(escape, plain)
-    return flat
 
 
 def visitor(

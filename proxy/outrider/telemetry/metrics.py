@@ -92,6 +92,15 @@ class Metrics:
         self.redactions = Counter(
             "outrider_redactions", "What was found and replaced.", ("detector", "action", "where")
         )
+        self.cache = Counter(
+            "outrider_cache", "What the cache said of calls that it could answer.", ("provider", "result")
+        )
+        self.saved_tokens = Counter(
+            "outrider_cache_saved_tokens", "Tokens of answers that were given again.", ("provider", "model")
+        )
+        self.saved_nusd = Counter(
+            "outrider_cache_saved_usd", "Cost of answers that were given again.", ("provider", "model")
+        )
         self.events = Counter("outrider_events", "What happened beside exchanges.", ("event", "provider"))
         self.overhead = Histogram(
             "outrider_overhead_seconds", "Time spent inside, waiting for no peer.", ("provider",), _OVERHEAD_S
@@ -174,7 +183,9 @@ class Metrics:
         """prometheus_client's Collector interface."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-        for name, text, names, rows in (*self._counters(), self._costs()):
+        for name, text, names, rows in (
+            *self._counters(), self._costs(self.costs_nusd), self._costs(self.saved_nusd),
+        ):  # fmt: skip
             family = CounterMetricFamily(name, text, labels=names)
             for labels, value in rows.items():
                 family.add_metric(labels, value)
@@ -198,12 +209,13 @@ class Metrics:
         labels = ("provider", "operation", "model", "status", "decision")
         yield "outrider_requests", "Exchanges, by what was decided and answered.", labels, self.requests
         yield "outrider_tokens", "Tokens, by type.", ("provider", "model", "type"), self.tokens
-        for counter in (self.limits, self.rules, self.redactions, self.thresholds, self.unpriced, self.events):
+        for counter in (self.limits, self.rules, self.redactions, self.thresholds, self.unpriced, self.events,
+                        self.cache, self.saved_tokens):  # fmt: skip
             yield counter.name, counter.help, counter.label_names, counter.values
 
-    def _costs(self) -> tuple[str, str, Labels, Mapping[Labels, float]]:
+    @staticmethod
+    def _costs(counter: Counter) -> tuple[str, str, Labels, Mapping[Labels, float]]:
         """Counted in nano-dollars, shown in dollars."""
-        counter = self.costs_nusd
         return counter.name, counter.help, counter.label_names, {at: n / 1e9 for at, n in counter.values.items()}
 
     def exposition(self) -> bytes:

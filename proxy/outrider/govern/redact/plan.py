@@ -9,6 +9,7 @@ Does not know: exchanges, JSON.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from typing import Final, NamedTuple
 
 from outrider.errors import ForbiddenError
@@ -74,6 +75,12 @@ class Plan:
         told = {name: row for name, row in chosen["answer"].items() if row[0] != "pseudonymise"}
         self.answer = _side(told, catalogue, "restore" if self.restores else "")
         self.redacts_answers = bool(told)
+
+    def untold(self) -> "Plan":
+        """The same, of which nothing is counted: for a text that was read before."""
+        found = copy(self)
+        found._tally = lambda *labels: None
+        return found
 
     # -- what is put in a match's place
 

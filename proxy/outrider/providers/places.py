@@ -1,0 +1,156 @@
+"""Where a provider takes a call that was not addressed to it: from (dialect, model, streamed or not) to a path there.
+
+Rules
+- What a provider serves is read from its own table of endpoints, the first row of a dialect first; PREFERRED names the
+  dialects of providers whose other ones are imitations that carry less than a translation does.
+- A model's name is quoted whole where it stands in the path, so that it can never name another path.
+- What only this provider wants in a body or a head stands here; what a dialect wants everywhere is the adapter's.
+
+Does not know: hosts, credentials, bodies.
+Source: the providers' files beside this one; anthropic (lib/vertex), cloud.google.com/vertex-ai, learn.microsoft.com.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import quote
+
+from outrider.providers import BUILT_IN
+from outrider.providers.model import Endpoint, Operation, Provider
+from outrider.providers.registry import Binding
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+# Of what else they serve they are not the origin: OpenAI's API as Anthropic, Google and Cohere imitate it leaves out
+# what a translation carries, and Bedrock's serves a few models only.
+PREFERRED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "anthropic": ("anthropic.messages", "anthropic.count_tokens"),
+        "gemini": ("gemini.generate", "gemini.embed", "gemini.count_tokens"),
+        "bedrock": ("bedrock.converse", "bedrock.invoke"),
+        "cohere": ("cohere.chat", "cohere.embed", "cohere.rerank"),
+    }
+)
+_CLAUDE: Final = ("claude", "anthropic")
+_VERTEX_ANTHROPIC: Final = MappingProxyType({"anthropic_version": "vertex-2023-10-16"})
+_ANTHROPIC_VERSION: Final = MappingProxyType({"anthropic-version": "2023-06-01"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One path of a provider. path: with its query, quoted. model_in: where the model's name goes there.
+
+    body: fields that the provider wants in the body besides. drop: fields that it does not take. headers: what it
+    wants where the app sent none.
+    """
+
+    dialect: str
+    operation: Operation
+    path: str
+    body: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    drop: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+
+    @property
+    def model_in(self) -> str:
+        return self.operation.model_in
+
+
+def dialects_of(binding: Binding, model: str) -> tuple[str, ...]:
+    """The dialects in which this provider serves this model, the best first; () where it serves none that we know."""
+    kind = binding.provider.kind
+    if kind == "vertex":
+        return ("anthropic.messages",) if model.startswith(_CLAUDE) else ("gemini.generate",)
+    if kind == "azure" and model.startswith(_CLAUDE):
+        return ("anthropic.messages",)
+    served = tuple(_served(kind))
+    if kind == "azure":
+        return tuple(dialect for dialect in served if dialect.startswith("openai."))
+    return served
+
+
+def place_of(binding: Binding, dialect: str, model: str, *, stream: bool) -> Place | None:
+    """Where `binding` takes a call in `dialect`; None where it does not, or where config does not say enough."""
+    kind = binding.provider.kind
+    if kind == "vertex":
+        return _vertex(binding, dialect, model, stream=stream)
+    if kind == "azure":
+        return _azure(binding, dialect, model, stream=stream)
+    row = _row(binding.provider, dialect, stream=stream)
+    if row is None:
+        return None
+    path = _filled(row, model)
+    if dialect == "gemini.generate" and stream:
+        path += "?alt=sse"
+    headers = _ANTHROPIC_VERSION if dialect.startswith("anthropic.") else _NOTHING
+    return Place(dialect, row.operation, path, headers=headers)
+
+
+def _vertex(binding: Binding, dialect: str, model: str, *, stream: bool) -> Place | None:
+    project = getattr(binding.settings, "project", None)
+    if project is None or binding.region is None:
+        return None
+    row = _row(binding.provider, dialect, stream=stream)
+    if row is None:
+        return None
+    located = f"/projects/{quote(project, safe='')}/locations/{quote(binding.region, safe='')}"
+    path = _filled(row, model).replace("/projects/{id}/locations/{id}", located, 1)
+    if dialect == "anthropic.messages":
+        return Place(dialect, row.operation, path, body=_VERTEX_ANTHROPIC, drop=("model",))
+    return Place(dialect, row.operation, path + ("?alt=sse" if stream else ""))
+
+
+def _azure(binding: Binding, dialect: str, model: str, *, stream: bool) -> Place | None:
+    """The v1 API, or a deployment's path where config names a version of the classic one."""
+    version = getattr(binding.settings, "api_version", None)
+    if dialect == "anthropic.messages":
+        row = _row(binding.provider, dialect, stream=stream)
+        if row is None:
+            return None
+        return Place(dialect, row.operation, _filled(row, model), headers=_ANTHROPIC_VERSION)
+    for row in binding.provider.endpoints:
+        if row.operation.dialect != dialect or (stream and not row.operation.stream):
+            continue
+        path = _filled(row, model)
+        if path.startswith("/openai/v1/"):
+            if version is None:
+                return Place(dialect, row.operation, path)
+            if dialect == "openai.responses":  # it names no deployment, in either API
+                return Place(dialect, row.operation, f"{path.replace('/v1', '', 1)}?api-version={version}")
+        elif version is not None and path.startswith("/openai/deployments/"):
+            return Place(dialect, row.operation, f"{path}?api-version={version}")
+    return None
+
+
+@lru_cache(maxsize=64)
+def _served(kind: str) -> Mapping[str, tuple[Endpoint | None, Endpoint | None]]:
+    """dialect -> (the row for a whole answer, the row for a stream), in the table's order."""
+    found: dict[str, tuple[Endpoint | None, Endpoint | None]] = {}
+    for row in BUILT_IN[kind].endpoints:
+        dialect = row.operation.dialect
+        if not dialect or "POST" not in row.methods.split() or "{id" in row.template.replace(_LOCATED, ""):
+            continue
+        if dialect in PREFERRED.get(kind, (dialect,)):
+            plain, streamed = found.get(dialect, (None, None))
+            if row.operation.stream:
+                streamed = streamed or row
+            found[dialect] = (plain or row, streamed)
+    order = PREFERRED.get(kind, tuple(found))
+    return {dialect: found[dialect] for dialect in order if dialect in found}
+
+
+_LOCATED: Final = "/projects/{id}/locations/{id}"
+
+
+def _row(provider: Provider, dialect: str, *, stream: bool) -> Endpoint | None:
+    plain, streamed = _served(provider.kind).get(dialect, (None, None))
+    return streamed if stream else plain
+
+
+def _filled(row: Endpoint, model: str) -> str:
+    name = model.removeprefix("models/")
+    path = row.prefixes[0] + row.template
+    for hole, kept in (("{model%}", ""), ("{model*}", "/"), ("{model}", "")):
+        path = path.replace(hole, quote(name, safe=kept))
+    return path

@@ -1,0 +1,95 @@
+"""Where a call goes that was not addressed to its provider, judged by the provider's own table."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from outrider.providers import BUILT_IN
+from outrider.providers.places import PREFERRED, dialects_of, place_of
+from outrider.providers.registry import Binding, Registry
+
+
+def settings(**more: Any) -> Any:
+    names = {"kind": None, "hosts": (), "connect_to": None, "region": None, "credential": None, "intercept": True}
+    return SimpleNamespace(**{**names, "project": None, "api_version": None, **more})
+
+
+def binding(name: str, **more: Any) -> Binding:
+    found = Registry({name: settings(**more)}).by_name(name)
+    assert found is not None
+    return found
+
+
+CONFIGURED = {
+    "vertex": {"region": "us-east5", "project": "my-project"},
+    "bedrock": {"region": "us-east-1"},
+    "azure": {"hosts": ("r.openai.azure.com",)},
+}
+MODELS = ("m-1", "claude-x", "anthropic.claude-3-5-sonnet-20240620-v1:0")
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_every_place_is_what_the_providers_own_table_says_it_is(name: str, model: str, stream: bool) -> None:
+    one = binding(name, **CONFIGURED.get(name, {}))
+    for dialect in dialects_of(one, model):
+        place = place_of(one, dialect, model, stream=stream)
+        if place is None:
+            assert stream, "what is served is served whole at least"
+            continue
+        found = one.provider.match(b"POST", place.path.partition("?")[0].encode())
+        assert found.known, place.path
+        assert found.operation == place.operation
+        assert found.operation.dialect == dialect
+        assert found.model in (None, model)
+        if stream:
+            assert found.operation.stream, place.path
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "dialect", "model", "stream", "path"),
+    [
+        ("openai", {}, "openai.chat", "gpt-5", True, "/v1/chat/completions"),
+        ("groq", {}, "openai.chat", "llama", False, "/openai/v1/chat/completions"),
+        ("gemini", {}, "gemini.generate", "models/gemini-2.5-pro", True,
+         "/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse"),
+        ("bedrock", {"region": "us-east-1"}, "bedrock.converse",
+         "arn:aws:bedrock:us-east-1:1:inference-profile/x", True,
+         "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A1%3Ainference-profile%2Fx/converse-stream"),
+        ("vertex", {"region": "us-east5", "project": "p-1"}, "anthropic.messages", "claude-sonnet-4@1", True,
+         "/v1/projects/p-1/locations/us-east5/publishers/anthropic/models/claude-sonnet-4%401:streamRawPredict"),
+        ("vertex", {"region": "us-east5", "project": "p-1"}, "gemini.generate", "gemini-2.5-pro", False,
+         "/v1/projects/p-1/locations/us-east5/publishers/google/models/gemini-2.5-pro:generateContent"),
+        ("azure", {"hosts": ("r.openai.azure.com",)}, "openai.chat", "d", False, "/openai/v1/chat/completions"),
+        ("azure", {"hosts": ("r.openai.azure.com",), "api_version": "2024-10-21"}, "openai.chat", "d/../e", False,
+         "/openai/deployments/d%2F..%2Fe/chat/completions?api-version=2024-10-21"),
+        ("azure", {"hosts": ("r.openai.azure.com",), "api_version": "preview"}, "openai.responses", "d", True,
+         "/openai/responses?api-version=preview"),
+        ("cohere", {}, "cohere.chat", "command-a", True, "/v2/chat"),
+    ],
+)  # fmt: skip
+def test_a_place_has_its_providers_path(
+    name: str, more: dict[str, Any], dialect: str, model: str, stream: bool, path: str
+) -> None:
+    place = place_of(binding(name, **more), dialect, model, stream=stream)
+    assert place is not None
+    assert place.path == path
+
+
+def test_vertex_without_a_project_and_a_dialect_that_is_not_served_have_no_place() -> None:
+    assert place_of(binding("vertex", region="us-east5"), "gemini.generate", "m", stream=False) is None
+    assert place_of(binding("anthropic"), "openai.chat", "m", stream=False) is None
+
+
+def test_anthropic_on_vertex_wants_its_version_in_the_body_and_the_model_in_the_path_alone() -> None:
+    place = place_of(binding("vertex", region="eu", project="p-1"), "anthropic.messages", "claude-x", stream=False)
+    assert place is not None
+    assert (dict(place.body), place.drop) == ({"anthropic_version": "vertex-2023-10-16"}, ("model",))
+
+
+def test_an_imitation_is_never_preferred_to_the_real_thing() -> None:
+    for name, dialects in PREFERRED.items():
+        one = binding(name, **CONFIGURED.get(name, {}))
+        assert dialects_of(one, "m") == dialects
