@@ -9,6 +9,7 @@ import orjson
 
 from bench import samples
 from bench.cases import Case, run_alone
+from outrider.govern.jsontext import load, written
 from outrider.govern.redact.actions import Vault
 from outrider.govern.redact.detectors import ROWS
 from outrider.govern.redact.events import Events
@@ -28,6 +29,9 @@ PLANS = Plans(Catalogue(), b"k" * 16, lambda *labels: None)
 MASKS = PLANS.of((Redaction(detectors=("pii", "secrets")),))
 EVENT = samples.STREAM[len(samples.STREAM) // 2]
 OTHER = b'data: {"choices":[{"index":0,"delta":{"content":" %b"},"n":%d}]}\n\n'
+
+
+OWN_NUMBERS = samples.CHAT.replace(b"0.2", b"0.20")
 
 
 class OneCall:
@@ -75,6 +79,18 @@ CASES = (
         lambda: Scanner(ROWS, sifts=True),
         lambda s: s.hits(HELD_BACK),
         lambda s, r: r == [],
+    ),
+    Case(
+        "a changed body, every number as we spell it",
+        lambda: load(samples.CHAT) | {"model": "other"},
+        lambda value: written(samples.CHAT, value),
+        lambda value, out: load(out) == value,
+    ),
+    Case(
+        "a changed body, a number with a spelling of its own",
+        lambda: load(OWN_NUMBERS) | {"model": "other"},
+        lambda value: written(OWN_NUMBERS, value),
+        lambda value, out: load(out) == value and b"0.20" in out,
     ),
     Case(
         "a piece of text in a stream",
