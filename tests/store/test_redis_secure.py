@@ -25,7 +25,7 @@ from store.servers import Server, running, until
 from store.test_redis import Counted, rate, stores, take
 from support.running import local, settings
 
-PATIENT_S = 5  # a busy machine is not a store that fails
+PATIENT_S = 2  # a busy machine is not a store that fails
 RULES = "on >pass ~outrider:* &outrider:* +@scripting +@hash +@sortedset +@pubsub +@connection +time +pexpire"
 
 
@@ -158,7 +158,7 @@ async def test_what_is_not_as_it_must_be_is_a_store_that_does_not_answer_and_say
 
     if wrong.get("ca") == "other":
         wrong = {"ca": papers.other}
-    store = Counted(secure.port, **tls(papers, **wrong))
+    store = Counted(secure.port, **tls(papers, **{"deadline_s": 0.5, **wrong}))
     await store.start()
     try:
         await until(lambda: store.events["store_lost"] == 1, "it is said")
