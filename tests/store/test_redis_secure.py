@@ -27,6 +27,7 @@ from store.servers import Server, running, until
 from store.test_redis import Counted, rate, stores, take
 from support.running import local, settings
 
+PATIENT_S = 2  # a busy machine is not a store that fails
 RULES = "on >pass ~outrider:* &outrider:* +@scripting +@hash +@sortedset +@pubsub +@connection +time +pexpire"
 
 
@@ -122,7 +123,13 @@ def secure(tmp_path_factory: pytest.TempPathFactory, papers: Papers) -> Iterator
 
 def tls(papers: Papers, **more: Any) -> dict[str, Any]:
     certificate, key = papers.client
-    known: dict[str, Any] = {"tls": True, "ca": papers.ca, "cert": certificate, "cert_key": key}
+    known: dict[str, Any] = {
+        "tls": True,
+        "ca": papers.ca,
+        "cert": certificate,
+        "cert_key": key,
+        "deadline_s": PATIENT_S,
+    }
     return known | {"user": "sidecar", "password": Secret(b"pass")} | more
 
 
@@ -153,7 +160,7 @@ async def test_what_is_not_as_it_must_be_is_a_store_that_does_not_answer_and_say
 
     if wrong.get("ca") == "other":
         wrong = {"ca": papers.other}
-    store = Counted(secure.port, **tls(papers, **wrong))
+    store = Counted(secure.port, **tls(papers, **{"deadline_s": 0.5, **wrong}))
     await store.start()
     try:
         await until(lambda: store.events["store_lost"] == 1, "it is said")
@@ -168,7 +175,7 @@ async def test_from_the_file_to_a_sidecar_that_counts_there(secure: TlsServer, p
     certificate, key = papers.client
     state = {
         "url": f"rediss://sidecar@127.0.0.1:{secure.port}", "password": {"env": "PASSWORD"}, "ca": str(papers.ca),
-        "cert": str(certificate), "cert_key": str(key), "fleet_key": {"env": "FLEET"},
+        "cert": str(certificate), "cert_key": str(key), "fleet_key": {"env": "FLEET"}, "deadline_ms": 1000 * PATIENT_S,
     }  # fmt: skip
     environ = {"PASSWORD": "pass", "FLEET": "of-the-whole-fleet"}
     config = load(settings(tmp_path, local("http://127.0.0.1:9"), state=state), environ)
@@ -176,7 +183,7 @@ async def test_from_the_file_to_a_sidecar_that_counts_there(secure: TlsServer, p
     await sidecar.start()
     store: Any = sidecar._shared.ledger.store
     try:
-        assert not store.is_down
+        await until(lambda: not store.is_down, "it has joined")
     finally:
         await sidecar.stop()
 
@@ -274,10 +281,10 @@ async def test_sentinels_say_who_the_master_is_before_and_after_it_fails(tmp_pat
                 found = asked(watcher, "watch", "SENTINEL", "REPLICAS", "mymaster")
                 return bool(found) and len(found) == 1
 
-            await until(knows_both, "the sentinel knows the replica")
+            await until(knows_both, "the sentinel knows the replica", 60.0)
             words = {
                 "sentinel": "mymaster", "password": Secret(b"pass"), "sentinel_password": Secret(b"watch"),
-                "deadline_s": 0.5,
+                "deadline_s": 1.0,
             }  # fmt: skip
             async with stores(2, 1, watcher.port, **words) as fleet:  # the first of them is not there
                 assert await take(rate(fleet[0], 100), 40) == 0
@@ -292,7 +299,7 @@ async def test_sentinels_say_who_the_master_is_before_and_after_it_fails(tmp_pat
                     "the replica follows",
                 )
                 primary.stop()
-                await until(lambda: copy.call("ROLE")[0] == b"master", "the sentinel has promoted the replica")
+                await until(lambda: copy.call("ROLE")[0] == b"master", "the sentinel has promoted the replica", 60.0)
                 await until(lambda: all(store.events["store_lost"] for store in fleet), "noticed")
                 await until(lambda: not any(store.is_down for store in fleet), "they have joined the new one")
                 spend.add("2026-01", 1)
@@ -313,7 +320,9 @@ async def test_a_key_revoked_anywhere_is_refused_by_all_and_again_after_redis_lo
         config = load(settings(tmp_path, {}, state=state), environ)
         async with stores(3, server.port, fleet_key=Secret(b"of-the-whole-fleet")) as fleet:
             await revoke_in_fleet(config, environ, ["aa" * 32, "bb" * 6])
-            await until(lambda: all(len(store.revoked) == 2 for store in fleet), "all have heard", 1.0)
+            await until(
+                lambda: all(len(store.revoked) == 2 for store in fleet), "all have heard", 5.0
+            )  # a second, and a busy machine
             assert fleet[0].fleet <= 3, "whoever revokes is none of the fleet"
             server.stop()
             await until(lambda: all(store.is_down for store in fleet), "noticed")

@@ -260,7 +260,10 @@ class Rulebook:
 
     def _slot_row(self, limit: Any, key: str) -> SlotRow:
         slots = self.ledger.store.slots(f"{limit.name}:concurrent", key, limit=limit.concurrent)
-        return SlotRow(limit.name, key, limit, slots, *self._common(limit, key, "concurrent"))
+        allowed, rejected, room = self._common(limit, key, "concurrent")
+        if room is not None and hasattr(slots, "on_granted"):  # places that come from afar are for who waits here
+            slots.on_granted = room.poke
+        return SlotRow(limit.name, key, limit, slots, allowed, rejected, room)
 
     def _token_row(self, limit: Any, fields: Callable[[str], str]) -> TokenRow:
         key = _key(limit, fields)

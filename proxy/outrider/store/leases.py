@@ -287,7 +287,10 @@ class LeasedCounter:
 
 
 class LeasedSlots:
-    """Places of the fleet. `needs_lease` after an acquire that failed: await borrow(), then acquire again."""
+    """Places of the fleet. `needs_lease` after an acquire that failed: await borrow(), then acquire again.
+
+    on_granted(): places came that nobody awaits here; they go back soon if they are not acquired.
+    """
 
     KEYS = 2
 
@@ -303,6 +306,7 @@ class LeasedSlots:
         self._sent: tuple[Any, ...] | None = None
         self._beat_ns = self._touched_ns = 0
         self._waiters = _Waiters()
+        self.on_granted: Callable[[], None] = lambda: None
         self.late = False
         self.retired = False
 
@@ -384,6 +388,8 @@ class LeasedSlots:
             self._full_until_ns = self._link.clock() + FULL_NS
         self.late = False
         self._waiters.wake()
+        if granted and not self._waiters.count:
+            self.on_granted()
 
     @property
     def is_idle(self) -> bool:

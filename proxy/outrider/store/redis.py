@@ -172,6 +172,7 @@ class RedisStore:
         self._tasks: list[asyncio.Task[None]] = []
         self._client: Any = None
         self._connecting = asyncio.Lock()
+        self._dropping: list[Any] = []
         self._at = 0  # which address
         self._failures = 0
         self._fleet_at_s = 0.0
@@ -227,6 +228,8 @@ class RedisStore:
                 async with asyncio.timeout(self.settings.deadline_s):
                     await self._call("FLEET", self._fleet_keys, (self.id, 0))
         await self._disconnect()
+        for client in list(self._dropping):
+            await self._drop(client)
 
     # -- what leases need
 
@@ -293,9 +296,16 @@ class RedisStore:
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
-                async with asyncio.timeout(self.settings.deadline_s):
-                    await client.aclose()
+            await self._drop(client)
+
+    async def _drop(self, client: Any) -> None:
+        """A task that is cancelled in the midst of it leaves the rest to `close`."""
+        self._dropping.append(client)
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            # The client's own deadline comes first: cut short by ours it would leave a socket behind.
+            async with asyncio.timeout(self.settings.deadline_s * 3):
+                await client.aclose()
+        self._dropping.remove(client)
 
     async def _call(self, script: str, keys: tuple[str, ...], arguments: Iterable[Any]) -> Any:
         words = (len(keys), *keys, *arguments)
@@ -533,8 +543,7 @@ class RedisStore:
                 await asyncio.sleep(PAUSES_S[-1])
             finally:
                 if client is not None:
-                    with contextlib.suppress(RedisError, OSError, TimeoutError):
-                        await client.aclose()
+                    await self._drop(client)
 
 
 def _batches(names: Iterable[str]) -> Iterator[list[str]]:
