@@ -5,7 +5,7 @@ import random
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench import samples
@@ -73,6 +73,9 @@ TEXTS = st.text(alphabet="aAbckKsS1-é‹ſK_ \n", max_size=40)
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(PARTS, min_size=1, max_size=5).map("".join), st.lists(TEXTS, min_size=1, max_size=8), st.booleans())
+@example(pattern="1.{2}1-1", texts=["1é‹1-1"], folds=False)
+@example(pattern="-[^a]1-", texts=["-‹1-"], folds=True)
+@example(pattern=r"1\W\S1", texts=["1ééé1", "1é‹1"], folds=False)
 def test_no_pattern_lets_pass_what_it_matches(pattern: str, texts: list[str], folds: bool) -> None:
     source = ("(?i)" if folds else "") + pattern
     try:
