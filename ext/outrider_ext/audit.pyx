@@ -274,7 +274,7 @@ cdef class AuditEnd(Hook):
             return None
         opening = self._find_opening(x, call)
         decided = self._find_decided(call)
-        if self._has_content or call.error is not None or x.detail is not None or call.attempts > 1 or (
+        if self._has_content or call.error is not None or x.detail is not None or call.attempts > 1 or call.dispatch is not None or (
                 call.redactions is not None):
             rest = self._rest_of(x, call)
         out = self._chain.begin(

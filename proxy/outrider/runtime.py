@@ -100,6 +100,7 @@ class Sidecar:
         self._admin: AdminServer | None = None
         self._watcher: FileWatcher | None = None
         self._watched: tuple[Path, ...] = ()
+        self._probe_at_s = 0.0
         self._sweeper: asyncio.TimerHandle | None = None
         self._accepting = False
         self._memory: SharedMemory | None = None
@@ -387,6 +388,10 @@ class Sidecar:
                 self._refreshed(source)
         if self.snapshot.revoked_file is not None and (warning := self.snapshot.revoked_file.refresh()) is not None:
             self.json_log.event("warning", "revocations", message=warning)
+        probe_s = self.config.resilience.probe.every_s
+        if probe_s is not None and now >= self._probe_at_s:
+            self._probe_at_s = now + probe_s
+            self.snapshot.aliases.probe(time.monotonic_ns(), self.spawn)
         if now >= self._aws_at_s and any(isinstance(source, AwsSource) for source in self.snapshot.sources.values()):
             self._aws_at_s = now + AWS_REFRESH_S
             self.spawn(self._refresh_aws(), name="aws credentials")

@@ -93,6 +93,8 @@ class Audit:
             members["detail"] = x.detail
         if call.attempts > 1:
             members["attempts"] = call.attempts
+        if call.dispatch is not None:
+            members |= call.dispatch.told()
         counts = getattr(call.redactions, "counts", None)
         if counts:
             members["redactions"] = dict(counts)

@@ -102,4 +102,6 @@ def _unusual(x: "Exchange", call: Call) -> bytes:
         fields["detail"] = x.detail
     if call.attempts > 1:
         fields["attempts"] = call.attempts
+    if call.dispatch is not None:
+        fields |= call.dispatch.told()
     return b"," + orjson.dumps(fields)[1:-1]
