@@ -1,4 +1,4 @@
-"""Answers that are not passed on, answers that are held until it is known what they are, and two connections that race."""
+"""Answers that are not passed on or are held until it is known what they are, and two connections that race."""
 
 from collections.abc import Callable
 from typing import Any

@@ -43,11 +43,10 @@ type MakeTargets = Callable[[Route, str], Sequence[Target | str]]
 class Plan:
     """What is known about the attempts of one call; `call.dispatch`. The driver changes it, nobody else."""
 
-    __slots__ = ("answered", "asked", "body", "body_span", "current", "error", "final", "group", "hedge_timer", "held_bytes",
-                 "needs",
-                 "occupied", "path_query", "probe", "retries", "rival", "rival_connection", "rival_probe",
-                 "rival_ticket", "saw", "sent_ns", "settled", "stale", "targets", "timer", "total_timer",
-                 "tries")  # fmt: skip
+    __slots__ = ("answered", "asked", "body", "body_span", "current", "error", "final", "group", "hedge_timer",
+                 "held_bytes", "needs", "occupied", "path_query", "probe", "retries", "rival", "rival_connection",
+                 "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale", "targets", "timer",
+                 "total_timer", "tries")  # fmt: skip
 
     def __init__(self, group: Group, targets: list[Target], body: bytes, asked: str | None, needs: Needs) -> None:
         self.group = group
