@@ -278,7 +278,7 @@ cdef class AuditEnd(Hook):
         opening = self._find_opening(x, call)
         decided = self._find_decided(call)
         if self._has_content or call.error is not None or x.detail is not None or call.attempts > 1 or (
-                self._redacts and (<object>call).redacted is not None):
+                call.dispatch is not None) or (self._redacts and call.redacted is not None):
             rest = self._rest_of(x, call)
         out = self._chain.begin(
             TEXT_BYTES + NUMBERS * NUMBER_BYTES + HEX_BYTES + PyBytes_GET_SIZE(call.request_id)

@@ -308,7 +308,8 @@ cdef class RecordExchange(Hook):
         cdef bytes opening = self._find_opening(x, call)
         cdef bytes rest = b""
         cdef char* out
-        if call.error is not None or x.detail is not None or call.attempts > 1 or call.shadow_rules:
+        if call.error is not None or x.detail is not None or call.attempts > 1 or call.shadow_rules or (
+                call.dispatch is not None):
             rest = self._rest_of(x, call)
         out = self._lines.reserve(
             LINE_TEXT_BYTES + LINE_NUMBERS * NUMBER_BYTES + STAMP_BYTES + PyBytes_GET_SIZE(call.request_id)

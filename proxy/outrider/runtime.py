@@ -106,6 +106,7 @@ class Sidecar:
         self._admin: AdminServer | None = None
         self._watcher: FileWatcher | None = None
         self._watched: tuple[Path, ...] = ()
+        self._probe_at_s = 0.0
         self._sweeper: asyncio.TimerHandle | None = None
         self._accepting = False
         self._memory: SharedMemory | None = None
@@ -453,6 +454,10 @@ class Sidecar:
                 self._refreshed(source)
         if self.snapshot.revoked_file is not None and (warning := self.snapshot.revoked_file.refresh()) is not None:
             self.json_log.event("warning", "revocations", message=warning)
+        probe_s = self.config.resilience.probe.every_s
+        if probe_s is not None and now >= self._probe_at_s:
+            self._probe_at_s = now + probe_s
+            self.snapshot.aliases.probe(time.monotonic_ns(), self.spawn)
         sources = self.snapshot.sources.values()
         if now >= self._slow_at_s and any(isinstance(source, SLOW_SOURCES) for source in sources):
             self._slow_at_s = now + SLOW_REFRESH_S

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -386,6 +387,38 @@ async def test_smart_rules_and_stickiness_choose_the_first_target(tmp_path: Path
         for turns in range(1, 9):
             await r.ask(model="same", messages=[hello] * turns)
         assert sorted(r.calls) == [1, 9]
+
+
+async def test_a_target_that_is_left_alone_is_tried_again_once_it_takes_a_connection(tmp_path: Path) -> None:
+    async with ride(tmp_path) as r:
+        r.one.fail(500, times=5)
+        for _ in range(5):
+            await r.ask()
+        breaker = r.sidecar.snapshot.aliases.healths.all()[0].breaker
+        assert breaker.state(time.monotonic_ns()) == "open"
+        r.sidecar.snapshot.aliases.probe(time.monotonic_ns(), r.sidecar.spawn)
+        await until(lambda: breaker.state(time.monotonic_ns()) == "half_open", "the connection was taken")
+        assert status(await r.ask()) == 200
+        assert r.calls == (6, 5)
+        assert breaker.state(time.monotonic_ns()) == "closed"
+
+
+async def test_the_cheapest_target_is_asked_first(tmp_path: Path) -> None:
+    prices = {"one/gpt-one": {"input": 10, "output": 30}, "two/gpt-two": {"input": 1, "output": 3}}
+    async with ride(tmp_path, alias(strategy="cost"), prices=prices) as r:
+        assert status(await r.ask()) == 200
+        assert r.calls == (0, 1)
+        assert total(r.sidecar, "outrider_cost_usd_total", provider="two", model="gpt-two") > 0
+
+
+async def test_the_logs_line_names_what_was_asked_for_and_who_was_asked(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with ride(tmp_path, telemetry={"log": str(log)}) as r:
+        r.one.fail(500)
+        await r.ask()
+    line = next(line for text in log.read_text().splitlines() if (line := json.loads(text))["event"] == "exchange")
+    assert (line["asked"], line["targets"]) == ("smart", ["one/gpt-one", "two/gpt-two"])
+    assert (line["provider"], line["model"], line["attempts"]) == ("two", "gpt-two", 2)
 
 
 # -- after content

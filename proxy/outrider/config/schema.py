@@ -517,7 +517,7 @@ class BreakerKeys(_Section):
 
 
 class Probe(_Section):
-    """A question of our own to targets that were found bad. every_s: None is never."""
+    """A connection of our own to targets that are left alone. every_s: None is never."""
 
     every_s: Seconds | None = _live(None)
 

@@ -148,16 +148,18 @@ class Dispatcher:
             return False
         x.judge = partial(self._judge, call, plan)
         x.idle_ns = int(plan.group.timeouts.idle_s * _NS)
-        plan.saw = b""
+        plan.saw, plan.held_bytes = b"", 0
         plan.timer = self._later(plan.group.timeouts.first_event_s, self._late, x, call, plan, "its first event")
         return False
 
     def _judge(self, call: Call, plan: Plan, x: "Exchange", data: bytes, is_last: bool) -> bool | None:
         """The beginning of a good answer: True to pass it on, None to wait for more of it."""
         streams = x.sse or x.units
-        plan.saw += data
-        if not streams and not is_last and len(plan.saw) < HELD_BYTES:
+        plan.held_bytes += len(data)
+        if not streams and not is_last and plan.held_bytes < HELD_BYTES:
             return None
+        if streams:
+            plan.saw += data
         found = opening(plan.saw, "sse" if x.sse else x.units, is_last=is_last) if streams else CONTENT
         if found is None and len(plan.saw) < OPENING_BYTES:
             return None
@@ -572,8 +574,18 @@ class Dispatcher:
         if is_rival:
             self._swap(x, call, plan)
             self._metrics.count("hedge_won", call.to.provider)
+        self._count_cost(plan)
         self._rival_left(plan)
         return True
+
+    def _count_cost(self, plan: Plan) -> None:
+        """Of the one that is cancelled: it has read the request, and will not say what it used."""
+        rival, cost_of = plan.rival, plan.group.input_cost_of
+        if rival is None or cost_of is None:
+            return
+        nusd = cost_of(rival, len(plan.body) // 4)
+        if nusd:
+            self._metrics.costs_nusd.add((rival.binding.name, self._metrics.model(rival.model)), nusd)
 
     def race_lost(self, x: "Exchange", call: Call, connection: "Upstream", detail: str) -> None:
         plan: Plan = call.dispatch

@@ -76,7 +76,7 @@ class Audit:
                     self._openings[key] = found
             return found
 
-        counts = self._redacts and hasattr(Call, "redacted")
+        counts = self._redacts
         return AuditEnd(self._log.chain, opening, _decided, self._rest, self._refused, self._content != "none", counts)
 
     def _refused(self, x: Exchange, call: Call) -> bool:
@@ -109,9 +109,10 @@ class Audit:
             members["detail"] = x.detail
         if call.attempts > 1:
             members["attempts"] = call.attempts
-        redacted = getattr(call, "redacted", None)
-        if redacted:
-            members["redactions"] = dict(redacted)
+        if call.dispatch is not None:
+            members |= call.dispatch.told()
+        if call.redacted:
+            members["redactions"] = dict(call.redacted)
         if self._content != "none":
             members |= self._contents(x, call)
         return b"," + orjson.dumps(members, default=str)[1:-1] if members else b""

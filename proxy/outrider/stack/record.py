@@ -104,4 +104,6 @@ def _unusual(x: "Exchange", call: Call) -> bytes:
         fields["attempts"] = call.attempts
     if call.shadow_rules:
         fields["shadow"] = call.shadow_rules
+    if call.dispatch is not None:
+        fields |= call.dispatch.told()
     return b"," + orjson.dumps(fields)[1:-1]

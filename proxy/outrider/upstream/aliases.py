@@ -5,8 +5,10 @@ serve a route is left out there with a sentence why; an alias none of whose targ
 Does not know: pools, credentials (`make_route` is handed in), exchanges.
 """
 
+import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from outrider.config import Config
 from outrider.config.schema import AttemptTimeouts, Hedge, ModelAlias, ModelTarget
@@ -17,7 +19,7 @@ from outrider.providers.model import fill_path
 from outrider.providers.registry import Binding, Registry
 from outrider.stack.call import Route
 from outrider.upstream.breaker import BreakerSettings
-from outrider.upstream.health import Healths
+from outrider.upstream.health import Health, Healths
 from outrider.upstream.needs import Needs
 from outrider.upstream.plans import PlanCalls
 from outrider.upstream.retries import RetryBudget, RetrySettings
@@ -76,6 +78,7 @@ class Aliases:
         self._timeouts = settings.timeouts
         self._models = config.models
         self.groups = {name: self._group(config, name, alias) for name, alias in config.models.items()}
+        self._known: dict[str, tuple[Health, Any]] = {}  # the pool of each target that some call could go to
         self._routed = self._plain_group("the routed model")
         plain = (self._plain_group("the model"), self._own) if settings.plain_calls else None
         self.layer: PlanCalls | None = None
@@ -113,6 +116,7 @@ class Aliases:
             RetryBudget(RetrySettings(share=alias.hedge.percent / 100, min_per_s=0)) if alias.hedge else None,
             smart,
             self._cost_of if alias.strategy == "cost" else None,
+            self._input_cost_of if alias.hedge else None,
             alias.strategy in ("smart", "cost")
             or any(target.has is not None or target.context_tokens is not None for target in alias.targets),
             alias.queue.max_wait_s,
@@ -130,6 +134,18 @@ class Aliases:
         kind = target.binding.provider.name
         tariff = self._pricing.tariff(target.binding.name, kind, None, target.model, None)
         return None if tariff is None else float(tariff.estimate(needs.tokens, made))
+
+    def _input_cost_of(self, target: Target, tokens: int) -> int | None:
+        if self._pricing is None:
+            return None
+        tariff = self._pricing.tariff(target.binding.name, target.binding.provider.name, None, target.model, None)
+        return None if tariff is None else int(tariff.estimate(tokens, 0))
+
+    def probe(self, now_ns: int, spawn: Callable[..., Any]) -> None:
+        """Open a connection to each target that is left alone; one that takes it is tried with the next call."""
+        for health, pool in self._known.values():
+            if health.breaker.state(now_ns) == "open":
+                pool.open(partial(_reached, health), lambda error: None, spawn)
 
     # -- targets
 
@@ -154,13 +170,16 @@ class Aliases:
         if isinstance(found, str):
             return found
         to, path, in_path, translator = found
+        health = self.healths.of(spec.name, self._breaker)
+        if spec.name in self._known or len(self._known) < Healths.MOST:
+            self._known[spec.name] = health, to.pool
         return Target(
             spec.name,
             binding,
             spec.model,
             to.operation,
             to,
-            self.healths.of(spec.name, self._breaker),
+            health,
             path,
             in_path,
             translator,
@@ -198,6 +217,11 @@ class Aliases:
         to = self._make_route(route, binding, path)
         refusal = _refusal(route, to)
         return refusal if refusal is not None else (to, path, operation.model_in == "path", translator)
+
+
+def _reached(health: Health, connection: Any) -> None:
+    connection.release()
+    health.breaker.reached(time.monotonic_ns())
 
 
 def _refusal(route: Route, to: Route) -> str | None:

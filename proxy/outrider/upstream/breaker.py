@@ -160,6 +160,11 @@ class Breaker:
         self._cooling_until_ns = max(self._cooling_until_ns, until_ns)
         self.reason = "credential refused"
 
+    def reached(self, now_ns: int) -> None:
+        """Its host takes connections: the next call finds out about the rest."""
+        if self._open:
+            self._open_until_ns = min(self._open_until_ns, now_ns)
+
     def left(self, *, probe: bool = False) -> None:
         """It came to no end that says anything about the target."""
         self._end_probe(probe)

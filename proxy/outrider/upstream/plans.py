@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _ENCODED = http1.mask_of(b"content-encoding")
 _MAX_REMEMBERED = 256
 _MAX_NAME_CHARS = 256
+_SHOWN_CHARS = 200
 _STATE_WORDS = (b'"previous_response_id"', b'"conversation"', b'"background"', b'"store"', b'"cachedContent"')
 
 # (route the app called, provider, model) -> Target, or the end of a sentence that says why there is none
@@ -43,9 +44,9 @@ class Plan:
     """What is known about the attempts of one call; `call.dispatch`. The driver changes it, nobody else."""
 
     __slots__ = (
-        "answered", "asked", "body", "body_span", "current", "error", "final", "group", "hedge_timer", "needs",
-        "occupied", "path_query", "probe", "retries", "rival", "rival_connection", "rival_probe", "rival_ticket",
-        "saw", "sent_ns", "settled", "stale", "targets", "timer", "total_timer", "tries",
+        "answered", "asked", "body", "body_span", "current", "error", "final", "group", "hedge_timer", "held_bytes",
+        "needs", "occupied", "path_query", "probe", "retries", "rival", "rival_connection", "rival_probe",
+        "rival_ticket", "saw", "sent_ns", "settled", "stale", "targets", "timer", "total_timer", "tries",
     )  # fmt: skip
 
     def __init__(self, group: Group, targets: list[Target], body: bytes, asked: str | None, needs: Needs) -> None:
@@ -67,6 +68,7 @@ class Plan:
         self.answered = False  # a byte of an answer may have gone on: nothing is tried again
         self.final = False
         self.error: Any = None
+        self.held_bytes = 0  # of an answer of which nothing went on yet
         self.saw = b""  # the beginning of an answer, until it is known what it is
         self.timer: Any = None
         self.total_timer: Any = None
@@ -79,6 +81,13 @@ class Plan:
     @property
     def attempts(self) -> int:
         return sum(self.tries.values())
+
+    def told(self) -> dict[str, object]:
+        """For the log and the audit log: what the app asked for, and who was asked, in that order."""
+        told: dict[str, object] = {"targets": list(self.tries)}
+        if self.asked is not None:
+            told["asked"] = self.asked[:_SHOWN_CHARS]
+        return told
 
     def body_for(self, target: Target) -> bytes:
         """The body with the target's name for the model."""

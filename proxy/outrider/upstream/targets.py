@@ -105,7 +105,8 @@ class HedgeSettings:
 class Group:
     """What is the same for all calls of one alias. smart(needs, call) -> the name of the target to try first, or None.
 
-    cost_of(target, needs) -> estimated cost, None where the price is not known. reads_body: choosing needs the parsed
+    cost_of(target, needs) -> estimated cost, None where the price is not known; input_cost_of
+    (target, tokens) -> the same in nano-dollars for the input alone. reads_body: choosing needs the parsed
     body. hedged: hedges among the last calls, as a budget.
     """
 
@@ -120,6 +121,7 @@ class Group:
     hedges: RetryBudget | None = None
     smart: Callable[[Needs, Call], str | None] | None = None
     cost_of: Callable[[Target, Needs], float | None] | None = None
+    input_cost_of: Callable[[Target, int], int | None] | None = None
     reads_body: bool = False
     max_wait_s: float = 30.0
     static_answer: str | None = None
