@@ -1,8 +1,8 @@
 """What an adapter is: one dialect's wire form to the canonical form and back. N adapters, never N×M pairs.
 
 Rules
-- Readers are lenient (unknown fields go to `rest`, unknown events are ignored) and raise UnreadableError with a sentence
-  only for what cannot be understood; writers never raise: carry.py has refused before what cannot be written.
+- Readers are lenient (unknown fields go to `rest`, unknown events are ignored) and raise UnreadableError with a
+  sentence only for what cannot be understood; writers never raise: carry.py has refused before what cannot be written.
 - A writer writes `rest` only when `origin` is its own dialect.
 - Stream readers and writers are sans-IO state machines: one frame in, events out; events in, bytes out, framed.
 - What a reader or writer finds out that the app should know goes to `notes`, once each (header x-outrider-translated).
@@ -26,7 +26,10 @@ class UnreadableError(ValueError):
 
 
 class Notes:
-    """What was left out or changed on the way, as short phrases: "logit_bias left out". Bounded, in order, once each."""
+    """What was left out or changed on the way, as short phrases: "logit_bias left out".
+
+    Bounded, in order, once each.
+    """
 
     MAX = 32
 

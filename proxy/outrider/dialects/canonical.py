@@ -20,17 +20,17 @@ from typing import Any, Literal
 from outrider_ext.tokens import Usage
 
 __all__ = [
-    "Answer", "ArgumentsDelta", "Choice", "CitationDelta", "DataDelta", "End", "ErrorEvent", "Finish", "FinishReason", "LogprobsDelta",
-    "Media", "Message", "Opaque", "OutputFormat", "Part", "PartStart", "PartStop", "ProviderError", "Reasoning",
-    "Refusal", "Request", "SignatureDelta", "Start", "StreamEvent", "Text", "TextDelta", "Thinking", "Tool",
-    "ToolCall", "ToolChoice", "ToolResult", "Usage", "UsageEvent",
+    "Answer", "ArgumentsDelta", "Choice", "CitationDelta", "DataDelta", "End", "ErrorEvent", "Finish", "FinishReason",
+    "LogprobsDelta", "Media", "Message", "Opaque", "OutputFormat", "Part", "PartStart", "PartStop", "ProviderError",
+    "Reasoning", "Refusal", "Request", "SignatureDelta", "Start", "StreamEvent", "Text", "TextDelta", "Thinking",
+    "Tool", "ToolCall", "ToolChoice", "ToolResult", "Usage", "UsageEvent",
 ]  # fmt: skip
 
 type Json = dict[str, Any]
 type Role = Literal["system", "user", "assistant"]
 type MediaKind = Literal["image", "audio", "document", "video"]
-# Why a choice ended. "refusal": the model would not; "content_filter": the provider would not; "pause": the turn goes on
-# when it is sent back; "error": it broke off.
+# Why a choice ended. "refusal": the model would not; "content_filter": the provider would not; "pause": the turn goes
+# on when it is sent back; "error": it broke off.
 type FinishReason = Literal[
     "stop", "stop_sequence", "length", "tool_calls", "content_filter", "refusal", "pause", "error"
 ]
@@ -188,9 +188,10 @@ class OutputFormat:
 
 @dataclass(slots=True)
 class Reasoning:
-    """effort: none, minimal, low, medium, high, xhigh. budget_tokens: the most to think; 0 forbids, -1 is up to the model.
+    """effort: none, minimal, low, medium, high, xhigh.
 
-    adaptive: the model decides. show: whether thoughts (or their summary, in the given detail) come with the answer.
+    budget_tokens: the most to think; 0 forbids, -1 is up to the model. adaptive: the model decides.
+    show: whether thoughts (or their summary, in the given detail) come with the answer.
     """
 
     effort: str | None = None
@@ -260,7 +261,10 @@ class Request:
 
 @dataclass(slots=True)
 class Choice:
-    """stop_sequence: the one that was met. native_finish: the provider's own word, given back where the target is it."""
+    """stop_sequence: the one that was met.
+
+    native_finish: the provider's own word, given back where the target is it.
+    """
 
     parts: list[Part]
     finish: FinishReason | None = None
@@ -288,7 +292,10 @@ class Answer:
 
 @dataclass(slots=True)
 class ProviderError:
-    """status: HTTP status, 0 for one that came inside a stream. kind: ours (errors.py KINDS); native: the provider's."""
+    """status: HTTP status, 0 for one that came inside a stream.
+
+    kind: ours (errors.py KINDS); native: the provider's.
+    """
 
     status: int
     kind: str
@@ -300,7 +307,8 @@ class ProviderError:
 
 
 # -- events of a stream. `choice` is the choice's index; `part` counts the parts of one choice from 0, in the order in
-#    which they began; parts may be interleaved (parallel tool calls), and each is started before and stopped after its deltas.
+#    which they began; parts may be interleaved (parallel tool calls), and each is started before and stopped after its
+#    deltas.
 
 
 @dataclass(slots=True)
@@ -316,7 +324,10 @@ class Start:
 
 @dataclass(slots=True)
 class PartStart:
-    """value: the part as far as it is known: Text(""), Thinking(), ToolCall(id, name, ""), Refusal(""), or a whole one."""
+    """value: the part as far as it is known, or a whole one.
+
+    So far as it is known: Text(""), Thinking(), ToolCall(id, name, ""), Refusal("").
+    """
 
     choice: int
     part: int
@@ -409,6 +420,6 @@ class End:
 
 
 type StreamEvent = (
-    Start | PartStart | TextDelta | ArgumentsDelta | SignatureDelta | CitationDelta | DataDelta | LogprobsDelta | PartStop
-    | Finish | UsageEvent | ErrorEvent | End
+    Start | PartStart | TextDelta | ArgumentsDelta | SignatureDelta | CitationDelta | DataDelta | LogprobsDelta
+    | PartStop | Finish | UsageEvent | ErrorEvent | End
 )  # fmt: skip
