@@ -252,6 +252,7 @@ class Request:
     suffix: str | None = None  # of a completion: what follows the text that is asked for
     echo: bool | None = None
     is_completion: bool = False  # a bare prompt: messages holds it as one user message
+    legacy_functions: bool = False  # tools came as OpenAI's `functions`: calls go back as `function_call`
     conversation: Json | None = None
     rest: Json | None = None
 
@@ -263,7 +264,7 @@ class Request:
 class Choice:
     """stop_sequence: the one that was met.
 
-    native_finish: the provider's own word, given back where the target is it.
+    native_finish: the provider's own word, given back where the target is it. logprobs: as OpenAI Chat has them.
     """
 
     parts: list[Part]

@@ -19,7 +19,7 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "openai.chat": "openai_chat",
         "openai.responses": "openai_responses",
         "openai.completions": "openai_completions",
-        "anthropic.messages": "anthropic",
+        "anthropic.messages": "anthropic_messages",
     }
 )
 
