@@ -15,7 +15,16 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from outrider.dialects import native_errors
-from outrider.dialects.base import Dialect, Framing, Json, Notes, StreamReader, StreamWriter, UnreadableError, WrittenRequest
+from outrider.dialects.base import (
+    Dialect,
+    Framing,
+    Json,
+    Notes,
+    StreamReader,
+    StreamWriter,
+    UnreadableError,
+    WrittenRequest,
+)
 from outrider.dialects.canonical import (
     Answer,
     Choice,
@@ -107,7 +116,11 @@ FIELDS: Final[dict[str, Fields]] = {
         "responseJsonSchema": REST,
         "behavior": REST,
     },
-    "toolConfig": {"functionCallingConfig": "tool_choice", "retrievalConfig": REST, "includeServerSideToolInvocations": REST},
+    "toolConfig": {
+        "functionCallingConfig": "tool_choice",
+        "retrievalConfig": REST,
+        "includeServerSideToolInvocations": REST,
+    },
     "answer": {
         "candidates": "choices",
         "usageMetadata": "usage",
@@ -191,7 +204,9 @@ def _messages(contents: list[Json]) -> list[Message]:
             raise UnreadableError("The field contents[].role is none of user, model and function.")
         for part in parts:
             ids.give(part)
-        messages.append(Message("assistant" if role == "model" else "user", parts, rest=rest_of(content, _KNOWN["content"])))
+        messages.append(
+            Message("assistant" if role == "model" else "user", parts, rest=rest_of(content, _KNOWN["content"]))
+        )
     return messages
 
 
@@ -240,7 +255,9 @@ def _read_config(config: Json, request: Request, rest: Json) -> None:
         request.modalities = [str(one).lower() for one in modalities]
     request.output = _output(config)
     if config.get("thinkingConfig") is not None:
-        request.reasoning = _reasoning(camels(typed(config["thinkingConfig"], (dict,), "generationConfig.thinkingConfig")))
+        request.reasoning = _reasoning(
+            camels(typed(config["thinkingConfig"], (dict,), "generationConfig.thinkingConfig"))
+        )
 
 
 def _output(config: Json) -> OutputFormat | None:
@@ -652,7 +669,12 @@ def _written_citations(citations: list[Json], notes: Notes) -> list[Json]:
             notes.add("citations left out")
             continue
         one: Json = {"uri": uri}
-        for name, other in (("startIndex", "start_index"), ("endIndex", "end_index"), ("title", "title"), ("license", "license")):
+        for name, other in (
+            ("startIndex", "start_index"),
+            ("endIndex", "end_index"),
+            ("title", "title"),
+            ("license", "license"),
+        ):
             value = inner.get(name, inner.get(other))
             if value is not None:
                 one[name] = value

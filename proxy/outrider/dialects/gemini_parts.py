@@ -256,7 +256,9 @@ def write_part(part: Part, is_own: bool, notes: Notes) -> Json | None:
     else:
         made = {"functionResponse": written_result(part, part.name, part.call_id, is_own, notes)}
     if is_own and part.rest:
-        made |= {key: value for key, value in part.rest.items() if key not in ("response", "willContinue", "scheduling")}
+        made |= {
+            key: value for key, value in part.rest.items() if key not in ("response", "willContinue", "scheduling")
+        }
     return made
 
 

@@ -76,7 +76,11 @@ class GeminiStreamReader:
         try:
             body = orjson.loads(frame.data)
         except orjson.JSONDecodeError:
-            return [] if frame.data.strip() == b"[DONE]" else self._fail("The provider's stream has a chunk that is not JSON.")
+            return (
+                []
+                if frame.data.strip() == b"[DONE]"
+                else self._fail("The provider's stream has a chunk that is not JSON.")
+            )
         if type(body) is list:  # one chunk of an array that holds them all
             body = body[0] if body else None
         if type(body) is not dict:
@@ -159,7 +163,11 @@ class GeminiStreamReader:
         if isinstance(part, ToolCall):
             state.has_calls = True
             arguments, part.arguments = part.arguments, ""
-            events += (PartStart(index, number, part), ArgumentsDelta(index, number, arguments), PartStop(index, number))
+            events += (
+                PartStart(index, number, part),
+                ArgumentsDelta(index, number, arguments),
+                PartStop(index, number),
+            )
         else:
             events += (PartStart(index, number, part), PartStop(index, number))
 
@@ -225,7 +233,9 @@ class GeminiStreamReader:
 
 
 def _is_partial(call: Json) -> bool:
-    return "partialArgs" in call or "partial_args" in call or call.get("willContinue", call.get("will_continue")) is True
+    return (
+        "partialArgs" in call or "partial_args" in call or call.get("willContinue", call.get("will_continue")) is True
+    )
 
 
 _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d{1,4})\]|\['([^']*)'\]")
