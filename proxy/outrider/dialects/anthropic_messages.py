@@ -11,6 +11,7 @@ Does not know: HTTP (anthropic-version, anthropic-beta), which host it is served
 Source: anthropic/types of the Python SDK; recorded answers; docs.anthropic.com "Extended thinking".
 """
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -271,13 +272,7 @@ def _write_request(request: Request, notes: Notes) -> WrittenRequest:
         for message in request.messages
         if (message.role != "system" or is_own) and (made := _written_message(message, is_own, notes)) is not None
     ]
-    for name in ("temperature", "top_p", "top_k"):
-        value = getattr(request, name)
-        if value is not None:
-            body[name] = value
-    if not is_own and request.temperature is not None and request.temperature > 1:
-        body["temperature"] = 1
-        notes.add("temperature set to 1, the most there is")
+    headers = _written_sampling(request, is_own, body, notes)
     if request.stop:
         body["stop_sequences"] = request.stop
     _written_tools(request, is_own, body)
@@ -291,7 +286,35 @@ def _write_request(request: Request, notes: Notes) -> WrittenRequest:
         body["stream"] = True
     if is_own:
         _give_back(request, body)
-    return WrittenRequest(body)
+    return WrittenRequest(body, headers)
+
+
+# The models that take temperature, top_p, top_k and a thinking budget. Later ones answer 400 to the first three, and
+# think as they see fit. Version 2026-10-21 of the API refuses the three whatever the model is: the one before is asked.
+_TUNED: Final = re.compile(r"claude-(?:[123]\b|instant|(?:opus|sonnet|haiku)-4(?:[-.][0-6])?(?![-.]?[0-9]\b))")
+_VERSION: Final = MappingProxyType({"anthropic-version": "2023-06-01"})
+_SAMPLING: Final = ("temperature", "top_p", "top_k")
+
+
+def _is_tuned(model: str) -> bool:
+    return _TUNED.search(model) is not None
+
+
+def _written_sampling(request: Request, is_own: bool, body: Json, notes: Notes) -> dict[str, str]:
+    """Into body; returns the headers that it takes."""
+    takes = is_own or _is_tuned(request.model)
+    for name in _SAMPLING:
+        value = getattr(request, name)
+        if value is None:
+            continue
+        if not takes:
+            notes.add(f"{name} left out, since {request.model} takes none")
+        elif name == "temperature" and value > 1 and not is_own:
+            body[name] = 1
+            notes.add("temperature set to 1, the most there is")
+        else:
+            body[name] = value
+    return {} if is_own else dict(_VERSION)
 
 
 _TIERS: Final = MappingProxyType({"default": "standard_only", "standard": "standard_only", "flex": "standard_only"})
@@ -404,14 +427,16 @@ def _written_reasoning(request: Request, is_own: bool, body: Json, notes: Notes)
         config["format"] = {"type": "json_schema", "schema": request.output.schema}
     reasoning = request.reasoning
     if reasoning is not None:
-        thinking = _written_thinking(reasoning, is_own)
+        if is_own or _is_tuned(request.model):
+            thinking = _written_thinking(reasoning, is_own)
+        else:
+            thinking = _written_effort(reasoning, config)
         if is_own and reasoning.effort is not None:
             config["effort"] = reasoning.effort
+        if thinking is not None and not is_own:
+            thinking = _fit(thinking, request, body, notes)
         if thinking is not None:
-            if not is_own:
-                thinking = _fit(thinking, request, body, notes)
-            if thinking is not None:
-                body["thinking"] = thinking
+            body["thinking"] = thinking
     if config:
         body["output_config"] = config
 
@@ -430,6 +455,19 @@ def _written_thinking(reasoning: Reasoning, is_own: bool) -> Json | None:
     if made is not None and is_own and reasoning.show is not None and made["type"] in ("enabled", "adaptive"):
         made["display"] = "summarized" if reasoning.show else "omitted"
     return made
+
+
+_EFFORTS: Final[Mapping[str, str]] = MappingProxyType({"minimal": "low", "none": "low"})
+
+
+def _written_effort(reasoning: Reasoning, config: Json) -> Json | None:
+    """For models that decide themselves how much to think."""
+    effort = reasoning.effort
+    if effort is None and reasoning.budget_tokens is not None and reasoning.budget_tokens > 0:
+        effort = next((name for name, most in _BUDGETS.items() if reasoning.budget_tokens <= most), "max")
+    if effort is not None:
+        config["effort"] = _EFFORTS.get(effort, effort)
+    return {"type": "adaptive"} if effort != "none" and reasoning.budget_tokens != 0 else None
 
 
 def _fit(thinking: Json, request: Request, body: Json, notes: Notes) -> Json | None:

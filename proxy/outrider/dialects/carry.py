@@ -489,7 +489,7 @@ COLUMNS: Final[dict[str, Column]] = {
             "an earlier refusal": "given as text",
             "a choice among some tools": "given by leaving out the other tools",
             "JSON output": "asked for in the system text",
-            "reasoning effort": "given as a thinking budget",
+            "reasoning effort": "given as a thinking budget, or as the model's own effort",
             "service_tier": "given as auto or standard_only",
         },
         noted=(

@@ -24,6 +24,7 @@ from outrider.dialects.canonical import (
     End,
     ErrorEvent,
     Finish,
+    FinishReason,
     LogprobsDelta,
     Media,
     Opaque,
@@ -154,9 +155,10 @@ class ChatStreamReader:
         self._ended = True
         events: list[StreamEvent] = []
         for choice in self._choices.values():
+            reason: FinishReason = "tool_calls" if choice.tools else "stop"
             choice.close(events)
             if not choice.finished:  # [DONE] without a reason: some servers give none
-                events.append(Finish(choice.index, "stop"))
+                events.append(Finish(choice.index, reason))
         events.append(End())
         return events
 

@@ -1,0 +1,121 @@
+"""Recorded traffic of real providers, translated to each other dialect and read by that dialect's official SDK."""
+
+import json
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import pytest
+
+from outrider.dialects.base import UnreadableError
+from outrider.dialects.carry import CannotCarryError
+from outrider.dialects.translate import Translation
+from support import vectors
+from support.sdk_judges import ANSWERS, STREAMS, Reading, adapter, request_type
+from support.sdk_types import problems
+
+SOURCES = tuple(ANSWERS)
+MODELS = {"openai.chat": "gpt-5", "anthropic.messages": "claude-opus-4-8"}
+PAIRS = [(source, target) for source in SOURCES for target in SOURCES if source != target]
+
+
+@cache
+def exchanges(source: str) -> list[dict[str, Any]]:
+    """Those of one dialect that succeeded."""
+    return [row for row in vectors.rows("exchanges") if row["kind"] == source and row["status"] < 300]
+
+
+def body_of(row: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        value = json.loads(row["req"])
+    except (json.JSONDecodeError, TypeError):
+        return None
+    return value if type(value) is dict and "model" in value else None
+
+
+def report(capsys: pytest.CaptureFixture[str], title: str, counted: Counter[str]) -> None:
+    with capsys.disabled():
+        print(f"\n{title}: " + ", ".join(f"{number} {what}" for what, number in counted.most_common()))
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_a_recorded_request_is_accepted_by_the_types_of_the_targets_sdk(
+    source: str, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted: Counter[str] = Counter()
+    wrong = []
+    for row in exchanges(source):
+        body = body_of(row)
+        if body is None:
+            counted["not a request body"] += 1
+            continue
+        try:
+            written, request = Translation(adapter(source), adapter(target)).request(body, target_model=MODELS[target])
+        except CannotCarryError as refusal:
+            counted[f"refused for {refusal.feature}"] += 1
+            continue
+        counted["translated"] += 1
+        found = problems(written.body | {"stream": True}, request_type(target))
+        wrong += [(row["url"], found)] if found else []
+        assert request.model == written.body["model"] == MODELS[target]
+    report(capsys, f"requests {source} -> {target}", counted)
+    assert not wrong, wrong[:5]
+    assert counted["translated"] > 50
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_a_recorded_answer_says_the_same_to_the_targets_sdk(
+    source: str, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted: Counter[str] = Counter()
+    for row in exchanges(source):
+        answer = row.get("resp")
+        if row["stream"] or not answer:
+            continue
+        counted["answers"] += 1
+        translation = asked(source, target, row)
+        try:
+            translated = translation.answer(answer.encode())
+        except UnreadableError as exc:
+            counted[f"unreadable ({exc})"] += 1
+            continue
+        compare(ANSWERS[source](answer.encode()), ANSWERS[target](translated), row)
+    report(capsys, f"answers {source} -> {target}", counted)
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_a_recorded_stream_says_the_same_to_the_targets_sdk(
+    source: str, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted: Counter[str] = Counter()
+    for row in exchanges(source):
+        if not row["stream"] or not row.get("resp"):
+            continue
+        counted["streams"] += 1
+        stream = asked(source, target, row).stream()
+        raw = row["resp"].encode()
+        translated = stream.feed(raw) + stream.end()
+        assert stream.error is None, (row["url"], stream.error)
+        compare(STREAMS[source](raw), STREAMS[target](translated), row)
+    report(capsys, f"streams {source} -> {target}", counted)
+
+
+def asked(source: str, target: str, row: dict[str, Any]) -> Translation:
+    """As if an app of the target's dialect had asked, and a provider of the source's had answered."""
+    translation = Translation(adapter(target), adapter(source))
+    request = adapter(source).read_request(body_of(row) or {"model": "m", "messages": [], "input": "", "prompt": ""})
+    request.stream_usage = True
+    request.legacy_functions = False
+    translation._request = request
+    return translation
+
+
+def compare(before: Reading, after: Reading, row: dict[str, Any]) -> None:
+    where = (row["url"], before, after)
+    assert after.text == before.text, where
+    assert after.calls == before.calls, where
+    if before.finish is not None:
+        assert after.finish == before.finish, where
+    if before.tokens is not None:
+        assert after.tokens == before.tokens, where
+        assert after.cached == before.cached, where

@@ -1,0 +1,221 @@
+"""Answers as the official SDKs read them, brought to one form that can be compared over dialects.
+
+Each judge takes the bytes of an answer or a stream, gives them to the SDK's own client over a transport that answers
+with them, and reads the SDK's objects.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import httpx2
+
+from outrider.dialects.registry import dialect
+
+URL = "http://provider.test"
+
+
+@dataclass
+class Reading:
+    """calls: (name, parsed arguments). finish: stop, length, tool_calls, filtered. tokens: input, output, or None."""
+
+    text: str = ""
+    calls: list[tuple[str, Any]] = field(default_factory=list)
+    finish: str | None = None
+    tokens: tuple[int, int] | None = None
+    cached: int = 0
+
+
+class Transport(httpx2.BaseTransport):
+    def __init__(self) -> None:
+        self.body = b""
+        self.kind = ""
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": self.kind}, content=self.body)
+
+
+def parsed(arguments: str) -> Any:
+    """The object; text that is not JSON is itself (models write such)."""
+    try:
+        return json.loads(arguments or "{}")
+    except json.JSONDecodeError:
+        return arguments
+
+
+@cache
+def _openai() -> Any:
+    import openai
+
+    transport = Transport()
+    client = openai.OpenAI(api_key="k", base_url=URL, http_client=httpx2.Client(transport=transport), max_retries=0)
+    return client, transport
+
+
+@cache
+def _anthropic() -> Any:
+    import anthropic
+
+    transport = Transport()
+    client = anthropic.Anthropic(
+        api_key="k", base_url=URL, http_client=httpx2.Client(transport=transport), max_retries=0
+    )
+    return client, transport
+
+
+def _set(transport: Transport, body: bytes, stream: bool) -> None:
+    transport.body, transport.kind = body, "text/event-stream" if stream else "application/json"
+
+
+_FINISH = {
+    "stop": "stop",
+    "eos": "stop",
+    "length": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "filtered",
+    "insufficient_system_resource": "length",
+    "error": "length",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "filtered",
+    None: None,
+}
+
+
+# -- OpenAI Chat
+
+
+def chat_answer(body: bytes) -> Reading:
+    client, transport = _openai()
+    _set(transport, body, False)
+    done = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])
+    choice = done.choices[0]
+    message = choice.message
+    reading = Reading(finish=_FINISH.get(choice.finish_reason, "stop"))
+    _chat_usage(reading, done.usage)
+    if message is None:  # Azure, when it filtered the answer
+        return reading
+    reading.text = _chat_text(message.content) + (message.refusal or "")
+    for call in message.tool_calls or ():
+        reading.calls.append((call.function.name, parsed(call.function.arguments)))
+    if message.function_call is not None:
+        reading.calls.append((message.function_call.name, parsed(message.function_call.arguments)))
+    return reading
+
+
+def _chat_text(content: Any) -> str:
+    """Mistral's content may be a list."""
+    if isinstance(content, list):
+        return "".join(part.get("text") or "" for part in content if part.get("type") == "text")
+    return content or ""
+
+
+def _chat_usage(reading: Reading, usage: Any) -> None:
+    if usage is not None:
+        reading.tokens = (usage.prompt_tokens, usage.completion_tokens)
+        details = usage.prompt_tokens_details
+        reading.cached = (details.cached_tokens or 0) if details is not None else 0
+
+
+def chat_stream(body: bytes) -> Reading:
+    client, transport = _openai()
+    _set(transport, body, True)
+    reading = Reading()
+    calls: dict[Any, list[str]] = {}
+    ids: dict[int, str] = {}
+    for chunk in client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], stream=True):
+        if chunk.usage is not None:
+            _chat_usage(reading, chunk.usage)
+        for choice in chunk.choices:
+            if choice.index:
+                continue
+            delta = choice.delta
+            if delta is not None:
+                reading.text += _chat_text(delta.content) + (delta.refusal or "")
+                for call in delta.tool_calls or ():
+                    index = call.index if call.index is not None else 0
+                    if call.id and ids.get(index, call.id) != call.id:  # the same index for another call (Google)
+                        index += 1000 * len(calls)
+                    ids.setdefault(index, call.id)
+                    made = calls.setdefault(index, ["", ""])
+                    made[0] = made[0] or call.function.name or ""
+                    made[1] += call.function.arguments or ""
+                if delta.function_call is not None:
+                    made = calls.setdefault("function", ["", ""])
+                    made[0] += delta.function_call.name or ""
+                    made[1] += delta.function_call.arguments or ""
+            if choice.finish_reason:
+                reading.finish = _FINISH.get(choice.finish_reason, "stop")
+    reading.calls = [(name, parsed(arguments)) for name, arguments in calls.values()]
+    return reading
+
+
+# -- Anthropic
+
+
+def _message(message: Any) -> Reading:
+    reading = Reading(finish=_FINISH[message.stop_reason])
+    for block in message.content:
+        if block.type == "text":
+            reading.text += block.text
+        elif block.type == "tool_use":
+            reading.calls.append((block.name, block.input))
+    usage = message.usage
+    read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
+    reading.tokens = ((usage.input_tokens or 0) + read + written, usage.output_tokens)
+    reading.cached = read
+    return reading
+
+
+_ASK: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+
+
+def anthropic_answer(body: bytes) -> Reading:
+    client, transport = _anthropic()
+    _set(transport, body, False)
+    return _message(client.messages.create(**_ASK))
+
+
+def anthropic_stream(body: bytes) -> Reading:
+    client, transport = _anthropic()
+    _set(transport, body, True)
+    with client.messages.stream(**_ASK) as stream:
+        return _message(stream.get_final_message())
+
+
+ANSWERS: dict[str, Callable[[bytes], Reading]] = {
+    "openai.chat": chat_answer,
+    "anthropic.messages": anthropic_answer,
+}
+STREAMS: dict[str, Callable[[bytes], Reading]] = {
+    "openai.chat": chat_stream,
+    "anthropic.messages": anthropic_stream,
+}
+
+
+@cache
+def request_type(name: str) -> Any:
+    """The SDK's type of a request's body."""
+    if name == "openai.chat":
+        from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+
+        return CompletionCreateParamsStreaming
+    if name == "anthropic.messages":
+        from anthropic.types.message_create_params import MessageCreateParamsStreaming
+
+        return MessageCreateParamsStreaming
+    raise KeyError(name)
+
+
+def adapter(name: str) -> Any:
+    found = dialect(name)
+    assert found is not None
+    return found
