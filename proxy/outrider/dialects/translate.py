@@ -47,9 +47,9 @@ class Translation:
     def write(self, request: Request, target_model: str | None = None) -> WrittenRequest:
         """Raises: CannotCarryError."""
         self._request = request
-        carry.check(request, self.provider.name, self.notes)
         if target_model is not None:
             request.model = target_model
+        carry.check(request, self.provider.name, self.notes)
         return self.provider.write_request(request, self.notes)
 
     def request(
