@@ -15,7 +15,7 @@ from support.sdk_judges import ANSWERS, STREAMS, Reading, adapter, request_type
 from support.sdk_types import problems
 
 SOURCES = tuple(ANSWERS)
-MODELS = {"openai.chat": "gpt-5", "anthropic.messages": "claude-opus-4-8"}
+MODELS = {"openai.chat": "gpt-5", "openai.responses": "gpt-5", "anthropic.messages": "claude-opus-4-8"}
 PAIRS = [(source, target) for source in SOURCES for target in SOURCES if source != target]
 
 

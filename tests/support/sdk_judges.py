@@ -158,6 +158,57 @@ def chat_stream(body: bytes) -> Reading:
     return reading
 
 
+# -- OpenAI Responses
+
+
+def _response(response: Any) -> Reading:
+    reading = Reading(finish="stop")
+    for item in response.output:
+        if item.type == "message":
+            reading.text += "".join(part.text if part.type == "output_text" else part.refusal for part in item.content)
+        elif item.type == "function_call":
+            reading.calls.append((item.name, parsed(item.arguments)))
+    if reading.calls:
+        reading.finish = "tool_calls"
+    if response.status == "incomplete":
+        reading.finish = "filtered" if response.incomplete_details.reason == "content_filter" else "length"
+    if response.usage is not None:
+        reading.tokens = (response.usage.input_tokens, response.usage.output_tokens)
+        reading.cached = response.usage.input_tokens_details.cached_tokens
+    return reading
+
+
+def responses_answer(body: bytes) -> Reading:
+    client, transport = _openai()
+    _set(transport, body, False)
+    return _response(client.responses.create(model="m", input="x"))
+
+
+def responses_stream(body: bytes) -> Reading:
+    """The SDK's own state machine over the deltas, whose end has to agree with the last event's answer."""
+    client, transport = _openai()
+    _set(transport, body, True)
+    said = ""
+    arguments: dict[str, str] = {}
+    numbers = []
+    last = None
+    with client.responses.stream(model="m", input="x") as stream:
+        for event in stream:
+            numbers.append(event.sequence_number)
+            if event.type in ("response.output_text.delta", "response.refusal.delta"):
+                said += event.delta
+            elif event.type == "response.function_call_arguments.delta":
+                arguments[event.item_id] = arguments.get(event.item_id, "") + event.delta
+            elif event.type in ("response.completed", "response.incomplete"):
+                last = event.response
+    reading = _response(last)
+    assert said == reading.text
+    told = [value for value in map(parsed, arguments.values()) if value]
+    assert sorted(map(repr, told)) == sorted(repr(value) for _, value in reading.calls if value)
+    assert numbers == list(range(len(numbers)))
+    return reading
+
+
 # -- Anthropic
 
 
@@ -193,10 +244,12 @@ def anthropic_stream(body: bytes) -> Reading:
 
 ANSWERS: dict[str, Callable[[bytes], Reading]] = {
     "openai.chat": chat_answer,
+    "openai.responses": responses_answer,
     "anthropic.messages": anthropic_answer,
 }
 STREAMS: dict[str, Callable[[bytes], Reading]] = {
     "openai.chat": chat_stream,
+    "openai.responses": responses_stream,
     "anthropic.messages": anthropic_stream,
 }
 
@@ -208,6 +261,10 @@ def request_type(name: str) -> Any:
         from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
         return CompletionCreateParamsStreaming
+    if name == "openai.responses":
+        from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
+
+        return ResponseCreateParamsStreaming
     if name == "anthropic.messages":
         from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
