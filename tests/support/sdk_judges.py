@@ -158,6 +158,42 @@ def chat_stream(body: bytes) -> Reading:
     return reading
 
 
+# -- OpenAI Completions
+
+
+def completions_answer(body: bytes) -> Reading:
+    client, transport = _openai()
+    _set(transport, body, False)
+    done = client.completions.create(model="m", prompt="x")
+    choice = done.choices[0]
+    reading = Reading(_completed(choice), finish=_FINISH.get(choice.finish_reason, "stop"))
+    _chat_usage(reading, done.usage)
+    return reading
+
+
+def _completed(choice: Any) -> str:
+    """Some servers answer with chat's message."""
+    if getattr(choice, "text", None) is not None:
+        return str(choice.text)
+    message = getattr(choice, "message", None) or getattr(choice, "delta", None) or {}
+    return message.get("content") or ""
+
+
+def completions_stream(body: bytes) -> Reading:
+    client, transport = _openai()
+    _set(transport, body, True)
+    reading = Reading()
+    for chunk in client.completions.create(model="m", prompt="x", stream=True):
+        if chunk.usage is not None:
+            _chat_usage(reading, chunk.usage)
+        for choice in chunk.choices:
+            if choice.index == 0:
+                reading.text += _completed(choice)
+                if choice.finish_reason:
+                    reading.finish = _FINISH.get(choice.finish_reason, "stop")
+    return reading
+
+
 # -- OpenAI Responses
 
 
@@ -245,11 +281,13 @@ def anthropic_stream(body: bytes) -> Reading:
 ANSWERS: dict[str, Callable[[bytes], Reading]] = {
     "openai.chat": chat_answer,
     "openai.responses": responses_answer,
+    "openai.completions": completions_answer,
     "anthropic.messages": anthropic_answer,
 }
 STREAMS: dict[str, Callable[[bytes], Reading]] = {
     "openai.chat": chat_stream,
     "openai.responses": responses_stream,
+    "openai.completions": completions_stream,
     "anthropic.messages": anthropic_stream,
 }
 
@@ -261,6 +299,10 @@ def request_type(name: str) -> Any:
         from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
         return CompletionCreateParamsStreaming
+    if name == "openai.completions":
+        from openai.types.completion_create_params import CompletionCreateParamsStreaming as Completion
+
+        return Completion
     if name == "openai.responses":
         from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 
