@@ -105,7 +105,10 @@ def chat_answer(body: bytes) -> Reading:
         return reading
     reading.text = _chat_text(message.content) + (message.refusal or "")
     for call in message.tool_calls or ():
-        reading.calls.append((call.function.name, parsed(call.function.arguments)))
+        if call.type == "custom":
+            reading.calls.append((call.custom.name, call.custom.input))
+        else:
+            reading.calls.append((call.function.name, parsed(call.function.arguments)))
     if message.function_call is not None:
         reading.calls.append((message.function_call.name, parsed(message.function_call.arguments)))
     return reading
@@ -119,10 +122,19 @@ def _chat_text(content: Any) -> str:
 
 
 def _chat_usage(reading: Reading, usage: Any) -> None:
-    if usage is not None:
-        reading.tokens = (usage.prompt_tokens, usage.completion_tokens)
-        details = usage.prompt_tokens_details
-        reading.cached = (details.cached_tokens or 0) if details is not None else 0
+    """What the SDK says, and what it leaves unread: xAI's reasoning (the total tells), other names for cached."""
+    if usage is None:
+        return
+    made, details = usage.completion_tokens, usage.completion_tokens_details
+    reasoning = (details.reasoning_tokens or 0) if details is not None else 0
+    if reasoning and usage.total_tokens == usage.prompt_tokens + made + reasoning:
+        made += reasoning
+    reading.tokens = (usage.prompt_tokens, made)
+    more, details = usage.model_extra or {}, usage.prompt_tokens_details
+    cached = details.cached_tokens if details is not None else None
+    if cached is None:
+        cached = more.get("cached_tokens", more.get("prompt_cache_hit_tokens"))
+    reading.cached = cached or 0
 
 
 def chat_stream(body: bytes) -> Reading:
@@ -131,6 +143,7 @@ def chat_stream(body: bytes) -> Reading:
     reading = Reading()
     calls: dict[Any, list[str]] = {}
     ids: dict[int, str] = {}
+    free: set[Any] = set()  # calls that take free text
     for chunk in client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], stream=True):
         if chunk.usage is not None:
             _chat_usage(reading, chunk.usage)
@@ -146,6 +159,12 @@ def chat_stream(body: bytes) -> Reading:
                         index += 1000 * len(calls)
                     ids.setdefault(index, call.id)
                     made = calls.setdefault(index, ["", ""])
+                    if call.function is None:  # the SDK's types know no custom tools in streams
+                        custom = (call.model_extra or {})["custom"]
+                        made[0] = made[0] or custom.get("name", "")
+                        made[1] += custom.get("input", "")
+                        free.add(index)
+                        continue
                     made[0] = made[0] or call.function.name or ""
                     made[1] += call.function.arguments or ""
                 if delta.function_call is not None:
@@ -154,7 +173,7 @@ def chat_stream(body: bytes) -> Reading:
                     made[1] += delta.function_call.arguments or ""
             if choice.finish_reason:
                 reading.finish = _FINISH.get(choice.finish_reason, "stop")
-    reading.calls = [(name, parsed(arguments)) for name, arguments in calls.values()]
+    reading.calls = [(name, words if at in free else parsed(words)) for at, (name, words) in calls.items()]
     return reading
 
 
@@ -204,6 +223,8 @@ def _response(response: Any) -> Reading:
             reading.text += "".join(part.text if part.type == "output_text" else part.refusal for part in item.content)
         elif item.type == "function_call":
             reading.calls.append((item.name, parsed(item.arguments)))
+        elif item.type == "custom_tool_call":
+            reading.calls.append((item.name, item.input))
     if reading.calls:
         reading.finish = "tool_calls"
     if response.status == "incomplete":
@@ -220,6 +241,29 @@ def responses_answer(body: bytes) -> Reading:
     return _response(client.responses.create(model="m", input="x"))
 
 
+def responses_recording(body: bytes) -> Reading:
+    """A recording's: its last event, since the SDK's state machine refuses ids that were made alike for publication.
+
+    Of its text, what was said before: some were written by hand, and the two differ.
+    """
+    client, transport = _openai()
+    _set(transport, body, True)
+    said: dict[tuple[int, int], str] = {}
+    for event in client.responses.create(model="m", input="x", stream=True):
+        if event.type == "response.output_text.delta":
+            place = (event.output_index, event.content_index)
+            said[place] = said.get(place, "") + event.delta
+        if event.type == "response.output_text.done":
+            place = (event.output_index, event.content_index)
+            if event.text.startswith(said.get(place, "")):
+                said[place] = event.text
+        if event.type in ("response.completed", "response.incomplete"):
+            last = event.response
+    reading = _response(last)
+    reading.text = "".join(said.values()) or reading.text
+    return reading
+
+
 def responses_stream(body: bytes) -> Reading:
     """The SDK's own state machine over the deltas, whose end has to agree with the last event's answer."""
     client, transport = _openai()
@@ -233,7 +277,7 @@ def responses_stream(body: bytes) -> Reading:
             numbers.append(event.sequence_number)
             if event.type in ("response.output_text.delta", "response.refusal.delta"):
                 said += event.delta
-            elif event.type == "response.function_call_arguments.delta":
+            elif event.type in ("response.function_call_arguments.delta", "response.custom_tool_call_input.delta"):
                 arguments[event.item_id] = arguments.get(event.item_id, "") + event.delta
             elif event.type in ("response.completed", "response.incomplete"):
                 last = event.response
@@ -248,7 +292,7 @@ def responses_stream(body: bytes) -> Reading:
 # -- Anthropic
 
 
-def _message(message: Any) -> Reading:
+def _message(message: Any, iterations: Any = None) -> Reading:
     reading = Reading(finish=_FINISH[message.stop_reason])
     for block in message.content:
         if block.type == "text":
@@ -257,8 +301,16 @@ def _message(message: Any) -> Reading:
             reading.calls.append((block.name, block.input))
     usage = message.usage
     read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
-    reading.tokens = ((usage.input_tokens or 0) + read + written, usage.output_tokens)
-    reading.cached = read
+    given, made = (usage.input_tokens or 0) + read + written, usage.output_tokens
+    for part in (
+        iterations or (usage.model_extra or {}).get("iterations") or ()
+    ):  # billed, and in none of the numbers above
+        if part["type"] in ("compaction", "advisor_message"):
+            cached = part.get("cache_read_input_tokens", 0)
+            given += part["input_tokens"] + cached + part.get("cache_creation_input_tokens", 0)
+            made += part["output_tokens"]
+            read += cached
+    reading.tokens, reading.cached = (given, made), read
     return reading
 
 
@@ -274,8 +326,12 @@ def anthropic_answer(body: bytes) -> Reading:
 def anthropic_stream(body: bytes) -> Reading:
     client, transport = _anthropic()
     _set(transport, body, True)
+    iterations = None  # the SDK leaves them out of the message that it puts together
     with client.messages.stream(**_ASK) as stream:
-        return _message(stream.get_final_message())
+        for event in stream:
+            if event.type == "message_delta":
+                iterations = (event.usage.model_extra or {}).get("iterations")
+        return _message(stream.get_final_message(), iterations)
 
 
 ANSWERS: dict[str, Callable[[bytes], Reading]] = {
@@ -290,6 +346,8 @@ STREAMS: dict[str, Callable[[bytes], Reading]] = {
     "openai.completions": completions_stream,
     "anthropic.messages": anthropic_stream,
 }
+# As they were recorded.
+RECORDINGS = STREAMS | {"openai.responses": responses_recording}
 
 
 @cache

@@ -56,13 +56,13 @@ __all__ = ["ResponsesStreamReader", "ResponsesStreamWriter"]
 
 
 class _Open:
-    """A part that has begun. said: letters of it that went out."""
+    """A part that has begun. said: what of it went out."""
 
     __slots__ = ("closed", "part", "said")
 
     def __init__(self, part: int) -> None:
         self.part = part
-        self.said = 0
+        self.said: list[str] = []
         self.closed = False
 
 
@@ -113,17 +113,22 @@ class ResponsesStreamReader:
 
     def _say(self, found: _Open, words: Any, events: list[StreamEvent], *, is_arguments: bool = False) -> None:
         if type(words) is str and words and not found.closed:
-            found.said += len(words)
+            found.said.append(words)
             events.append((ArgumentsDelta if is_arguments else TextDelta)(0, found.part, words))
 
     def _close(self, found: _Open, whole: Any, events: list[StreamEvent], *, is_arguments: bool = False) -> None:
         """whole: all of it, as its end repeats it."""
         if found.closed:
             return
-        if type(whole) is str and len(whole) > found.said:
-            self._say(found, whole[found.said :], events, is_arguments=is_arguments)
+        self._rest(found, whole, events, is_arguments=is_arguments)
         found.closed = True
         events.append(PartStop(0, found.part))
+
+    def _rest(self, found: _Open, whole: Any, events: list[StreamEvent], *, is_arguments: bool = False) -> None:
+        """What of the whole was not said yet; nothing where it is another text than what was said."""
+        said = "".join(found.said)
+        if type(whole) is str and len(whole) > len(said) and whole.startswith(said):
+            self._say(found, whole[len(said) :], events, is_arguments=is_arguments)
 
     # -- events
 
@@ -145,8 +150,7 @@ class ResponsesStreamReader:
 
     def _text_done(self, event: Json, events: list[StreamEvent]) -> None:
         found = self._open(event, "text", event.get("content_index"), lambda: Text(""), events)
-        if not found.closed and type(event.get("text")) is str:  # annotations may follow: closed with its part
-            self._say(found, event["text"][found.said :], events)
+        self._rest(found, event.get("text"), events)  # annotations may follow: closed with its part
 
     def _refusal_delta(self, event: Json, events: list[StreamEvent]) -> None:
         found = self._open(event, "refusal", event.get("content_index"), lambda: Refusal(""), events)
@@ -250,9 +254,10 @@ class ResponsesStreamReader:
         response = event.get("response")
         response = response if type(response) is dict else {}
         self._created(event, events)
-        for index, item in enumerate(listed(response.get("output"))):  # what was said nowhere before
-            if type(item) is dict:
-                self._item_done({"output_index": index, "item": item}, events)
+        if not self._begun:  # all at once, at the end: in any other case the places may differ, and text be said twice
+            for index, item in enumerate(listed(response.get("output"))):
+                if type(item) is dict:
+                    self._item_done({"output_index": index, "item": item}, events)
         for found in self._parts.values():
             self._close(found, None, events)
         self._ended = True
