@@ -275,6 +275,8 @@ def responses_stream(body: bytes) -> Reading:
     with client.responses.stream(model="m", input="x") as stream:
         for event in stream:
             numbers.append(event.sequence_number)
+            if event.type == "error":  # the SDK hands it on
+                raise RuntimeError(event.message)
             if event.type in ("response.output_text.delta", "response.refusal.delta"):
                 said += event.delta
             elif event.type in ("response.function_call_arguments.delta", "response.custom_tool_call_input.delta"):
