@@ -29,6 +29,7 @@ from outrider.dialects.canonical import (
     Part,
     PartStart,
     PartStop,
+    ProviderError,
     Refusal,
     Request,
     SignatureDelta,
@@ -46,6 +47,8 @@ from outrider.dialects.usage import anthropic_usage
 from outrider.dialects.values import new_id, text
 
 __all__ = ["AnthropicStreamReader", "AnthropicStreamWriter"]
+
+RESTARTED: Final = "The provider began its answer anew in the middle of it."
 
 
 class AnthropicStreamReader:
@@ -76,6 +79,9 @@ class AnthropicStreamReader:
         return [cut()]
 
     def _message_start(self, event: Json) -> list[StreamEvent]:
+        if self._begun:  # what was said cannot be taken back, and the two do not make one answer
+            self._ended = True
+            return [ErrorEvent(ProviderError(0, "server", RESTARTED, code="stream_restarted"))]
         message = event.get("message")
         message = message if type(message) is dict else {}
         self._model = text(message.get("model"))

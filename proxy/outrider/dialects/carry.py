@@ -333,7 +333,7 @@ def _tool(tool: Tool, found: set[str]) -> None:
 
 
 # Names under which adapters keep what is not theirs to explain: the ids of items, states that say nothing new.
-_SILENT: Final = frozenset({"id", "status", "index", "phase"})
+_SILENT: Final = frozenset({"id", "status", "index", "phase", "summary", "content"})
 
 
 # Fields of one dialect only, without which the answer would be another one.

@@ -148,9 +148,12 @@ class _Array:
         self._at -= keep
         self._begin = 0 if self._begin >= 0 else -1
         if len(self._held) > self._max_frame_bytes:
-            self._held.clear()
-            raise FrameError(f"The stream has an object of over {self._max_frame_bytes} bytes.", frames)
+            self._fail(frames)
         return frames
+
+    def _fail(self, frames: list[Frame]) -> None:
+        self._held.clear()
+        raise FrameError(f"The stream has an object of over {self._max_frame_bytes} bytes.", frames)
 
     def end(self) -> list[Frame]:
         return []
@@ -182,6 +185,8 @@ class _Array:
         elif mark in b"}]" and self._begin >= 0 and not self._in_string:
             self._depth -= 1
             if self._depth == 0:
+                if at + 1 - self._begin > self._max_frame_bytes:
+                    self._fail(frames)
                 frames.append(Frame(bytes(self._held[self._begin : at + 1])))
                 self._begin = -1
 

@@ -288,6 +288,7 @@ class ChatStreamWriter:
             tuple[int, int], bytes | int
         ] = {}  # (choice, part) -> the delta's key, or a tool call's index
         self._calls: dict[int, int] = {}  # choice -> tool calls begun
+        self._silent: set[tuple[int, int]] = set()  # tool calls without arguments so far
         self._audio: dict[tuple[int, int], str] = {}
         self._usage: Usage | None = None
         self._ended = False
@@ -361,6 +362,8 @@ class ChatStreamWriter:
         index = self._calls.get(event.choice, 0)
         self._calls[event.choice] = index + 1
         self._parts[event.choice, event.part] = index
+        if not call.arguments and not call.is_custom:
+            self._silent.add((event.choice, event.part))
         if self._legacy:
             if index == 0:
                 self._delta(event.choice, {"function_call": {"name": call.name, "arguments": call.arguments}}, out)
@@ -377,6 +380,7 @@ class ChatStreamWriter:
         index = self._parts.get((event.choice, event.part))
         if type(index) is not int:
             return
+        self._silent.discard((event.choice, event.part))
         if self._legacy:
             if index == 0:
                 self._delta(event.choice, {"function_call": {"arguments": event.json}}, out)
@@ -385,6 +389,11 @@ class ChatStreamWriter:
         else:
             piece = b'"tool_calls":[{"index":%d,"function":{"arguments":%b}}]' % (index, orjson.dumps(event.json))
             out.append(self._row(event.choice) + piece + self._tail)
+
+    def _part_stop(self, event: PartStop, out: list[bytes]) -> None:
+        """Arguments are never nothing: who adds them up parses them in the end."""
+        if (event.choice, event.part) in self._silent:
+            self._arguments(ArgumentsDelta(event.choice, event.part, "{}"), out)
 
     def _delta(self, choice: int, delta: Json, out: list[bytes]) -> None:
         out.append(self._row(choice) + orjson.dumps(delta)[1:-1] + self._tail)
@@ -442,6 +451,7 @@ _KEYS: Final[dict[type, bytes]] = {Text: b'"content":', Refusal: b'"refusal":', 
 _WRITERS: Final[dict[type, Any]] = {
     Start: ChatStreamWriter._start,
     PartStart: ChatStreamWriter._part_start,
+    PartStop: ChatStreamWriter._part_stop,
     ArgumentsDelta: ChatStreamWriter._arguments,
     DataDelta: ChatStreamWriter._data,
     CitationDelta: ChatStreamWriter._citation,
