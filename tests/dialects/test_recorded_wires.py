@@ -91,6 +91,7 @@ def asked(source: str, target: str) -> Translation:
     return translation
 
 
+@cache
 def read(source: str, body: bytes, *, stream: bool) -> Reading:
     """The source as its own SDK reads it; InvokeModel is read by nobody's, and Converse stands in for it."""
     if source != "bedrock.invoke":
@@ -118,7 +119,12 @@ def test_a_recorded_answer_says_the_same_to_the_targets_sdk(
         except UnreadableError as exc:
             counted[f"unreadable ({exc})"] += 1
             continue
-        compare(read(source, answer, stream=False), ANSWERS[target](translated), row, target)
+        try:
+            before = read(source, answer, stream=False)
+        except AttributeError:  # a Vertex client's recorder wrote enumerations as numbers
+            counted["not readable by its own SDK"] += 1
+            before = Reading(text=json.loads(answer)["candidates"][0]["content"]["parts"][0]["text"], finish="stop")
+        compare(before, ANSWERS[target](translated), row, target)
     report(capsys, f"answers {source} -> {target}", counted)
 
 
@@ -147,7 +153,7 @@ def compare(before: Reading, after: Reading, row: dict[str, Any], target: str) -
     assert after.text == before.text, where
     assert [name for name, _ in after.calls] == [name for name, _ in before.calls], where
     for (_, mine), (_, theirs) in zip(after.calls, before.calls, strict=True):
-        assert mine == theirs or mine == {"arguments": theirs}, where  # a model wrote what is no object
+        assert mine in (theirs, {"arguments": theirs}), where  # a model wrote what is no object
     if before.finish is not None:
         expected = "stop" if target == "ollama.chat" and before.finish == "filtered" else before.finish
         assert after.finish == expected, where

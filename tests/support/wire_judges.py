@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 import httpx
-from outrider_ext.eventstream import EventStreamReader
 
+from outrider_ext.eventstream import EventStreamReader
 from support.sdk_judges import Reading, anthropic_answer, anthropic_stream
 
 URL = "http://provider.test"
@@ -125,7 +125,7 @@ def converse_request_problems(body: dict[str, Any], model: str) -> str:
     from botocore.validate import ParamValidator
 
     shape = _model().operation_model("Converse").input_shape
-    report = ParamValidator().validate({key: value for key, value in body.items()} | {"modelId": model}, shape)
+    report = ParamValidator().validate(body | {"modelId": model}, shape)
     return report.generate_report()  # type: ignore[no-any-return]
 
 
@@ -318,7 +318,7 @@ NO_CACHE = frozenset({"ollama.chat", "cohere.chat"})
 
 
 def request_problems(target: str, body: dict[str, Any], model: str) -> str:
-    """"" where the target's SDK takes the body as its own."""
+    """ "" where the target's SDK takes the body as its own."""
     try:
         return _REQUESTS[target](body, model) or ""
     except Exception as exc:
@@ -328,7 +328,6 @@ def request_problems(target: str, body: dict[str, Any], model: str) -> str:
 def _of_gemini(body: dict[str, Any], model: str) -> None:
     """The SDK's models, with no field beyond theirs."""
     from google.genai import types
-    from google.genai._common import BaseModel as _Base  # noqa: F401
 
     for content in body["contents"]:
         types.Content.model_validate(content)
@@ -379,6 +378,8 @@ def _of_invoke(body: dict[str, Any], model: str) -> None:
 
     assert body["anthropic_version"] == "bedrock-2023-05-31"
     inner = {key: value for key, value in body.items() if key not in ("anthropic_version", "anthropic_beta")}
+    sampling = {"temperature", "top_p", "top_k"}  # taken by the models before, and no longer in the types
+    inner = {key: value for key, value in inner.items() if key not in sampling}
     found = problems(inner | {"model": model}, MessageCreateParamsNonStreaming)
     assert not found, found
 

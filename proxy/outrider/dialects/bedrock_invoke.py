@@ -211,6 +211,10 @@ class _Nova:
         for key in ("system", "toolConfig"):
             if key in written:
                 body[key] = written[key]
+        if request.output is not None and request.output.kind == "schema":
+            schema = orjson.dumps(request.output.schema or {}).decode()
+            asked = f"{bedrock_converse.JSON_ONLY} It has to be valid under this JSON schema: {schema}"
+            body["system"] = [*body.get("system", ()), {"text": asked}]
         config = bedrock_converse.written_config(request)
         if request.top_k is not None:
             config["topK"] = request.top_k
@@ -472,6 +476,7 @@ class _PromptedReader:
         self._first: Json = {}  # Llama tells what it was given in the first chunk only
         self._begun = False
         self._finished = False
+        self._is_blocked = False
 
     def read(self, frame: Frame) -> list[StreamEvent]:
         body = _object(frame.data)
@@ -486,6 +491,9 @@ class _PromptedReader:
         if words:
             events.append(TextDelta(0, 0, words))
         native = body.get(self._reason)
+        if body.get(_GUARDED) == "INTERVENED":
+            self._is_blocked = True
+            self._first |= {key: body[key] for key in _TITAN_COUNTS if type(body.get(key)) in NUMBER}
         if type(native) is str and not self._finished:
             self._finished = True
             events += (PartStop(0, 0), Finish(0, self._finish.get(native, "stop"), native=native))
@@ -496,7 +504,15 @@ class _PromptedReader:
         return events
 
     def end(self) -> list[StreamEvent]:
+        if self._is_blocked and not self._finished:  # a guardrail's own words have no reason behind them
+            usage = invoke_usage(self._first)
+            events: list[StreamEvent] = [PartStop(0, 0), Finish(0, "content_filter")]
+            return [*events, UsageEvent(usage), End()] if usage is not None else [*events, End()]
         return [End()] if self._finished else [broken_off()]
+
+
+_TITAN_COUNTS: Final = ("inputTextTokenCount", "totalOutputTextTokenCount")
+_GUARDED: Final = "amazon-bedrock-guardrailAction"
 
 
 class _PromptedWriter:

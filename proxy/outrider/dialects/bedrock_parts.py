@@ -175,7 +175,7 @@ def _tool_use(inner: Json) -> ToolCall:
     given = inner.get("input")
     arguments = orjson.dumps(given).decode() if given else "{}"
     return ToolCall(
-        text(inner.get("toolUseId")), text(inner.get("name")), arguments, server=inner.get("type") is not None
+        text(inner.get("toolUseId")), text(inner.get("name")), arguments, server=inner.get("type") == "server_tool_use"
     )
 
 

@@ -103,7 +103,9 @@ class ConverseStreamReader:
         use = start.get("toolUse")
         index = _index(body)
         if type(use) is dict:
-            call = ToolCall(text(use.get("toolUseId")), text(use.get("name")), "", server=use.get("type") is not None)
+            call = ToolCall(
+                text(use.get("toolUseId")), text(use.get("name")), "", server=use.get("type") == "server_tool_use"
+            )
             self._begin(index, call, events)
         elif type(start.get("image")) is dict:
             form = text(start["image"].get("format")) or "png"

@@ -127,6 +127,7 @@ FEATURES: Final[Mapping[str, str]] = MappingProxyType(
         "adaptive thinking": "Reasoning.adaptive",
         "thoughts shown": "Reasoning.show, Reasoning.summary",
         "spoken answers": "Request.modalities, Request.audio",
+        "drawn answers": "Request.modalities",
         "prediction": "Request.prediction",
         "service_tier": "Request.service_tier",
         "safety settings": "Request.safety",
@@ -218,8 +219,11 @@ def _flags(request: Request, found: set[str]) -> None:
         found.add("one tool call at a time")
     if request.tool_choice is not None and request.tool_choice.names and request.tool_choice.mode != "named":
         found.add("a choice among some tools")
-    if request.modalities and "audio" in request.modalities:
-        found.add("spoken answers")
+    if request.modalities:
+        if "audio" in request.modalities:
+            found.add("spoken answers")
+        if "image" in request.modalities:
+            found.add("drawn answers")
     if request.output is not None and request.output.kind != "text":
         found.add("JSON output" if request.output.kind == "json" else "output by schema")
     reasoning = request.reasoning
@@ -382,6 +386,7 @@ _REFUSED_ALWAYS: Final = {
     "audio by file id": _BOUND,
     "a document by file id": _BOUND,
     "video by file id": _BOUND,
+    "drawn answers": "it does not draw",
     "a guardrail that its provider keeps": "the call would go out unguarded",
     "documents to answer from": "nothing there says the same",
     "the server tool": "it is run by its own provider",

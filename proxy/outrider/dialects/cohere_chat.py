@@ -354,7 +354,7 @@ def _written_messages(request: Request, is_own: bool, notes: Notes) -> list[Json
         messages.append({"role": "system", "content": _written_content(request.system, is_own)})
     for message in request.messages:
         if message.role == "assistant":
-            parts = message.parts if is_own else [part for part in message.parts if not isinstance(part, Thinking)]
+            parts: list[Part] = [part for part in message.parts if is_own or not isinstance(part, Thinking)]
             made = _written_said(parts, is_own, in_answer=False)
             if is_own and message.rest:
                 made |= message.rest

@@ -11,7 +11,6 @@ Source: google/genai/types.py, ai.google.dev/api/generate-content; recorded answ
 """
 
 from collections import defaultdict, deque
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from outrider.dialects import native_errors
@@ -57,6 +56,7 @@ from outrider.dialects.gemini_parts import (
 )
 from outrider.dialects.gemini_stream import GeminiStreamReader, GeminiStreamWriter
 from outrider.dialects.logprobs import from_gemini, to_gemini
+from outrider.dialects.moments import iso, seconds
 from outrider.dialects.thinking import budget_of
 from outrider.dialects.usage import gemini_usage
 from outrider.dialects.values import NUMBER, REST, Fields, known, note_rest, objects, rest_of, text, typed
@@ -241,9 +241,8 @@ def _read_config(config: Json, request: Request, rest: Json) -> None:
         if value is None:
             continue
         if plain is not None:
-            if type(value) is float and value.is_integer() and int in plain[1]:
-                value = int(value) if float not in plain[1] else value
-            setattr(request, plain[0], typed(value, plain[1], f"generationConfig.{key}"))
+            is_whole = float not in plain[1] and type(value) is float and value.is_integer()
+            setattr(request, plain[0], typed(int(value) if is_whole else value, plain[1], f"generationConfig.{key}"))
         elif key not in names:
             rest[f"generationConfig.{key}"] = value
     if config.get("topK") is not None:
@@ -284,12 +283,12 @@ def json_schema(schema: Any, depth: int = 0) -> Any:
     if type(schema) is not dict or depth > 64:
         return schema
     made: Json = {}
-    for key, value in schema.items():
-        key = _SCHEMA_NAMES.get(key, key)
+    for name, value in schema.items():
+        key = _SCHEMA_NAMES.get(name) or name
         if key == "type" and type(value) is str:
             made["type"] = value.lower()
         elif key == "properties" and type(value) is dict:
-            made[key] = {name: json_schema(one, depth + 1) for name, one in value.items()}
+            made[key] = {field: json_schema(one, depth + 1) for field, one in value.items()}
         elif key == "anyOf" and type(value) is list:
             made[key] = [json_schema(one, depth + 1) for one in value]
         elif key in ("items", "additionalProperties"):
@@ -475,8 +474,15 @@ def _written_config(request: Request, is_own: bool) -> Json:
     return config
 
 
-_LEVELS: Final = {"none": "MINIMAL", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH", "xhigh": "HIGH",
-                  "max": "HIGH"}  # fmt: skip
+_LEVELS: Final = {
+    "none": "MINIMAL",
+    "minimal": "MINIMAL",
+    "low": "LOW",
+    "medium": "MEDIUM",
+    "high": "HIGH",
+    "xhigh": "HIGH",
+    "max": "HIGH",
+}
 
 
 def _written_reasoning(reasoning: Reasoning, model: str, is_own: bool) -> Json:
@@ -528,8 +534,6 @@ def _written_tool(tool: Tool, is_own: bool) -> Json:
 
 
 def _read_answer(body: Json) -> Answer:
-    if type(body) is list:
-        raise UnreadableError("The answer is a stream given as an array.")
     body = camels(body)
     rows = body.get("candidates")
     feedback = body.get("promptFeedback")
@@ -545,19 +549,9 @@ def _read_answer(body: Json) -> Answer:
         text(body.get("modelVersion")),
         choices,
         gemini_usage(camels(usage), body.get("modelVersion")) if type(usage) is dict else None,
-        _seconds(body.get("createTime")),
+        seconds(body.get("createTime")),
         rest=rest_of(body, _KNOWN["answer"]),
     )
-
-
-def _seconds(value: Any) -> int | None:
-    """RFC 3339 -> Unix time."""
-    if type(value) is not str:
-        return None
-    try:
-        return int(datetime.fromisoformat(value).timestamp())
-    except (ValueError, OverflowError):
-        return None
 
 
 def _candidate(row: Json) -> Choice:
@@ -606,7 +600,7 @@ def _write_answer(answer: Answer, request: Request, notes: Notes) -> Json:
     if answer.id:
         body["responseId"] = answer.id
     if answer.created_s is not None:
-        body["createTime"] = datetime.fromtimestamp(answer.created_s, UTC).isoformat().replace("+00:00", "Z")
+        body["createTime"] = iso(answer.created_s)
     if is_own and answer.rest:
         body |= answer.rest
         if "promptFeedback" in answer.rest and not any(choice.native_finish for choice in answer.choices):

@@ -3,7 +3,7 @@
 Rules
 - Names are read as camelCase and as snake_case, since proto3's JSON has both, and written as camelCase.
 - A signature is given back with the part that it came with; the first call of a turn that came without one (from
-  another provider, or from an app that lost it) gets the value that Google names for this, or Gemini 3 refuses the turn.
+  another provider, or from an app that lost it) gets the value that Google names for this: Gemini 3 refuses it else.
 
 Does not know: streams.
 Source: google/genai/types.py; ai.google.dev/gemini-api/docs/thought-signatures.
@@ -149,7 +149,8 @@ def read_part(part: Json, where: Json | None = None) -> Part:
     for name, reader in _READERS:
         inner = part.get(name)
         if type(inner) is dict:
-            return reader(camels(inner), signature, rest)
+            read: Part = reader(camels(inner), signature, rest)
+            return read
     for name in _OPAQUE:
         if name in part:
             return Opaque(NAME, name, part)
@@ -307,7 +308,7 @@ def written_result(part: ToolResult, name: str, call_id: str, is_own: bool, note
     made: Json = {"name": name, "response": response}
     if call_id:
         made["id"] = call_id
-    media = [made for one in part.parts if isinstance(one, Media) and (made := write_part(one, is_own, notes))]
+    media = [row for one in part.parts if isinstance(one, Media) and (row := write_part(one, is_own, notes))]
     if media:
         made["parts"] = media
     if is_own and part.rest:

@@ -264,14 +264,15 @@ class _PartialCall:
 
     def _set(self, path: list[Any], value: Any) -> None:
         holder: Any = self.args
-        for step, after in zip(path, [*path[1:], None], strict=True):
+        for given, after in zip(path, [*path[1:], None], strict=True):
+            step = given
             inner: Any = value if after is None else [] if type(after) is int else {}
             if type(holder) is list and type(step) is int:
                 while len(holder) <= step:
                     holder.append(None)
                 before = holder[step]
             elif type(holder) is dict:
-                step = str(step)
+                step = str(given)
                 before = holder.get(step)
             else:
                 return

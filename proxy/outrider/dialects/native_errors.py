@@ -20,9 +20,19 @@ from outrider.dialects.canonical import ErrorEvent, ProviderError
 from outrider.dialects.errors import KINDS, kind_of
 
 __all__ = [
-    "aws_exception", "broken_off", "cut", "error_of_aws", "error_of_cohere", "error_of_google", "error_of_ollama", "google_error",
-    "written_aws", "written_cohere", "written_google", "written_ollama",
-]  # fmt: skip
+    "aws_exception",
+    "broken_off",
+    "cut",
+    "error_of_aws",
+    "error_of_cohere",
+    "error_of_google",
+    "error_of_ollama",
+    "google_error",
+    "written_aws",
+    "written_cohere",
+    "written_google",
+    "written_ollama",
+]
 
 MESSAGE_MAX: Final = 4096
 
@@ -43,7 +53,7 @@ _GOOGLE_STATES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 # The first of a kind is the one that is written for it.
-_GOOGLE_BACK: Final = {kind: state for state, kind in reversed(_GOOGLE_STATES.items())} | {
+_GOOGLE_BACK: Final = {kind: state for state, kind in reversed(tuple(_GOOGLE_STATES.items()))} | {
     "too_large": "INVALID_ARGUMENT",
     "billing": "PERMISSION_DENIED",
 }

@@ -13,7 +13,6 @@ Source: ollama docs/api.md, ollama/_types.py; recorded answers.
 """
 
 from collections import deque
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from outrider.dialects import native_errors
@@ -48,13 +47,13 @@ from outrider.dialects.canonical import (
     ToolResult,
 )
 from outrider.dialects.logprobs import from_ollama, to_ollama
+from outrider.dialects.moments import iso, seconds
 from outrider.dialects.ollama_stream import (
     OllamaStreamReader,
     OllamaStreamWriter,
     call_written,
     done_reason,
     read_call,
-    seconds,
     usage_written,
 )
 from outrider.dialects.thinking import effort_of_budget, is_off
@@ -378,9 +377,7 @@ def _written_messages(request: Request, is_own: bool, notes: Notes) -> list[Json
 
 def _words(parts: list[Part]) -> str:
     """Ollama has one text a message."""
-    return "".join(
-        part.text for part in parts if isinstance(part, (Text, Refusal)) or (isinstance(part, Media) and part.text)
-    )
+    return "".join(part.text or "" for part in parts if isinstance(part, (Text, Refusal, Media)))
 
 
 def _pictures(parts: list[Part]) -> list[str]:
@@ -483,10 +480,9 @@ def _write_answer(name: str, answer: Answer, request: Request, notes: Notes) -> 
     choice = answer.choices[0] if answer.choices else Choice([], "stop")
     if len(answer.choices) > 1:
         notes.add("all answers but the first left out")
-    created = datetime.now(UTC) if answer.created_s is None else datetime.fromtimestamp(answer.created_s, UTC)
     body: Json = {
         "model": answer.model or request.model,
-        "created_at": created.isoformat().replace("+00:00", "Z"),
+        "created_at": iso(answer.created_s),
         "done": True,
         "done_reason": done_reason(choice.finish, choice.native_finish if is_own else None, notes),
     }

@@ -7,7 +7,6 @@ Rules
 Does not know: chat and generate differ only in where the words stand.
 """
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
@@ -41,6 +40,7 @@ from outrider.dialects.canonical import (
 )
 from outrider.dialects.frames import ndjson_frame
 from outrider.dialects.logprobs import from_ollama, to_ollama
+from outrider.dialects.moments import iso, seconds
 from outrider.dialects.native_errors import broken_off, cut, written_ollama
 from outrider.dialects.pieces import TooLongError, Whole
 from outrider.dialects.usage import ollama_usage
@@ -52,19 +52,8 @@ __all__ = [
     "call_written",
     "done_reason",
     "read_call",
-    "seconds",
     "usage_written",
 ]
-
-
-def seconds(value: Any) -> int | None:
-    """RFC 3339 with nanoseconds -> Unix time."""
-    if type(value) is not str:
-        return None
-    try:
-        return int(datetime.fromisoformat(value).timestamp())
-    except (ValueError, OverflowError):
-        return None
 
 
 def call_written(call: ToolCall, index: int, notes: Notes) -> Json:
@@ -203,7 +192,7 @@ class OllamaStreamWriter:
         self._notes = notes
         self._model = request.model
         self._is_generate = is_generate
-        self._created = ""
+        self._created = iso(None)
         self._whole = Whole()
         self._thoughts: set[int] = set()
         self._calls = 0
@@ -241,8 +230,7 @@ class OllamaStreamWriter:
 
     def _start(self, event: Start) -> None:
         self._model = event.model or self._model
-        when = datetime.now(UTC) if event.created_s is None else datetime.fromtimestamp(event.created_s, UTC)
-        self._created = when.isoformat().replace("+00:00", "Z")
+        self._created = iso(event.created_s)
 
     def _of_choice(self, event: StreamEvent, out: list[bytes]) -> None:
         if isinstance(event, PartStart):
