@@ -76,7 +76,7 @@ FIELDS: Final[dict[str, Fields]] = {
         "additionalModelResponseFieldPaths": REST,
         "performanceConfig": REST,
         "projectIdentifier": REST,
-        "schemaVersion": REST,
+        "schemaVersion": "",
     },
     "inferenceConfig": {
         "maxTokens": "max_tokens",
@@ -103,8 +103,6 @@ FIELDS: Final[dict[str, Fields]] = {
     },
 }
 _KNOWN: Final = {level: known(fields) for level, fields in FIELDS.items()}
-# Says how long it took, and is of no use to whom another provider was promised.
-_QUIET: Final = frozenset({"metrics"})
 
 
 # -- request, read

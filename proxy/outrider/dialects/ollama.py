@@ -137,7 +137,6 @@ FIELDS: Final[dict[str, Fields]] = {
     },
 }
 _KNOWN: Final = {level: known(fields) for level, fields in FIELDS.items()}
-_DURATIONS: Final = frozenset({"total_duration", "load_duration", "prompt_eval_duration", "eval_duration"})
 _OPTIONS: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
     "temperature": ("temperature", NUMBER),
     "top_p": ("top_p", NUMBER),
@@ -493,7 +492,7 @@ def _write_answer(name: str, answer: Answer, request: Request, notes: Notes) -> 
     if is_own and answer.rest:
         body |= answer.rest
     elif not is_own:
-        note_rest({key: value for key, value in (answer.rest or {}).items() if key not in _DURATIONS}, notes)
+        note_rest(answer.rest, notes)
         note_rest(choice.rest, notes)
     return body
 

@@ -7,6 +7,7 @@ Rules
 Does not know: any dialect.
 """
 
+from copy import copy
 from typing import Final
 
 from outrider.dialects.canonical import (
@@ -53,7 +54,7 @@ class Whole:
         return key in self._open
 
     def begin(self, event: PartStart) -> None:
-        self._open[event.choice, event.part] = (event.value, [])
+        self._open[event.choice, event.part] = (copy(event.value), [])  # the events are not ours to change
 
     def add(self, event: _Delta) -> None:
         """Raises: TooLongError."""
