@@ -157,7 +157,7 @@ def _read_request(body: Json, model: str | None, stream: bool | None) -> Request
         NAME,
         model or typed(body.get("model"), (str,), "model"),
         [_message(item) for item in objects(body.get("messages"), "messages")],
-        system=_content(body.get("system"), "system"),
+        system=_content(body.get("system") or None, "system"),
         tools=[_tool(tool) for tool in objects(body.get("tools"), "tools")],
         stop=[
             typed(one, (str,), "stop_sequences[]")

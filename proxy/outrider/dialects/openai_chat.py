@@ -143,6 +143,8 @@ FIELDS: Final[dict[str, Fields]] = {
         "reasoning_details": REST,
         "audio": REST,
         "annotations": "citations",
+        "token_id": REST,
+        "index": REST,
     },
     "part.text": {"type": "", "text": "text", "prompt_cache_breakpoint": REST},
     "part.refusal": {"type": "", "refusal": "text"},
