@@ -1,7 +1,11 @@
 """Recorded traffic of real providers, translated to each other dialect and read by that dialect's official SDK."""
 
+import contextlib
 import json
+import random
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -86,7 +90,7 @@ def test_a_recorded_answer_says_the_same_to_the_targets_sdk(
         except UnreadableError as exc:
             counted[f"unreadable ({exc})"] += 1
             continue
-        compare(ANSWERS[source](answer.encode()), ANSWERS[target](translated), row, target)
+        compare(before(source, answer.encode()), ANSWERS[target](translated), row, target)
     report(capsys, f"answers {source} -> {target}", counted)
 
 
@@ -106,7 +110,7 @@ def test_a_recorded_stream_says_the_same_to_the_targets_sdk(
         raw = row["resp"].encode()
         translated = stream.feed(raw) + stream.end()
         assert stream.error is None, (row["url"], stream.error)
-        compare(RECORDINGS[source](raw), STREAMS[target](translated), row, target)
+        compare(before(source, raw, stream=True), STREAMS[target](translated), row, target)
     report(capsys, f"streams {source} -> {target}", counted)
 
 
@@ -118,6 +122,16 @@ def asked(source: str, target: str, row: dict[str, Any]) -> Translation:
     request.legacy_functions = False
     translation._request = request
     return translation
+
+
+@cache
+def _before(source: str, raw: bytes, stream: bool) -> Reading:
+    return (RECORDINGS if stream else ANSWERS)[source](raw)
+
+
+def before(source: str, raw: bytes, *, stream: bool = False) -> Reading:
+    """As the source's own SDK reads it; once, whatever the number of targets."""
+    return replace(_before(source, raw, stream))
 
 
 def compare(before: Reading, after: Reading, row: dict[str, Any], target: str) -> None:
@@ -219,7 +233,7 @@ def test_fixtures_of_answers_say_the_same_to_every_sdk(capsys: pytest.CaptureFix
                 continue
             counted["translated"] += 1
             translated = asked_in(source, target).answer(body)
-            compare(ANSWERS[source](body), ANSWERS[target](translated), {"url": name}, target)
+            compare(before(source, body), ANSWERS[target](translated), {"url": name}, target)
     report(capsys, "fixtures of answers", counted)
     assert counted["translated"] >= 290
 
@@ -243,6 +257,79 @@ def test_fixtures_of_streams_say_the_same_to_every_sdk_or_end_in_an_error(capsys
                 continue
             assert stream.error is None, (name, stream.error)
             counted["translated"] += 1
-            compare(RECORDINGS[source](raw), STREAMS[target](translated), {"url": name}, target)
+            compare(before(source, raw, stream=True), STREAMS[target](translated), {"url": name}, target)
     report(capsys, "fixtures of streams", counted)
     assert counted["translated"] >= 270
+
+
+# -- and what is nearly right
+
+JUNK: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    3.5,
+    "x",
+    "",
+    [],
+    {},
+    [1],
+    ["a"],
+    [[]],
+    [None],
+    {"type": "text"},
+    {"type": 5},
+    [{}],
+    1e21,
+]
+ROUNDS = 500
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    if type(value) is dict:
+        for key, one in value.items():
+            yield from paths(one, (*path, key))
+    elif type(value) is list:
+        for at, one in enumerate(value[:6]):
+            yield from paths(one, (*path, at))
+
+
+def spoiled(value: Any, rng: random.Random) -> Any:
+    """A copy in which one value, anywhere, is missing or something else."""
+    value = json.loads(json.dumps(value))
+    *way, last = rng.choice(list(paths(value)))
+    holder = value
+    for step in way:
+        holder = holder[step]
+    if type(holder) is dict and rng.random() < 0.15:
+        del holder[last]
+    else:
+        holder[last] = json.loads(json.dumps(rng.choice(JUNK)))
+    return value
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_recording_with_one_wrong_value_is_a_sentence_or_an_answer(source: str) -> None:
+    rng = random.Random(source)
+    rows = [row for row in exchanges(source) if len(row.get("resp") or "") < 30_000]
+    requests = [body for body in map(body_of, rows) if body is not None]
+    answers = [value for row in rows if not row["stream"] and type(value := load(row["resp"])) is dict]
+    streams = [
+        [load(line[6:]) for line in row["resp"].splitlines() if line.startswith("data: {")]
+        for row in rows
+        if row["stream"]
+    ]
+    for _ in range(ROUNDS):
+        target = rng.choice(SOURCES)
+        with contextlib.suppress(UnreadableError, CannotCarryError):
+            Translation(adapter(source), adapter(target)).request(spoiled(rng.choice(requests), rng))
+        with contextlib.suppress(UnreadableError):
+            asked_in(source, target).answer(json.dumps(spoiled(rng.choice(answers), rng)).encode())
+        stream = asked_in(source, target).stream()
+        for event in spoiled(rng.choice(streams), rng):
+            stream.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
+        stream.end()
+        assert stream.ended

@@ -60,9 +60,11 @@ from outrider.dialects.values import (
     new_id,
     note_rest,
     objects,
+    optional,
     rest_of,
     text,
     typed,
+    word,
 )
 
 __all__ = ["DIALECT", "FIELDS", "MAX_TOKENS", "Anthropic"]
@@ -155,7 +157,7 @@ def _read_request(body: Json, model: str | None, stream: bool | None) -> Request
         NAME,
         model or typed(body.get("model"), (str,), "model"),
         [_message(item) for item in objects(body.get("messages"), "messages")],
-        system=_content(body.get("system"), "system"),
+        system=_content(body.get("system") or None, "system"),
         tools=[_tool(tool) for tool in objects(body.get("tools"), "tools")],
         stop=[
             typed(one, (str,), "stop_sequences[]")
@@ -168,7 +170,7 @@ def _read_request(body: Json, model: str | None, stream: bool | None) -> Request
     _read_reasoning(body, request)
     metadata = body.get("metadata")
     if type(metadata) is dict:
-        request.user = metadata.get("user_id")
+        request.user = optional(metadata.get("user_id"), (str,), "metadata.user_id")
         more = {key: value for key, value in metadata.items() if key != "user_id"}
         if more:
             rest["metadata"] = more
@@ -203,10 +205,10 @@ def _tool(tool: Json) -> Tool:
         return Tool(text(kind), server=True, rest=tool)
     return Tool(
         typed(tool.get("name"), (str,), "tools[].name"),
-        tool.get("description"),
-        tool.get("input_schema"),
-        tool.get("strict"),
-        cache=tool.get("cache_control"),
+        optional(tool.get("description"), (str,), "tools[].description"),
+        optional(tool.get("input_schema"), (dict,), "tools[].input_schema"),
+        optional(tool.get("strict"), (bool,), "tools[].strict"),
+        cache=optional(tool.get("cache_control"), (dict,), "tools[].cache_control"),
         rest=rest_of(tool, _KNOWN["tool"]),
     )
 
@@ -247,9 +249,9 @@ def _read_reasoning(body: Json, request: Request) -> None:
     form = body.get("output_format")  # its older place
     if type(config) is dict:
         form = config.get("format") or form
-        reasoning.effort = config.get("effort")
+        reasoning.effort = optional(config.get("effort"), (str,), "output_config.effort")
     if type(form) is dict and form.get("type") == "json_schema":
-        request.output = OutputFormat("schema", form.get("schema"))
+        request.output = OutputFormat("schema", optional(form.get("schema"), (dict,), "output_config.format.schema"))
     if reasoning != Reasoning():
         request.reasoning = reasoning
 
@@ -514,13 +516,13 @@ def _read_answer(body: Json) -> Answer:
     if type(body.get("content")) is not list:
         raise UnreadableError("The answer has no content.")
     parts = [read_part(part) for part in body["content"] if type(part) is dict]
-    native = body.get("stop_reason")
+    native = word(body.get("stop_reason"))
     finish = FINISH.get(native, "stop") if type(native) is str else None
     usage = body.get("usage")
-    choice = Choice(parts, finish, 0, body.get("stop_sequence"), native)
+    choice = Choice(parts, finish, 0, word(body.get("stop_sequence")), native)
     rest = rest_of(body, _KNOWN["answer"])
     counted = anthropic_usage(usage, body.get("model")) if type(usage) is dict else None
-    tier = usage.get("service_tier") if type(usage) is dict else None
+    tier = word(usage.get("service_tier")) if type(usage) is dict else None
     return Answer(NAME, text(body.get("id")), text(body.get("model")), [choice], counted, service_tier=tier, rest=rest)
 
 

@@ -22,7 +22,20 @@ from outrider.dialects.canonical import (
     ToolResult,
     Usage,
 )
-from outrider.dialects.values import REST, Fields, argument_object, known, new_id, objects, rest_of, text, typed
+from outrider.dialects.values import (
+    REST,
+    Fields,
+    argument_object,
+    dicts,
+    known,
+    new_id,
+    objects,
+    optional,
+    rest_of,
+    text,
+    typed,
+    word,
+)
 
 __all__ = ["FINISH", "NAME", "PART_FIELDS", "read_part", "usage_body", "written_finish", "written_part"]
 
@@ -125,8 +138,8 @@ def read_part(part: Json) -> Part:
     if kind == "text":
         return Text(
             typed(part.get("text"), (str,), "content[].text"),
-            part.get("cache_control"),
-            part.get("citations") or None,
+            optional(part.get("cache_control"), (dict,), "content[].cache_control"),
+            dicts(part.get("citations")) or None,
             rest=rest_of(part, _KNOWN["text"]),
         )
     reader = _READERS.get(kind) if type(kind) is str else None
@@ -139,7 +152,8 @@ def _media(part: Json) -> Part:
     kind = part["type"]
     source = part.get("source")
     source = source if type(source) is dict else {}
-    made = Media(kind, source.get("media_type"), name=part.get("title"), cache=part.get("cache_control"))
+    made = Media(kind, word(source.get("media_type")), name=word(part.get("title")))
+    made.cache = optional(part.get("cache_control"), (dict,), "content[].cache_control")
     how = source.get("type")
     if how == "base64":
         made.data = typed(source.get("data"), (str,), "content[].source.data")
@@ -157,7 +171,7 @@ def _media(part: Json) -> Part:
 
 def _thinking(part: Json) -> Thinking:
     signature = part.get("signature")
-    return Thinking(text(part.get("thinking")), signature or None, rest=rest_of(part, _KNOWN["thinking"]))
+    return Thinking(text(part.get("thinking")), word(signature) or None, rest=rest_of(part, _KNOWN["thinking"]))
 
 
 def _redacted(part: Json) -> Thinking:
@@ -170,7 +184,7 @@ def _tool_use(part: Json) -> ToolCall:
         text(part.get("id")),
         text(part.get("name")),
         orjson.dumps(arguments).decode() if arguments is not None else "{}",
-        cache=part.get("cache_control"),
+        cache=optional(part.get("cache_control"), (dict,), "content[].cache_control"),
         rest=rest_of(part, _KNOWN["tool_use"]),
     )
 
@@ -186,7 +200,7 @@ def _tool_result(part: Json) -> ToolResult:
         text(part.get("tool_use_id")),
         parts,
         is_error=part.get("is_error") is True,
-        cache=part.get("cache_control"),
+        cache=optional(part.get("cache_control"), (dict,), "content[].cache_control"),
         rest=rest_of(part, _KNOWN["tool_result"]),
     )
 

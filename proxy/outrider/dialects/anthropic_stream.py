@@ -44,7 +44,7 @@ from outrider.dialects.canonical import (
 )
 from outrider.dialects.openai_chat_stream import cut
 from outrider.dialects.usage import anthropic_usage
-from outrider.dialects.values import new_id, text
+from outrider.dialects.values import new_id, place_of, text, word
 
 __all__ = ["AnthropicStreamReader", "AnthropicStreamWriter"]
 
@@ -86,7 +86,7 @@ class AnthropicStreamReader:
         message = message if type(message) is dict else {}
         self._model = text(message.get("model"))
         usage = self._merged(message.get("usage"))
-        tier = self._usage.get("service_tier")
+        tier = word(self._usage.get("service_tier"))
         return [Start(text(message.get("id")), self._model, usage=usage, service_tier=tier)]
 
     def _merged(self, usage: Any) -> Usage | None:
@@ -97,8 +97,8 @@ class AnthropicStreamReader:
         return anthropic_usage(self._usage, self._model) if self._usage else None
 
     def _block_start(self, event: Json) -> list[StreamEvent]:
-        block, index = event.get("content_block"), event.get("index")
-        if type(block) is not dict or type(index) is not int:
+        block, index = event.get("content_block"), place_of(event.get("index"))
+        if type(block) is not dict or index < 0:
             return []
         try:
             value = read_part(block)
@@ -119,7 +119,7 @@ class AnthropicStreamReader:
 
     def _block_delta(self, event: Json) -> list[StreamEvent]:
         delta = event.get("delta")
-        part = self._parts.get(event.get("index", -1))
+        part = self._parts.get(place_of(event.get("index")))
         if type(delta) is not dict or part is None:
             return []
         kind = delta.get("type")
@@ -136,19 +136,19 @@ class AnthropicStreamReader:
         return []
 
     def _block_stop(self, event: Json) -> list[StreamEvent]:
-        part = self._parts.get(event.get("index", -1))
+        part = self._parts.get(place_of(event.get("index")))
         return [PartStop(0, part)] if part is not None else []
 
     def _message_delta(self, event: Json) -> list[StreamEvent]:
         events: list[StreamEvent] = []
         usage = self._merged(event.get("usage"))
         if usage is not None:
-            events.append(UsageEvent(usage, self._usage.get("service_tier")))
+            events.append(UsageEvent(usage, word(self._usage.get("service_tier"))))
         delta = event.get("delta")
         delta = delta if type(delta) is dict else {}
         native = delta.get("stop_reason")
         if type(native) is str:
-            events.append(Finish(0, FINISH.get(native, "stop"), delta.get("stop_sequence"), native))
+            events.append(Finish(0, FINISH.get(native, "stop"), word(delta.get("stop_sequence")), native))
         return events
 
     def _message_stop(self, event: Json) -> list[StreamEvent]:

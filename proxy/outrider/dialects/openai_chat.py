@@ -63,15 +63,20 @@ from outrider.dialects.values import (
     NUMBER,
     REST,
     Fields,
+    dicts,
     from_data_url,
+    index_of,
     known,
     listed,
     new_id,
     note_rest,
     objects,
+    optional,
     rest_of,
+    seconds_of,
     text,
     typed,
+    word,
 )
 
 __all__ = ["DIALECT", "FIELDS", "OpenAIChat"]
@@ -138,6 +143,8 @@ FIELDS: Final[dict[str, Fields]] = {
         "reasoning_details": REST,
         "audio": REST,
         "annotations": "citations",
+        "token_id": REST,
+        "index": REST,
     },
     "part.text": {"type": "", "text": "text", "prompt_cache_breakpoint": REST},
     "part.refusal": {"type": "", "refusal": "text"},
@@ -277,7 +284,11 @@ def _output(form: Json) -> OutputFormat:
     if kind == "json_schema":
         inner = typed(form.get("json_schema"), (dict,), "response_format.json_schema")
         return OutputFormat(
-            "schema", inner.get("schema"), inner.get("name"), inner.get("description"), inner.get("strict")
+            "schema",
+            optional(inner.get("schema"), (dict,), "response_format.json_schema.schema"),
+            optional(inner.get("name"), (str,), "response_format.json_schema.name"),
+            optional(inner.get("description"), (str,), "response_format.json_schema.description"),
+            optional(inner.get("strict"), (bool,), "response_format.json_schema.strict"),
         )
     if kind == "text":
         return OutputFormat("text")
@@ -332,7 +343,8 @@ class _FunctionIds:
 
 
 def _message(role: Literal["user", "system"], item: Json) -> Message:
-    return Message(role, _content(item.get("content")), item.get("name"), rest=rest_of(item, _KNOWN["message"]))
+    name = optional(item.get("name"), (str,), "messages[].name")
+    return Message(role, _content(item.get("content")), name, rest=rest_of(item, _KNOWN["message"]))
 
 
 def _assistant(item: Json, ids: _FunctionIds) -> Message:
@@ -342,7 +354,8 @@ def _assistant(item: Json, ids: _FunctionIds) -> Message:
     legacy = item.get("function_call")
     if type(legacy) is dict:
         parts.append(ToolCall(ids.of_call(text(legacy.get("name"))), text(legacy.get("name")), arguments_text(legacy)))
-    return Message("assistant", parts, item.get("name"), rest=rest_of(item, _KNOWN["message"]))
+    name = optional(item.get("name"), (str,), "messages[].name")
+    return Message("assistant", parts, name, rest=rest_of(item, _KNOWN["message"]))
 
 
 def _said(item: Json) -> list[Part]:
@@ -354,8 +367,8 @@ def _said(item: Json) -> list[Part]:
     content = item.get("content")
     if content is not None and content != "":
         parts += _content(content)
-    notes = item.get("annotations")
-    if notes and type(notes) is list:
+    notes = dicts(item.get("annotations"))
+    if notes:
         for part in parts:
             if type(part) is Text:
                 part.citations = notes
@@ -390,7 +403,7 @@ def _image(part: Json) -> Media:
         image = {"url": image}
     image = typed(image, (dict,), "messages[].content[].image_url")
     media = media_from_url("image", typed(image.get("url"), (str,), "messages[].content[].image_url.url"))
-    media.detail = image.get("detail")
+    media.detail = optional(image.get("detail"), (str,), "messages[].content[].image_url.detail")
     media.rest = rest_of(part, _KNOWN["part.image_url"])
     return media
 
@@ -406,7 +419,7 @@ def _audio(part: Json) -> Media:
 
 def _file(part: Json) -> Media:
     file = typed(part.get("file"), (dict,), "messages[].content[].file")
-    media = Media("document", name=file.get("filename"), rest=rest_of(part, _KNOWN["part.file"]))
+    media = Media("document", name=word(file.get("filename")), rest=rest_of(part, _KNOWN["part.file"]))
     if file.get("file_data") is not None:
         data = typed(file["file_data"], (str,), "messages[].content[].file.file_data")
         media.mime, media.data = from_data_url(data) or (None, data)
@@ -420,7 +433,7 @@ def _thinking(part: Json) -> Thinking:
     thought = (
         inner if type(inner) is str else "".join(text(one.get("text")) for one in listed(inner) if type(one) is dict)
     )
-    return Thinking(thought, part.get("signature"), rest=rest_of(part, _KNOWN["part.thinking"]))
+    return Thinking(thought, word(part.get("signature")), rest=rest_of(part, _KNOWN["part.thinking"]))
 
 
 def _refusal(part: Json) -> Refusal:
@@ -444,7 +457,7 @@ def _call(call: Json) -> ToolCall:
     made = ToolCall(text(call.get("id")), text(inner.get("name")), arguments, is_custom)
     google = call.get("extra_content")  # Google's OpenAI-compatible API puts a signature there
     if google is not None and type(google) is dict and type(google.get("google")) is dict:
-        made.signature = google["google"].get("thought_signature")
+        made.signature = word(google["google"].get("thought_signature"))
     made.rest = rest_of(call, _KNOWN["tool_call"])
     return made
 
@@ -485,7 +498,10 @@ def _tool(tool: Json) -> Tool:
     if kind == "custom":
         inner = typed(tool.get("custom"), (dict,), "tools[].custom")
         return Tool(
-            text(inner.get("name")), inner.get("description"), is_custom=True, format=_flat_format(inner.get("format"))
+            text(inner.get("name")),
+            word(inner.get("description")),
+            is_custom=True,
+            format=_flat_format(inner.get("format")),
         )
     return Tool(text(kind), server=True, rest=tool)
 
@@ -493,9 +509,9 @@ def _tool(tool: Json) -> Tool:
 def _function(function: Json) -> Tool:
     return Tool(
         typed(function.get("name"), (str,), "tools[].function.name"),
-        function.get("description"),
-        function.get("parameters"),
-        function.get("strict"),
+        optional(function.get("description"), (str,), "tools[].function.description"),
+        optional(function.get("parameters"), (dict,), "tools[].function.parameters"),
+        optional(function.get("strict"), (bool,), "tools[].function.strict"),
         rest=rest_of(function, _KNOWN["function"]),
     )
 
@@ -801,16 +817,15 @@ def _read_answer(body: Json) -> Answer:
     if type(rows) is not list:
         raise UnreadableError("The answer has no choices.")
     choices = [_choice(row) for row in rows if type(row) is dict]
-    created = body.get("created")
     return Answer(
         NAME,
         text(body.get("id")),
         text(body.get("model")),
         choices,
         chat_usage(body),
-        int(created) if isinstance(created, (int, float)) else None,
-        body.get("service_tier"),
-        body.get("system_fingerprint"),
+        seconds_of(body.get("created")),
+        word(body.get("service_tier")),
+        word(body.get("system_fingerprint")),
         rest_of(body, _KNOWN["answer"]),
     )
 
@@ -827,17 +842,18 @@ def _choice(row: Json) -> Choice:
         parts.append(ToolCall("", text(legacy.get("name")), arguments_text(legacy)))
     audio = message.get("audio")
     if type(audio) is dict:
-        parts.append(Media("audio", data=text(audio.get("data")), text=audio.get("transcript"), rest={"audio": audio}))
+        parts.append(
+            Media("audio", data=text(audio.get("data")), text=word(audio.get("transcript")), rest={"audio": audio})
+        )
     rest = rest_of(row, _KNOWN["choice"])
     more = rest_of(message, _KNOWN["message"] | {"audio"})
     if more:
         rest = (rest or {}) | {"message": more}
-    native = row.get("finish_reason")
+    native = word(row.get("finish_reason"))
     finish = FINISH.get(native) if type(native) is str else None
     if finish is None and native is not None:
         finish = "stop"
-    index = row.get("index")
-    return Choice(parts, finish, index if type(index) is int else 0, None, native, row.get("logprobs"), rest)
+    return Choice(parts, finish, index_of(row.get("index")), None, native, row.get("logprobs"), rest)
 
 
 def _write_answer(answer: Answer, request: Request, notes: Notes) -> Json:

@@ -52,7 +52,7 @@ from outrider.dialects.openai_parts import (
     usage_body,
     written_finish,
 )
-from outrider.dialects.values import listed, new_id, text
+from outrider.dialects.values import index_of, listed, new_id, seconds_of, text, word
 
 __all__ = ["CUT", "ChatStreamReader", "ChatStreamWriter", "cut"]
 
@@ -136,11 +136,11 @@ class ChatStreamReader:
         if (
             chunk.get("usage") is not None
             or "x_groq" in chunk
-            or (rows and type(rows[0]) is dict and "usage" in rows[0])
+            or (type(rows) is list and rows and type(rows[0]) is dict and "usage" in rows[0])
         ):
             usage = chat_usage(chunk)
             if usage is not None:
-                events.append(UsageEvent(usage, chunk.get("service_tier")))
+                events.append(UsageEvent(usage, word(chunk.get("service_tier"))))
         return events
 
     def end(self) -> list[StreamEvent]:
@@ -164,20 +164,18 @@ class ChatStreamReader:
 
     def _start(self, chunk: Json, events: list[StreamEvent]) -> None:
         self._started = True
-        created = chunk.get("created")
         events.append(
             Start(
                 text(chunk.get("id")),
                 text(chunk.get("model")),
-                created if type(created) is int else None,
-                service_tier=chunk.get("service_tier"),
-                fingerprint=chunk.get("system_fingerprint"),
+                seconds_of(chunk.get("created")),
+                service_tier=word(chunk.get("service_tier")),
+                fingerprint=word(chunk.get("system_fingerprint")),
             )
         )
 
     def _row(self, row: Json, events: list[StreamEvent]) -> None:
-        index = row.get("index")
-        index = index if type(index) is int else 0
+        index = index_of(row.get("index"))
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = _Choice(index)
@@ -262,7 +260,7 @@ class ChatStreamReader:
     def _audio(self, choice: _Choice, audio: Json, events: list[StreamEvent]) -> None:
         if choice.open_kind is not Media:
             choice.close_text(events)
-            choice.open_part = choice.begin(Media("audio", data="", rest={"id": audio.get("id")}), events)
+            choice.open_part = choice.begin(Media("audio", data="", rest={"id": word(audio.get("id"))}), events)
             choice.open_kind = Media
         data, words = text(audio.get("data")), text(audio.get("transcript"))
         if data or words:

@@ -49,7 +49,21 @@ from outrider.dialects.canonical import (
 )
 from outrider.dialects.openai_chat_stream import cut
 from outrider.dialects.openai_parts import FINISH, chat_usage, usage_body, written_finish
-from outrider.dialects.values import NUMBER, REST, Fields, known, listed, new_id, note_rest, rest_of, text, typed
+from outrider.dialects.values import (
+    NUMBER,
+    REST,
+    Fields,
+    index_of,
+    known,
+    listed,
+    new_id,
+    note_rest,
+    rest_of,
+    seconds_of,
+    text,
+    typed,
+    word,
+)
 
 __all__ = ["DIALECT", "FIELDS", "OpenAICompletions"]
 
@@ -200,25 +214,23 @@ def _read_answer(body: Json) -> Answer:
     rows = body.get("choices")
     if type(rows) is not list:
         raise UnreadableError("The answer has no choices.")
-    created = body.get("created")
     return Answer(
         NAME,
         text(body.get("id")),
         text(body.get("model")),
         [_choice(row) for row in rows if type(row) is dict],
         chat_usage(body),
-        int(created) if isinstance(created, (int, float)) else None,
-        body.get("service_tier"),
-        body.get("system_fingerprint"),
+        seconds_of(body.get("created")),
+        word(body.get("service_tier")),
+        word(body.get("system_fingerprint")),
         rest_of(body, _KNOWN["answer"]),
     )
 
 
 def _choice(row: Json) -> Choice:
-    native = row.get("finish_reason")
+    native = word(row.get("finish_reason"))
     finish = FINISH.get(native, "stop") if type(native) is str else None
-    index = row.get("index")
-    choice = Choice([Text(_said(row, "message"))], finish, index if type(index) is int else 0, None, native)
+    choice = Choice([Text(_said(row, "message"))], finish, index_of(row.get("index")), None, native)
     choice.logprobs = chat_logprobs(row.get("logprobs"))
     choice.rest = rest_of(row, _KNOWN["choice"])
     return choice
@@ -333,9 +345,7 @@ class _Reader:
             return [ErrorEvent(openai_errors.error_of(0, chunk))]
         if not self._started:
             self._started = True
-            created = chunk.get("created")
-            created_s = created if type(created) is int else None
-            events.append(Start(text(chunk.get("id")), text(chunk.get("model")), created_s))
+            events.append(Start(text(chunk.get("id")), text(chunk.get("model")), seconds_of(chunk.get("created"))))
         for row in listed(chunk.get("choices")):
             if type(row) is dict:
                 self._row(row, events)
@@ -345,8 +355,7 @@ class _Reader:
         return events
 
     def _row(self, row: Json, events: list[StreamEvent]) -> None:
-        index = row.get("index")
-        index = index if type(index) is int else 0
+        index = index_of(row.get("index"))
         if index not in self._open:
             self._open[index] = True
             events.append(PartStart(index, 0, Text("")))

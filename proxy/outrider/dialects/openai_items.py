@@ -9,7 +9,7 @@ from typing import Any, Final
 from outrider.dialects.base import Json, Notes
 from outrider.dialects.canonical import Opaque, Part, Refusal, Text, Thinking, ToolCall, ToolResult, Usage
 from outrider.dialects.openai_parts import url_annotation
-from outrider.dialects.values import REST, Fields, known, listed, new_id, rest_of, text
+from outrider.dialects.values import REST, Fields, dicts, known, listed, new_id, rest_of, text, word
 
 __all__ = [
     "ITEM_FIELDS",
@@ -99,8 +99,8 @@ def read_item(item: Json, content: Callable[[Any], list[Part]]) -> Part:
 def read_reasoning(item: Json) -> Thinking:
     summary = [text(part.get("text")) for part in listed(item.get("summary")) if type(part) is dict]
     thought = [text(part.get("text")) for part in listed(item.get("content")) if type(part) is dict]
-    made = Thinking("\n\n".join(summary) if summary else "".join(thought), hidden=item.get("encrypted_content"))
-    made.id = item.get("id")
+    made = Thinking("\n\n".join(summary) if summary else "".join(thought), hidden=word(item.get("encrypted_content")))
+    made.id = word(item.get("id"))
     made.summary = bool(summary)
     made.rest = rest_of(item, _KNOWN["reasoning"])
     if len(summary) > 1 or (summary and thought) or len(thought) > 1:  # more than the text says: kept as it stood
@@ -112,8 +112,7 @@ def read_output_content(part: Json) -> Part:
     """Of a message that the model made."""
     kind = part.get("type")
     if kind == "output_text":
-        citations = part.get("annotations")
-        made = Text(text(part.get("text")), citations=citations if citations and type(citations) is list else None)
+        made = Text(text(part.get("text")), citations=dicts(part.get("annotations")) or None)
         made.rest = rest_of(part, _KNOWN["output_text"])
         if made.rest == {"logprobs": []}:
             made.rest = None

@@ -138,12 +138,12 @@ def annotations_of(part: Text, start: int, notes: Notes) -> list[Json]:
 def url_annotation(citation: Json, start: int, end: int) -> Json | None:
     """{"url", "title", "start_index", "end_index"}, of a citation in the words of whatever provider."""
     inner = citation.get("url_citation", citation)
-    url = inner.get("url") if type(inner) is dict else None
-    if type(url) is not str:
+    if type(inner) is not dict or type(inner.get("url")) is not str:
         return None
-    given = inner.get("start_index"), inner.get("end_index")
-    if type(given[0]) is int and type(given[1]) is int:
-        start, end = given
+    url = inner["url"]
+    begin, stop = inner.get("start_index"), inner.get("end_index")
+    if type(begin) is int and type(stop) is int:
+        start, end = begin, stop
     return {"url": url, "title": text(inner.get("title")), "start_index": start, "end_index": end}
 
 

@@ -69,9 +69,12 @@ from outrider.dialects.values import (
     new_id,
     note_rest,
     objects,
+    optional,
     rest_of,
+    seconds_of,
     text,
     typed,
+    word,
 )
 
 __all__ = ["DIALECT", "FIELDS", "OpenAIResponses"]
@@ -249,13 +252,13 @@ def _read_rest(body: Json, request: Request, rest: Json) -> None:
     reasoning = body.get("reasoning")
     if type(reasoning) is dict:
         request.reasoning = Reasoning(
-            effort=reasoning.get("effort"),
-            summary=reasoning.get("summary"),
+            effort=optional(reasoning.get("effort"), (str,), "reasoning.effort"),
+            summary=optional(reasoning.get("summary"), (str,), "reasoning.summary"),
             rest=rest_of(reasoning, frozenset({"effort", "summary"})),
         )
     said = body.get("text")
     if type(said) is dict:
-        request.verbosity = said.get("verbosity")
+        request.verbosity = optional(said.get("verbosity"), (str,), "text.verbosity")
         if said.get("format") is not None:
             request.output = _output(typed(said["format"], (dict,), "text.format"))
         more = rest_of(said, frozenset({"verbosity", "format"}))
@@ -268,7 +271,13 @@ def _read_rest(body: Json, request: Request, rest: Json) -> None:
 def _output(form: Json) -> OutputFormat:
     kind = form.get("type")
     if kind == "json_schema":
-        return OutputFormat("schema", form.get("schema"), form.get("name"), form.get("description"), form.get("strict"))
+        return OutputFormat(
+            "schema",
+            optional(form.get("schema"), (dict,), "text.format.schema"),
+            optional(form.get("name"), (str,), "text.format.name"),
+            optional(form.get("description"), (str,), "text.format.description"),
+            optional(form.get("strict"), (bool,), "text.format.strict"),
+        )
     if kind in ("text", "json_object"):
         return OutputFormat("text" if kind == "text" else "json")
     raise UnreadableError("The field text.format.type is none of text, json_object and json_schema.")
@@ -295,7 +304,7 @@ class _InputReader:
         self._spoke = False  # the assistant message at hand holds a message item already
 
     def take(self, item: Json) -> None:
-        kind = item.get("type", "message")
+        kind = item.get("type") or "message"
         if kind == "message":
             self._message(item)
             return
@@ -315,13 +324,15 @@ class _InputReader:
                 message = Message("assistant", [])
                 self.messages.append(message)
             self._spoke = True
-            message.id = item.get("id")
+            message.id = word(item.get("id"))
             message.rest = rest_of(item, _KNOWN["message"])
             message.parts += _content(item.get("content"))
         elif role == "system" and not self.messages and item.keys() <= _LEADING:
             self._system += _content(item.get("content"))
         elif role in ("user", "system", "developer"):
-            message = Message("user" if role == "user" else "system", _content(item.get("content")), id=item.get("id"))
+            message = Message(
+                "user" if role == "user" else "system", _content(item.get("content")), id=word(item.get("id"))
+            )
             message.developer = role == "developer"
             message.rest = rest_of(item, _KNOWN["message"])
             self.messages.append(message)
@@ -379,13 +390,13 @@ def _image(part: Json) -> Media:
         media = media_from_url("image", typed(part["image_url"], (str,), "input[].content[].image_url"))
     else:
         media = Media("image", file_id=typed(part.get("file_id"), (str,), "input[].content[].file_id"))
-    media.detail = part.get("detail")
+    media.detail = optional(part.get("detail"), (str,), "input[].content[].detail")
     media.rest = rest_of(part, _KNOWN["part.input_image"])
     return media
 
 
 def _file(part: Json) -> Media:
-    media = Media("document", name=part.get("filename"), rest=rest_of(part, _KNOWN["part.input_file"]))
+    media = Media("document", name=word(part.get("filename")), rest=rest_of(part, _KNOWN["part.input_file"]))
     if part.get("file_url") is not None:
         media.url = typed(part["file_url"], (str,), "input[].content[].file_url")
     elif part.get("file_data") is not None:
@@ -402,11 +413,11 @@ def _tool(tool: Json) -> Tool:
         return Tool(text(kind), server=True, rest=tool)
     return Tool(
         typed(tool.get("name"), (str,), "tools[].name"),
-        tool.get("description"),
-        tool.get("parameters"),
-        tool.get("strict"),
+        optional(tool.get("description"), (str,), "tools[].description"),
+        optional(tool.get("parameters"), (dict,), "tools[].parameters"),
+        optional(tool.get("strict"), (bool,), "tools[].strict"),
         kind == "custom",
-        tool.get("format"),
+        optional(tool.get("format"), (dict,), "tools[].format"),
         rest=rest_of(tool, _KNOWN["tool"]),
     )
 
@@ -687,15 +698,14 @@ def _read_answer(body: Json) -> Answer:
     if len(rest.get("items", ())) > 0:
         choice.rest = {"output": output}
     usage = body.get("usage")
-    tier = body.get("service_tier")
-    created = body.get("created_at")
+    tier = word(body.get("service_tier"))
     return Answer(
         NAME,
         text(body.get("id")),
         text(body.get("model")),
         [choice],
         openai_usage(usage, body.get("model"), tier) if type(usage) is dict else None,
-        int(created) if isinstance(created, (int, float)) else None,
+        seconds_of(body.get("created_at")),
         tier,
         rest=rest_of(body, _KNOWN["answer"]),
     )

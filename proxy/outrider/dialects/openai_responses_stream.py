@@ -47,7 +47,7 @@ from outrider.dialects.openai_chat_stream import cut
 from outrider.dialects.openai_items import read_item, reasoning_item, usage_body, written_call
 from outrider.dialects.openai_parts import url_annotation
 from outrider.dialects.usage import openai_usage
-from outrider.dialects.values import listed, new_id, text
+from outrider.dialects.values import index_of, listed, new_id, place_of, seconds_of, text, word
 
 __all__ = ["ResponsesStreamReader", "ResponsesStreamWriter"]
 
@@ -102,8 +102,7 @@ class ResponsesStreamReader:
     # -- parts
 
     def _open(self, event: Json, kind: str, index: Any, value: Callable[[], Part], events: list[StreamEvent]) -> _Open:
-        output = event.get("output_index")
-        key = (output if type(output) is int else -1, kind, index if type(index) is int else 0)
+        key = (place_of(event.get("output_index")), kind, index_of(index))
         found = self._parts.get(key)
         if found is None:
             found = self._parts[key] = _Open(self._begun)
@@ -137,9 +136,7 @@ class ResponsesStreamReader:
         if self._started or type(response) is not dict:
             return
         self._started = True
-        created = response.get("created_at")
-        created_s = int(created) if isinstance(created, (int, float)) else None
-        tier = response.get("service_tier")
+        created_s, tier = seconds_of(response.get("created_at")), word(response.get("service_tier"))
         events.append(Start(text(response.get("id")), text(response.get("model")), created_s, service_tier=tier))
 
     def _text_delta(self, event: Json, events: list[StreamEvent]) -> None:
@@ -185,7 +182,7 @@ class ResponsesStreamReader:
 
     @staticmethod
     def _summary(event: Json) -> Callable[[], Part]:
-        return lambda: Thinking(id=event.get("item_id"), summary=True)
+        return lambda: Thinking(id=word(event.get("item_id")), summary=True)
 
     def _thought_delta(self, event: Json, events: list[StreamEvent]) -> None:
         found = self._open(event, "thought", event.get("content_index"), self._thought(event), events)
@@ -197,7 +194,7 @@ class ResponsesStreamReader:
 
     @staticmethod
     def _thought(event: Json) -> Callable[[], Part]:
-        return lambda: Thinking(id=event.get("item_id"))
+        return lambda: Thinking(id=word(event.get("item_id")))
 
     def _item_added(self, event: Json, events: list[StreamEvent]) -> None:
         item = event.get("item")
@@ -212,7 +209,7 @@ class ResponsesStreamReader:
         return self._open(event, "call", 0, lambda: call, events)
 
     def _arguments_delta(self, event: Json, events: list[StreamEvent]) -> None:
-        found = self._parts.get((event.get("output_index", -1), "call", 0))
+        found = self._parts.get((place_of(event.get("output_index")), "call", 0))
         if found is not None:
             self._say(found, event.get("delta"), events, is_arguments=True)
 
@@ -245,7 +242,7 @@ class ResponsesStreamReader:
                 found = self._open(event, "thought", index, self._thought(event), events)
                 self._close(found, part.get("text"), events)
         if type(item.get("encrypted_content")) is str:
-            sealed = Thinking(hidden=item["encrypted_content"], id=item.get("id"))
+            sealed = Thinking(hidden=item["encrypted_content"], id=word(item.get("id")))
             self._close(self._open(event, "sealed", 0, lambda: sealed, events), None, events)
 
     # -- ends
@@ -266,7 +263,7 @@ class ResponsesStreamReader:
             reason = "tool_calls"
         events.append(Finish(0, reason))
         usage = response.get("usage")
-        tier = response.get("service_tier")
+        tier = word(response.get("service_tier"))
         counted = openai_usage(usage, response.get("model"), tier) if type(usage) is dict else None
         if counted is not None:
             events.append(UsageEvent(counted, tier))

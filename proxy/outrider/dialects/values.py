@@ -23,15 +23,21 @@ __all__ = [
     "Fields",
     "argument_object",
     "data_url",
+    "dicts",
     "from_data_url",
+    "index_of",
     "known",
     "listed",
     "new_id",
     "note_rest",
     "objects",
+    "optional",
+    "place_of",
     "rest_of",
+    "seconds_of",
     "text",
     "typed",
+    "word",
 ]
 
 type Json = dict[str, Any]
@@ -85,6 +91,11 @@ def _words(kinds: Iterable[type]) -> str:
     return " or ".join(dict.fromkeys(_KINDS[kind] for kind in kinds))
 
 
+def optional(value: Any, kinds: tuple[type, ...], field: str) -> Any:
+    """As typed, and None where there is none. Raises: UnreadableError."""
+    return None if value is None else typed(value, kinds, field)
+
+
 def objects(value: Any, field: str) -> list[Json]:
     """A list of objects; null is none. Raises: UnreadableError."""
     if value is None:
@@ -103,6 +114,35 @@ def listed(value: Any) -> list[Any]:
 def text(value: Any) -> str:
     """Text in an answer, or "" where something else stands."""
     return value if type(value) is str else ""
+
+
+def word(value: Any) -> str | None:
+    """Text in an answer, or None where something else stands."""
+    return value if type(value) is str else None
+
+
+def index_of(value: Any) -> int:
+    """A place in an answer: small and not negative, 0 where it is none."""
+    return value if type(value) is int and 0 <= value < _INDEX_MAX else 0
+
+
+def place_of(value: Any) -> int:
+    """As index_of, -1 where it is none."""
+    return value if type(value) is int and 0 <= value < _INDEX_MAX else -1
+
+
+def seconds_of(value: Any) -> int | None:
+    """Unix time, whole; None where it is none."""
+    return int(value) if type(value) in NUMBER and 0 <= value < _SECONDS_MAX else None
+
+
+def dicts(value: Any) -> list[Json]:
+    """The objects of a list in an answer."""
+    return [one for one in value if type(one) is dict] if type(value) is list else []
+
+
+_INDEX_MAX: Final = 1 << 16
+_SECONDS_MAX: Final = 1 << 40
 
 
 def argument_object(arguments: str, notes: Notes) -> Json:
