@@ -15,7 +15,7 @@ import orjson
 
 from outrider.dialects import carry
 from outrider.dialects.base import Dialect, Frame, Json, Notes, UnreadableError, WrittenRequest
-from outrider.dialects.canonical import End, ErrorEvent, Media, ProviderError, Request, StreamEvent
+from outrider.dialects.canonical import End, ErrorEvent, Media, ProviderError, Request, Start, StreamEvent
 from outrider.dialects.errors import KINDS
 from outrider.dialects.frames import FrameError, FrameReader
 
@@ -75,6 +75,7 @@ class Translation:
         if type(value) is not dict:
             raise UnreadableError("The answer is no JSON object.")
         answer = self.provider.read_answer(value)
+        answer.model = answer.model or self._asked().model  # Bedrock and Cohere do not say it
         return orjson.dumps(self.client.write_answer(answer, self._asked(), self.notes))
 
     def error(self, status: int, body: bytes) -> tuple[int, bytes]:
@@ -113,6 +114,7 @@ class StreamTranslation:
         self._frames = FrameReader(provider.framing)
         self._reader = provider.stream_reader()
         self._writer = client.stream_writer(request, notes)
+        self._model = request.model
         self._bytes = 0
         self.ended = False
         self.error: ProviderError | None = None
@@ -151,7 +153,9 @@ class StreamTranslation:
     def _write(self, events: list[StreamEvent]) -> bytes:
         if not events:
             return b""
-        last = events[-1]
+        first, last = events[0], events[-1]
+        if type(first) is Start and not first.model:
+            first.model = self._model
         if type(last) is End:
             self.ended = True
         elif type(last) is ErrorEvent:
