@@ -56,7 +56,19 @@ from outrider.dialects.canonical import (
 )
 from outrider.dialects.thinking import budget_of, is_off
 from outrider.dialects.usage import converse_usage
-from outrider.dialects.values import NUMBER, REST, Fields, known, note_rest, objects, rest_of, text, typed
+from outrider.dialects.values import (
+    NUMBER,
+    REST,
+    Fields,
+    known,
+    note_rest,
+    objects,
+    optional,
+    rest_of,
+    strings,
+    text,
+    typed,
+)
 
 __all__ = ["DIALECT", "FIELDS", "BedrockConverse"]
 
@@ -130,8 +142,8 @@ def read_request(body: Json, model: str | None, stream: bool | None, origin: str
         _read_output(typed(body["outputConfig"], (dict,), "outputConfig"), request, rest)
     tier = body.get("serviceTier")
     if type(tier) is dict:
-        request.service_tier = tier.get("type")
-    request.metadata = body.get("requestMetadata")
+        request.service_tier = optional(tier.get("type"), (str,), "serviceTier.type")
+    request.metadata = optional(body.get("requestMetadata"), (dict,), "requestMetadata")
     request.rest = rest or None
     return request
 
@@ -156,7 +168,7 @@ def _read_config(config: Json, request: Request, rest: Json) -> None:
     if config.get("topK") is not None:
         request.top_k = typed(config["topK"], (int,), "inferenceConfig.topK")
     if config.get("stopSequences") is not None:
-        request.stop = list(typed(config["stopSequences"], (list,), "inferenceConfig.stopSequences"))
+        request.stop = strings(config["stopSequences"], "inferenceConfig.stopSequences")
     for key, value in config.items():
         if key not in _KNOWN["inferenceConfig"]:
             rest[f"inferenceConfig.{key}"] = value
@@ -170,9 +182,11 @@ def _read_tools(config: Json, request: Request) -> None:
             request.tools.append(
                 Tool(
                     typed(spec.get("name"), (str,), "toolConfig.tools[].toolSpec.name"),
-                    spec.get("description"),
-                    schema.get("json") if type(schema) is dict else None,
-                    spec.get("strict"),
+                    optional(spec.get("description"), (str,), "toolConfig.tools[].toolSpec.description"),
+                    optional(schema.get("json"), (dict,), "toolConfig.tools[].toolSpec.inputSchema.json")
+                    if type(schema) is dict
+                    else None,
+                    optional(spec.get("strict"), (bool,), "toolConfig.tools[].toolSpec.strict"),
                     rest=rest_of(spec, _KNOWN["toolSpec"]),
                 )
             )
@@ -222,7 +236,12 @@ def _read_output(config: Json, request: Request, rest: Json) -> None:
             schema = orjson.loads(text(inner.get("schema")))
         except orjson.JSONDecodeError as exc:
             raise UnreadableError("The field outputConfig.textFormat.structure.jsonSchema.schema is not JSON.") from exc
-        request.output = OutputFormat("schema", schema, inner.get("name"), inner.get("description"), True)
+        name = optional(inner.get("name"), (str,), "outputConfig.textFormat.structure.jsonSchema.name")
+        description = optional(
+            inner.get("description"), (str,), "outputConfig.textFormat.structure.jsonSchema.description"
+        )
+        schema = typed(schema, (dict,), "outputConfig.textFormat.structure.jsonSchema.schema")
+        request.output = OutputFormat("schema", schema, name, description, True)
     if type(config.get("effort")) is str:
         request.reasoning = request.reasoning or Reasoning()
         request.reasoning.effort = config["effort"]
@@ -433,7 +452,7 @@ def read_answer(body: Json, origin: str = NAME) -> Answer:
         "",
         [choice],
         converse_usage(usage, None, tier) if type(usage) is dict else None,
-        service_tier=tier.get("type") if type(tier) is dict else None,
+        service_tier=text(tier.get("type")) or None if type(tier) is dict else None,
         rest=rest_of(body, _KNOWN["answer"]),
     )
 

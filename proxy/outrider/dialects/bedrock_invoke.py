@@ -55,7 +55,7 @@ from outrider.dialects.frames import FrameReader, eventstream_frame
 from outrider.dialects.native_errors import aws_exception, broken_off, cut, error_of_aws
 from outrider.dialects.registry import dialect
 from outrider.dialects.usage import invoke_usage
-from outrider.dialects.values import NUMBER, REST, Fields, known, rest_of, text, typed
+from outrider.dialects.values import NUMBER, REST, Fields, known, rest_of, strings, text, typed
 
 __all__ = ["DIALECT", "FAMILIES", "FIELDS", "BedrockInvoke", "family_of"]
 
@@ -418,7 +418,7 @@ class _Titan(_Prompted):
             request.temperature = typed(config["temperature"], NUMBER, "textGenerationConfig.temperature")
         if config.get("topP") is not None:
             request.top_p = typed(config["topP"], NUMBER, "textGenerationConfig.topP")
-        request.stop = list(typed(config.get("stopSequences") or [], (list,), "textGenerationConfig.stopSequences"))
+        request.stop = strings(config.get("stopSequences"), "textGenerationConfig.stopSequences")
         more = rest_of(config, _KNOWN["titan.config"])
         rest |= {f"textGenerationConfig.{key}": value for key, value in (more or {}).items()}
         request.rest = rest or None

@@ -29,7 +29,7 @@ from outrider.dialects.canonical import (
     ToolResult,
     Usage,
 )
-from outrider.dialects.values import REST, Fields, argument_object, known, new_id, text
+from outrider.dialects.values import REST, Fields, argument_object, known, listed, new_id, text
 
 __all__ = [
     "BLOCK_FIELDS",
@@ -200,8 +200,8 @@ def _reasoning(inner: Json) -> Thinking:
 
 
 def _cited(inner: Json) -> Text:
-    words = "".join(text(one.get("text")) for one in inner.get("content") or () if type(one) is dict)
-    citations = [one for one in inner.get("citations") or () if type(one) is dict]
+    words = "".join(text(one.get("text")) for one in listed(inner.get("content")) if type(one) is dict)
+    citations = [one for one in listed(inner.get("citations")) if type(one) is dict]
     return Text(words, citations=[_citation(one) for one in citations])
 
 
@@ -223,7 +223,7 @@ def _media(kind: MediaKind) -> Any:
     def read(inner: Json) -> Media:
         source = inner.get("source")
         source = source if type(source) is dict else {}
-        media = Media(kind, _mime(kind, inner.get("format")), name=inner.get("name"))
+        media = Media(kind, _mime(kind, inner.get("format")), name=text(inner.get("name")) or None)
         media.rest = {key: value for key, value in inner.items() if key not in _SOURCE} or None
         if type(source.get("bytes")) is str:
             media.data = source["bytes"]

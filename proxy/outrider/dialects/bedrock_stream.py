@@ -170,7 +170,7 @@ class ConverseStreamReader:
         tier = body.get("serviceTier")
         read = converse_usage(usage, None, tier) if type(usage) is dict else None
         if read is not None:
-            events.append(UsageEvent(read, tier.get("type") if type(tier) is dict else None))
+            events.append(UsageEvent(read, text(tier.get("type")) or None if type(tier) is dict else None))
 
     def end(self) -> list[StreamEvent]:
         if self._over:

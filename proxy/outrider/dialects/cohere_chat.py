@@ -63,7 +63,9 @@ from outrider.dialects.values import (
     new_id,
     note_rest,
     objects,
+    optional,
     rest_of,
+    strings,
     text,
     typed,
 )
@@ -157,7 +159,7 @@ def _read_request(body: Json, model: str | None, stream: bool | None) -> Request
         **given,
     )
     if body.get("stop_sequences") is not None:
-        request.stop = list(typed(body["stop_sequences"], (list,), "stop_sequences"))
+        request.stop = strings(body["stop_sequences"], "stop_sequences")
     strict = body.get("strict_tools")
     request.tools = [_tool(row, strict) for row in objects(body.get("tools"), "tools")]
     choice = body.get("tool_choice")
@@ -190,8 +192,8 @@ def _tool(row: Json, strict: Any) -> Tool:
     function = typed(row.get("function"), (dict,), "tools[].function")
     return Tool(
         typed(function.get("name"), (str,), "tools[].function.name"),
-        function.get("description"),
-        function.get("parameters"),
+        optional(function.get("description"), (str,), "tools[].function.description"),
+        optional(function.get("parameters"), (dict,), "tools[].function.parameters"),
         strict if type(strict) is bool else None,
         rest=rest_of(function, _KNOWN["function"]),
     )
@@ -282,7 +284,7 @@ def _part(part: Json) -> Part:
     if kind == "image_url" and type(image) is dict:
         url = text(image.get("url"))
         inline = from_data_url(url)
-        media = Media("image", detail=image.get("detail"), rest=rest)
+        media = Media("image", detail=text(image.get("detail")) or None, rest=rest)
         if inline is not None:
             media.mime, media.data = inline
         else:

@@ -59,7 +59,20 @@ from outrider.dialects.logprobs import from_gemini, to_gemini
 from outrider.dialects.moments import iso, seconds
 from outrider.dialects.thinking import budget_of
 from outrider.dialects.usage import gemini_usage
-from outrider.dialects.values import NUMBER, REST, Fields, known, note_rest, objects, rest_of, text, typed
+from outrider.dialects.values import (
+    NUMBER,
+    REST,
+    Fields,
+    known,
+    listed,
+    note_rest,
+    objects,
+    optional,
+    rest_of,
+    strings,
+    text,
+    typed,
+)
 
 __all__ = ["ARRAY", "DIALECT", "FIELDS", "GeminiGenerate"]
 
@@ -178,11 +191,11 @@ def _read_request(body: Json, model: str | None, stream: bool | None) -> Request
         _read_config(camels(typed(body["generationConfig"], (dict,), "generationConfig")), request, rest)
     _read_tools(body, request, rest)
     request.safety = body.get("safetySettings") or None
-    request.metadata = body.get("labels")
-    request.service_tier = body.get("serviceTier")
-    request.store = body.get("store")
+    request.metadata = optional(body.get("labels"), (dict,), "labels")
+    request.service_tier = optional(body.get("serviceTier"), (str,), "serviceTier")
+    request.store = optional(body.get("store"), (bool,), "store")
     if body.get("cachedContent"):
-        request.conversation = {"cachedContent": body["cachedContent"]}
+        request.conversation = {"cachedContent": typed(body["cachedContent"], (str,), "cachedContent")}
     request.rest = rest or None
     return request
 
@@ -248,7 +261,7 @@ def _read_config(config: Json, request: Request, rest: Json) -> None:
     if config.get("topK") is not None:
         request.top_k = int(typed(config["topK"], NUMBER, "generationConfig.topK"))
     if config.get("stopSequences") is not None:
-        request.stop = list(typed(config["stopSequences"], (list,), "generationConfig.stopSequences"))
+        request.stop = strings(config["stopSequences"], "generationConfig.stopSequences")
     if config.get("responseModalities") is not None:
         modalities = typed(config["responseModalities"], (list,), "generationConfig.responseModalities")
         request.modalities = [str(one).lower() for one in modalities]
@@ -340,11 +353,13 @@ def _tool(function: Json) -> Tool:
     if schema is None and type(function.get("parameters")) is dict:
         schema = json_schema(function["parameters"])
     name = typed(function.get("name"), (str,), "tools[].functionDeclarations[].name")
-    return Tool(name, function.get("description"), schema, rest=rest_of(function, _KNOWN["function"]))
+    schema = optional(schema, (dict,), "tools[].functionDeclarations[].parameters")
+    description = optional(function.get("description"), (str,), "tools[].functionDeclarations[].description")
+    return Tool(name, description, schema, rest=rest_of(function, _KNOWN["function"]))
 
 
 def _choice(calling: Json) -> ToolChoice | None:
-    names = [name for name in calling.get("allowedFunctionNames") or () if type(name) is str]
+    names = strings(calling.get("allowedFunctionNames"), "toolConfig.functionCallingConfig.allowedFunctionNames")
     mode = calling.get("mode")
     if mode == "ANY":
         return ToolChoice("named" if len(names) == 1 else "required", names)
@@ -539,7 +554,7 @@ def _read_answer(body: Json) -> Answer:
     feedback = body.get("promptFeedback")
     if type(rows) is not list and type(feedback) is not dict and "usageMetadata" not in body:
         raise UnreadableError("The answer has no candidates.")
-    choices = [_candidate(camels(row)) for row in rows or () if type(row) is dict]
+    choices = [_candidate(camels(row)) for row in listed(rows) if type(row) is dict]
     if not choices and type(feedback) is dict:
         choices = [Choice([], "content_filter")]
     usage = body.get("usageMetadata")

@@ -31,7 +31,7 @@ from outrider.dialects.canonical import (
     ToolResult,
     Usage,
 )
-from outrider.dialects.values import REST, Fields, argument_object, known, text
+from outrider.dialects.values import REST, Fields, argument_object, known, listed, text
 
 __all__ = [
     "FINISH",
@@ -177,7 +177,7 @@ def _result(inner: Json, signature: str | None, rest: Json | None) -> ToolResult
             parts.append(Text(response[only], rest={"response": ""} if only == "output" else None))
         else:
             parts.append(Text(orjson.dumps(response).decode()))
-    for part in inner.get("parts") or ():
+    for part in listed(inner.get("parts")):
         if type(part) is dict:
             parts.append(read_part(part))
     more = {key: inner[key] for key in ("willContinue", "scheduling") if inner.get(key) is not None}
@@ -194,8 +194,10 @@ def kind_of_mime(mime: str | None) -> MediaKind:
 
 
 def _inline(inner: Json, signature: str | None, rest: Json | None) -> Media:
-    mime = inner.get("mimeType")
-    media = Media(kind_of_mime(mime), mime, text(inner.get("data")), name=inner.get("displayName"), rest=rest)
+    mime = text(inner.get("mimeType")) or None
+    media = Media(
+        kind_of_mime(mime), mime, text(inner.get("data")), name=text(inner.get("displayName")) or None, rest=rest
+    )
     if signature is not None:
         media.rest = (rest or {}) | {"thoughtSignature": signature}
     return media
@@ -210,11 +212,11 @@ _ENDINGS: Final[Mapping[str, MediaKind]] = {
 
 
 def _file(inner: Json, signature: str | None, rest: Json | None) -> Media:
-    mime, uri = inner.get("mimeType"), text(inner.get("fileUri"))
+    mime, uri = text(inner.get("mimeType")) or None, text(inner.get("fileUri"))
     kind = kind_of_mime(mime) if mime else _ENDINGS.get(uri.rpartition(".")[2].lower(), "document")
     if mime is None and ("youtube.com/" in uri or "youtu.be/" in uri):
         kind = "video"
-    media = Media(kind, mime, name=inner.get("displayName"), rest=rest)
+    media = Media(kind, mime, name=text(inner.get("displayName")) or None, rest=rest)
     if _OWN_FILE.match(uri):
         media.file_id = uri
     else:

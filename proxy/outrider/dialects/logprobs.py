@@ -7,6 +7,7 @@ Source: google/genai/types.py LogprobsResult, ollama/_types.py Logprob, cohere L
 from typing import Any
 
 from outrider.dialects.base import Json
+from outrider.dialects.values import listed
 
 __all__ = ["from_cohere", "from_gemini", "from_ollama", "to_gemini", "to_ollama"]
 
@@ -52,7 +53,8 @@ def to_gemini(logprobs: Any) -> Json | None:
             {
                 "candidates": [
                     {"token": top.get("token"), "logProbability": top.get("logprob")}
-                    for top in one.get("top_logprobs") or ()
+                    for top in listed(one.get("top_logprobs"))
+                    if type(top) is dict
                 ]
             }
             for one in content
@@ -82,7 +84,9 @@ def to_ollama(logprobs: Any) -> list[Json]:
             "token": one.get("token"),
             "logprob": one.get("logprob"),
             "top_logprobs": [
-                {"token": top.get("token"), "logprob": top.get("logprob")} for top in one.get("top_logprobs") or ()
+                {"token": top.get("token"), "logprob": top.get("logprob")}
+                for top in listed(one.get("top_logprobs"))
+                if type(top) is dict
             ],
         }
         for one in _content(logprobs)

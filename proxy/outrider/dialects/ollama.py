@@ -58,7 +58,21 @@ from outrider.dialects.ollama_stream import (
 )
 from outrider.dialects.thinking import effort_of_budget, is_off
 from outrider.dialects.usage import ollama_usage
-from outrider.dialects.values import NUMBER, REST, Fields, known, new_id, note_rest, objects, rest_of, text, typed
+from outrider.dialects.values import (
+    NUMBER,
+    REST,
+    Fields,
+    known,
+    listed,
+    new_id,
+    note_rest,
+    objects,
+    optional,
+    rest_of,
+    strings,
+    text,
+    typed,
+)
 
 __all__ = ["DIALECT", "FIELDS", "GENERATE", "Ollama"]
 
@@ -163,7 +177,7 @@ def _read_request(name: str, body: Json, model: str | None, stream: bool | None)
         request = Request(name, model, [Message("user", parts)], stream=streams, is_completion=True)
         if body.get("system"):
             request.system = [Text(typed(body["system"], (str,), "system"))]
-        request.suffix = body.get("suffix") or None
+        request.suffix = optional(body.get("suffix") or None, (str,), "suffix")
         if body.get("context"):
             request.conversation = {"context": body["context"]}
     else:
@@ -184,8 +198,8 @@ def _read_request(name: str, body: Json, model: str | None, stream: bool | None)
         request.reasoning = Reasoning(show=True) if think else Reasoning(budget_tokens=0)
     elif type(think) is str:
         request.reasoning = Reasoning(think, show=True)
-    request.logprobs = body.get("logprobs")
-    request.top_logprobs = body.get("top_logprobs")
+    request.logprobs = optional(body.get("logprobs"), (bool,), "logprobs")
+    request.top_logprobs = optional(body.get("top_logprobs"), (int,), "top_logprobs")
     request.rest = rest or None
     return request
 
@@ -203,7 +217,7 @@ def _read_options(options: Json, request: Request, rest: Json) -> None:
         request.max_tokens = None
     stop = options.get("stop")
     if stop is not None:
-        request.stop = [stop] if type(stop) is str else list(typed(stop, (list, str), "options.stop"))
+        request.stop = strings(stop, "options.stop")
 
 
 def _tool(row: Json) -> Tool:
@@ -211,15 +225,15 @@ def _tool(row: Json) -> Tool:
     name = typed(function.get("name"), (str,), "tools[].function.name")
     return Tool(
         name,
-        function.get("description"),
-        function.get("parameters"),
-        function.get("strict"),
+        optional(function.get("description"), (str,), "tools[].function.description"),
+        optional(function.get("parameters"), (dict,), "tools[].function.parameters"),
+        optional(function.get("strict"), (bool,), "tools[].function.strict"),
         rest=rest_of(function, _KNOWN["function"]),
     )
 
 
 def _images(images: Any) -> list[Part]:
-    return [Media("image", mime_of(one), one) for one in images or () if type(one) is str]
+    return [Media("image", mime_of(one), one) for one in listed(images) if type(one) is str]
 
 
 _MAGIC: Final = (("/9j/", "image/jpeg"), ("iVBORw0KGgo", "image/png"), ("R0lGOD", "image/gif"), ("UklGR", "image/webp"))

@@ -35,6 +35,7 @@ __all__ = [
     "place_of",
     "rest_of",
     "seconds_of",
+    "strings",
     "text",
     "typed",
     "word",
@@ -94,6 +95,15 @@ def _words(kinds: Iterable[type]) -> str:
 def optional(value: Any, kinds: tuple[type, ...], field: str) -> Any:
     """As typed, and None where there is none. Raises: UnreadableError."""
     return None if value is None else typed(value, kinds, field)
+
+
+def strings(value: Any, field: str) -> list[str]:
+    """A list of texts; null is none, and a single text is a list of it. Raises: UnreadableError."""
+    if value is None:
+        return []
+    if type(value) is str:
+        return [value]
+    return [typed(one, (str,), f"{field}[]") for one in typed(value, (list,), field)]
 
 
 def objects(value: Any, field: str) -> list[Json]:
