@@ -82,6 +82,29 @@ def test_usage_is_not_sent_to_who_did_not_ask() -> None:
     assert all("usage" not in one for one in events(out))
 
 
+@pytest.mark.parametrize("source", [RESPONSES, ANTHROPIC, COMPLETIONS])
+def test_usage_of_a_stream_is_asked_for_whoever_gets_it_unasked(source: str) -> None:
+    said = {RESPONSES: {"input": "x"}, ANTHROPIC: {"max_tokens": 1, "messages": []}, COMPLETIONS: {"prompt": "x"}}
+    body = {"model": "m", "stream": True} | said[source]
+    assert to(CHAT, body, source)[0]["stream_options"] == {"include_usage": True}
+    assert "stream_options" not in to(CHAT, HELLO | {"stream": True})[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        ("gpt-5", "max_completion_tokens"),
+        ("o3-mini", "max_completion_tokens"),
+        ("mistral-large-latest", "max_tokens"),
+        ("llama-3.3-70b", "max_tokens"),
+    ],
+)
+def test_max_tokens_has_the_name_that_the_models_server_knows(model: str, key: str) -> None:
+    written, _ = to(CHAT, {"model": "c", "max_tokens": 7, "messages": []}, ANTHROPIC, model)
+    assert {name: written[name] for name in ("max_tokens", "max_completion_tokens") if name in written} == {key: 7}
+    assert to(CHAT, HELLO | {"max_tokens": 7}, model="gpt-5")[0]["max_tokens"] == 7  # in its own dialect, as it was
+
+
 def test_a_first_chunk_without_choices_begins_nothing() -> None:
     azure = b'data: {"id":"","model":"","choices":[],"prompt_filter_results":[{"prompt_index":0}]}\n\n'
     for target in NAMES[1:]:
@@ -348,6 +371,19 @@ def test_results_of_parallel_calls_stand_in_one_message_and_first() -> None:
     )
     kinds = [[part["type"] for part in message["content"]] for message in written["messages"][:2]]
     assert kinds == [["tool_use", "tool_use"], ["tool_result", "tool_result"]]
+
+
+def test_ids_that_anthropic_refuses_are_made_of_letters_it_takes_in_calls_and_results_alike() -> None:
+    calls = [{"id": "functions.f:0", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    messages = [
+        {"role": "assistant", "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "functions.f:0", "content": "1"},
+    ]
+    written, _ = to(ANTHROPIC, {"model": "m", "messages": messages})
+    use, result = written["messages"][0]["content"][0], written["messages"][1]["content"][0]
+    assert use["id"] == result["tool_use_id"] == "functions_f_0"
+    raw = chunk(call(0, "{}", "functions.f:0", "f")) + chunk({}, "tool_calls") + DONE
+    assert b'"id":"functions_f_0"' in stream(CHAT, ANTHROPIC, raw)[0]
 
 
 def test_a_result_with_a_picture_is_a_result_and_a_picture_for_chat() -> None:
