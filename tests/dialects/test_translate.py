@@ -516,6 +516,69 @@ def test_the_last_event_holds_the_whole_answer() -> None:
     assert DONE not in out
 
 
+# -- tools that take free text
+
+FREE = {
+    "type": "custom",
+    "name": "sql",
+    "description": "Runs it.",
+    "format": {"type": "grammar", "syntax": "lark", "definition": "start: /x/"},
+}
+TURN = [
+    {"role": "user", "content": "go"},
+    {"type": "custom_tool_call", "call_id": "c1", "name": "sql", "input": 'SELECT "a"'},
+    {"type": "custom_tool_call_output", "call_id": "c1", "output": "1"},
+]
+PATCH = 'line "one"\nline two'
+
+
+def test_free_text_goes_to_json_tools_as_one_argument() -> None:
+    written, notes = to(ANTHROPIC, {"model": "m", "input": TURN, "tools": [FREE]}, RESPONSES)
+    (tool,) = written["tools"]
+    assert tool["input_schema"]["required"] == ["input"]
+    assert tool["description"] == "Runs it.\nThe input follows this grammar:\nstart: /x/"
+    assert written["messages"][1]["content"][0]["input"] == {"input": 'SELECT "a"'}
+    assert written["messages"][2]["content"][0]["tool_use_id"] == "c1"
+    assert "tools that take free text given as tools with one argument of text" in notes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [({"input": PATCH}, PATCH), ({"input": ""}, ""), ({"other": 1}, '{"other":1}'), ({"input": 5}, '{"input":5}')],
+)
+def test_and_comes_back_as_text_whole_and_streamed(arguments: dict[str, Any], text: str) -> None:
+    use = {"type": "tool_use", "id": "t", "name": "sql", "input": arguments}
+    for client, body in (
+        (RESPONSES, {"model": "m", "input": "x", "tools": [FREE]}),
+        (CHAT, HELLO | {"tools": [{"type": "custom", "custom": {"name": "sql"}}]}),
+    ):
+        translation = Translation(adapter(client), adapter(ANTHROPIC))
+        translation.request(body)
+        answer = {"id": "m", "model": "m", "content": [use], "stop_reason": "tool_use"}
+        assert ANSWERS[client](translation.answer(orjson.dumps(answer))).calls == [("sql", text)]
+        pieces = json.dumps(arguments, separators=(",", ":"))
+        raw = b"".join(
+            b"data: " + orjson.dumps(event) + b"\n\n"
+            for event in (
+                {"type": "message_start", "message": {"id": "m", "model": "m"}},
+                {"type": "content_block_start", "index": 0, "content_block": use | {"input": {}}},
+                *(
+                    {
+                        "type": "content_block_delta",
+                        "index": 0,
+                        "delta": {"type": "input_json_delta", "partial_json": one},
+                    }
+                    for one in pieces
+                ),
+                {"type": "content_block_stop", "index": 0},
+                {"type": "message_delta", "delta": {"stop_reason": "tool_use"}},
+                {"type": "message_stop"},
+            )
+        )
+        made = translation.stream()
+        assert STREAMS[client](made.feed(raw) + made.end()).calls == [("sql", text)]
+
+
 # -- errors
 
 
