@@ -7,6 +7,7 @@ import pytest
 
 from outrider.dialects import carry
 from outrider.dialects.base import Notes
+from outrider.dialects.bedrock_invoke import FAMILIES
 from outrider.dialects.canonical import Media, Message, Opaque, Request, Text, Thinking, Tool, ToolCall
 from outrider.dialects.carry import COLUMNS, FEATURES, CannotCarryError, check, features_of, remote_media
 from outrider.dialects.registry import MODULES
@@ -27,7 +28,8 @@ def test_every_column_says_something_of_every_feature(name: str) -> None:
 
 def test_every_dialect_of_conversations_has_its_column() -> None:
     assert {"openai.chat", "openai.responses", "openai.completions", "anthropic.messages"} <= COLUMNS.keys()
-    assert COLUMNS.keys() <= MODULES.keys()
+    of_invoke = {name for _, name in FAMILIES}
+    assert COLUMNS.keys() | {"bedrock.invoke"} == MODULES.keys() | of_invoke
 
 
 def test_the_docs_print_the_table_that_the_code_runs_from() -> None:

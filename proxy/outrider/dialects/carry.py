@@ -128,6 +128,7 @@ FEATURES: Final[Mapping[str, str]] = MappingProxyType(
         "adaptive thinking": "Reasoning.adaptive",
         "thoughts shown": "Reasoning.show, Reasoning.summary",
         "spoken answers": "Request.modalities, Request.audio",
+        "drawn answers": "Request.modalities",
         "prediction": "Request.prediction",
         "service_tier": "Request.service_tier",
         "safety settings": "Request.safety",
@@ -140,6 +141,8 @@ FEATURES: Final[Mapping[str, str]] = MappingProxyType(
         "a suffix": "Request.suffix",
         "echo": "Request.echo",
         "a conversation that its provider keeps": "Request.conversation",
+        "a guardrail that its provider keeps": "rest",
+        "documents to answer from": "rest",
         "the server tool": "Tool.server",
         "the part": "Opaque in what the app says",
         "the earlier part": "Opaque in what the model said",
@@ -217,8 +220,11 @@ def _flags(request: Request, found: set[str]) -> None:
         found.add("one tool call at a time")
     if request.tool_choice is not None and request.tool_choice.names and request.tool_choice.mode != "named":
         found.add("a choice among some tools")
-    if request.modalities and "audio" in request.modalities:
-        found.add("spoken answers")
+    if request.modalities:
+        if "audio" in request.modalities:
+            found.add("spoken answers")
+        if "image" in request.modalities:
+            found.add("drawn answers")
     if request.output is not None and request.output.kind != "text":
         found.add("JSON output" if request.output.kind == "json" else "output by schema")
     reasoning = request.reasoning
@@ -335,9 +341,18 @@ def _tool(tool: Tool, found: set[str]) -> None:
 _SILENT: Final = frozenset({"id", "status", "index", "phase", "summary", "content"})
 
 
+# Fields of one dialect only, without which the answer would be another one.
+_WEIGHTY: Final = {
+    "guardrailConfig": "a guardrail that its provider keeps",
+    "documents": "documents to answer from",
+}
+
+
 def _unknown(rest: Json, found: set[str]) -> None:
     for name, value in rest.items():
-        if name not in _SILENT and value not in (None, "", [], {}, False):
+        if name in _WEIGHTY and value:
+            found.add(_WEIGHTY[name])
+        elif name not in _SILENT and value not in (None, "", [], {}, False):
             found.add(f"the unknown field {name[:64]}")
 
 
@@ -372,6 +387,9 @@ _REFUSED_ALWAYS: Final = {
     "audio by file id": _BOUND,
     "a document by file id": _BOUND,
     "video by file id": _BOUND,
+    "drawn answers": "it does not draw",
+    "a guardrail that its provider keeps": "the call would go out unguarded",
+    "documents to answer from": "nothing there says the same",
     "the server tool": "it is run by its own provider",
     "the part": "nothing there says the same",
 }
@@ -382,6 +400,95 @@ _COMPLETION_ONLY: Final = {
     "echo": "it does not repeat the prompt",
 }
 _IN_EFFORT: Final = "given as the nearest effort"
+
+_ONE_ANSWER: Final = {
+    "several answers (n)": "it gives one answer a call",
+    "spoken answers": "it does not speak",
+    "background work": "it answers at once",
+}
+_NO_SOUND: Final = {"audio as base64": "it takes no audio", "audio by URL": "it takes no audio"}
+_NO_DOCUMENTS: Final = {
+    "a document as base64": "it takes no documents",
+    "a document by URL": "it takes no documents",
+}
+_IN_SYSTEM: Final = {
+    "a developer message": "given in the system text",
+    "a system message between others": "moved into the system text",
+}
+_BEDROCK_NOTED: Final = (
+    "a participant's name",
+    "an image's detail",
+    "citations",
+    "earlier thoughts",
+    "one tool call at a time",
+    "min_p",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "logprobs",
+    "verbosity",
+    "prediction",
+    "the end user's id",
+    "metadata",
+    "store",
+    "truncation",
+    "a cache key",
+)
+_OLLAMA_NOTED: Final = (
+    "a participant's name",
+    "an image's detail",
+    "citations",
+    "prompt cache marks",
+    "earlier thoughts",
+    "strict tools",
+    "a failed tool's mark",
+    "one tool call at a time",
+    "logit_bias",
+    "verbosity",
+    "prediction",
+    "service_tier",
+    "the end user's id",
+    "metadata",
+    "store",
+    "truncation",
+    "a cache key",
+)
+# Llama's and Titan's bodies are one text.
+_IN_PROMPT: Final = {
+    "a system text": "written into the prompt",
+    "several messages": "written into the prompt, turn by turn",
+    "a developer message": "written into the prompt",
+    "a system message between others": "written into the prompt",
+    "an earlier refusal": "given as text",
+}
+_PROMPT_NOTED: Final = (
+    *_BEDROCK_NOTED,
+    "top_k",
+    "prompt cache marks",
+    "reasoning effort",
+    "a thinking budget",
+    "adaptive thinking",
+    "thoughts shown",
+    "service_tier",
+    "a failed tool's mark",
+    "strict tools",
+)
+_PROMPT_REFUSED: Final = (
+    _COMPLETION_ONLY
+    | _NO_VIDEO
+    | _NO_FREE_TEXT
+    | _ONE_ANSWER
+    | _NO_SOUND
+    | _NO_DOCUMENTS
+    | dict.fromkeys(
+        ("an image as base64", "an image by URL", "a document as text", "media in a tool's result"),
+        "it takes text only",
+    )
+    | dict.fromkeys(("tools", "a tool choice", "a choice among some tools"), "it has no tools")
+    | dict.fromkeys(("JSON output", "output by schema"), "it promises no form")
+)
 
 # dialect -> feature -> cell. docs/dialects.md prints it.
 COLUMNS: Final[dict[str, Column]] = {
@@ -523,6 +630,151 @@ COLUMNS: Final[dict[str, Column]] = {
             "background work": "it answers at once",
         },
     ),
+    "gemini.generate": column(
+        converted={
+            "a developer message": "given as a user's",
+            "a system message between others": "given as a user's",
+            "an earlier refusal": "given as text",
+            "a document as text": "given as a text part",
+            "reasoning effort": "given as a thinking level or budget",
+        },
+        noted=(
+            "a participant's name",
+            "an image's detail",
+            "citations",
+            "prompt cache marks",
+            "earlier thoughts",
+            "strict tools",
+            "one tool call at a time",
+            "min_p",
+            "repetition_penalty",
+            "logit_bias",
+            "verbosity",
+            "adaptive thinking",
+            "prediction",
+            "service_tier",
+            "the end user's id",
+            "metadata",
+            "store",
+            "truncation",
+            "a cache key",
+        ),
+        refused=_COMPLETION_ONLY
+        | _NO_FREE_TEXT
+        | {"spoken answers": "its voices are other ones", "background work": "it answers at once"},
+        fetched=("an image by URL", "audio by URL", "a document by URL", "video by URL"),
+    ),
+    "bedrock.converse": column(
+        converted=_IN_SYSTEM
+        | {
+            "an earlier refusal": "given as text",
+            "a choice among some tools": "given by leaving out the other tools",
+            "JSON output": "asked for in the system text",
+        },
+        noted=(
+            *_BEDROCK_NOTED,
+            "service_tier",
+        ),
+        refused=_COMPLETION_ONLY | _NO_FREE_TEXT | _ONE_ANSWER,
+        fetched=("an image by URL", "audio by URL", "a document by URL", "video by URL"),
+    ),
+    "bedrock.nova": column(
+        converted=_IN_SYSTEM
+        | {
+            "an earlier refusal": "given as text",
+            "a choice among some tools": "given by leaving out the other tools",
+            "JSON output": "asked for in the system text",
+            "output by schema": "asked for in the system text",
+        },
+        noted=(
+            *_BEDROCK_NOTED,
+            "strict tools",
+            "reasoning effort",
+            "a thinking budget",
+            "adaptive thinking",
+            "thoughts shown",
+            "service_tier",
+        ),
+        refused=_COMPLETION_ONLY | _NO_FREE_TEXT | _ONE_ANSWER,
+        fetched=("an image by URL", "audio by URL", "a document by URL", "video by URL"),
+    ),
+    "bedrock.llama": column(converted=_IN_PROMPT, noted=(*_PROMPT_NOTED, "stop sequences"), refused=_PROMPT_REFUSED),
+    "bedrock.titan": column(converted=_IN_PROMPT, noted=_PROMPT_NOTED, refused=_PROMPT_REFUSED),
+    "ollama.chat": column(
+        converted={
+            "a developer message": "given as a system message",
+            "an earlier refusal": "given as text",
+            "a document as text": "given as text",
+            "a tool choice": "kept where it is auto or none",
+            "a choice among some tools": "given by leaving out the other tools",
+            "a thinking budget": _IN_EFFORT,
+            "adaptive thinking": "given as thinking",
+        },
+        noted=_OLLAMA_NOTED,
+        refused=_COMPLETION_ONLY | _NO_VIDEO | _NO_FREE_TEXT | _ONE_ANSWER | _NO_SOUND | _NO_DOCUMENTS,
+        fetched=("an image by URL",),
+    ),
+    "ollama.generate": column(
+        converted={
+            "an earlier refusal": "given as text",
+            "a thinking budget": _IN_EFFORT,
+            "adaptive thinking": "given as thinking",
+        },
+        noted=(*_OLLAMA_NOTED, "strict tools", "a failed tool's mark"),
+        refused={"echo": _COMPLETION_ONLY["echo"]}
+        | _NO_VIDEO
+        | _NO_FREE_TEXT
+        | _ONE_ANSWER
+        | _NO_SOUND
+        | _NO_DOCUMENTS
+        | dict.fromkeys(
+            ("several messages", "a developer message", "a system message between others"),
+            "it takes one prompt and no conversation",
+        )
+        | {"a document as text": "it takes one prompt and no documents"}
+        | dict.fromkeys(("tools", "a tool choice", "a choice among some tools"), "it has no tools")
+        | {"media in a tool's result": "it has no tools"},
+        fetched=("an image by URL",),
+    ),
+    "cohere.chat": column(
+        converted={
+            "a developer message": "given as a system message",
+            "an earlier refusal": "given as text",
+            "a document as text": "given as a text part",
+            "strict tools": "asked of all tools or none",
+            "a tool choice": "given as any tool or none",
+            "a choice among some tools": "given by leaving out the other tools",
+            "reasoning effort": "given as a thinking budget",
+            "adaptive thinking": "given as thinking",
+        },
+        noted=(
+            "a participant's name",
+            "citations",
+            "prompt cache marks",
+            "earlier thoughts",
+            "a failed tool's mark",
+            "one tool call at a time",
+            "min_p",
+            "repetition_penalty",
+            "logit_bias",
+            "verbosity",
+            "thoughts shown",
+            "prediction",
+            "service_tier",
+            "the end user's id",
+            "metadata",
+            "store",
+            "truncation",
+            "a cache key",
+        ),
+        refused=_COMPLETION_ONLY
+        | _NO_VIDEO
+        | _NO_FREE_TEXT
+        | _ONE_ANSWER
+        | _NO_SOUND
+        | _NO_DOCUMENTS
+        | {"media in a tool's result": "its results are text"},
+    ),
 }
 
 
@@ -534,6 +786,7 @@ def check(request: Request, target: str, notes: Notes) -> None:
 
     target: a name in COLUMNS.
     """
+    target = _column_of(target, request.model)
     if request.origin == target:
         return
     cells = COLUMNS[target]
@@ -548,7 +801,17 @@ def check(request: Request, target: str, notes: Notes) -> None:
             notes.add(f"{_short(feature)} {cell.phrase}")
 
 
+def _column_of(target: str, model: str) -> str:
+    """InvokeModel holds bodies of several kinds, by the model."""
+    if target != "bedrock.invoke":
+        return target
+    from outrider.dialects.bedrock_invoke import family_of
+
+    return family_of(model)
+
+
 def is_converted(feature: str, request: Request, target: str) -> bool:
+    target = _column_of(target, request.model)
     return request.origin != target and COLUMNS[target][feature].outcome == "converted"
 
 
@@ -567,6 +830,7 @@ def _short(feature: str) -> str:
 
 def remote_media(request: Request, target: str) -> list[Media]:
     """Those that are given by URL and whose bytes the target wants; whoever may fetch sets `data` and clears `url`."""
+    target = _column_of(target, request.model)
     if request.origin == target:
         return []
     cells = COLUMNS[target]

@@ -13,20 +13,27 @@ from outrider.dialects.base import Dialect
 
 __all__ = ["MODULES", "dialect"]
 
-# name, as in providers' Operation.dialect -> module of this package
+# name, as in providers' Operation.dialect -> module of this package, and its name there where that is not DIALECT
 MODULES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "openai.chat": "openai_chat",
         "openai.responses": "openai_responses",
         "openai.completions": "openai_completions",
         "anthropic.messages": "anthropic_messages",
+        "gemini.generate": "gemini_generate",
+        "bedrock.converse": "bedrock_converse",
+        "bedrock.invoke": "bedrock_invoke",
+        "ollama.chat": "ollama",
+        "ollama.generate": "ollama:GENERATE",
+        "cohere.chat": "cohere_chat",
     }
 )
 
 
 @cache
 def _load(module: str) -> Dialect:
-    found: Dialect = import_module(f"outrider.dialects.{module}").DIALECT
+    file, _, name = module.partition(":")
+    found: Dialect = getattr(import_module(f"outrider.dialects.{file}"), name or "DIALECT")
     return found
 
 

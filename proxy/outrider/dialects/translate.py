@@ -15,7 +15,7 @@ import orjson
 
 from outrider.dialects import carry, freetext
 from outrider.dialects.base import Dialect, Frame, Json, Notes, UnreadableError, WrittenRequest
-from outrider.dialects.canonical import End, ErrorEvent, Media, ProviderError, Request, StreamEvent
+from outrider.dialects.canonical import End, ErrorEvent, Media, ProviderError, Request, Start, StreamEvent
 from outrider.dialects.errors import KINDS
 from outrider.dialects.frames import FrameError, FrameReader
 
@@ -48,9 +48,9 @@ class Translation:
     def write(self, request: Request, target_model: str | None = None) -> WrittenRequest:
         """Raises: CannotCarryError."""
         self._request = request
-        carry.check(request, self.provider.name, self.notes)
         if target_model is not None:
             request.model = target_model
+        carry.check(request, self.provider.name, self.notes)
         if carry.is_converted("tools that take free text", request, self.provider.name):
             self._free = freetext.names_of(request)
             if self._free:
@@ -80,6 +80,7 @@ class Translation:
         if type(value) is not dict:
             raise UnreadableError("The answer is no JSON object.")
         answer = self.provider.read_answer(value)
+        answer.model = answer.model or self._asked().model  # Bedrock and Cohere do not say it
         if self._free:
             freetext.as_text(answer, self._free)
         return orjson.dumps(self.client.write_answer(answer, self._asked(), self.notes))
@@ -122,6 +123,7 @@ class StreamTranslation:
         self._frames = FrameReader(provider.framing)
         self._reader = provider.stream_reader()
         self._writer = client.stream_writer(request, notes)
+        self._model = request.model
         self._unwrapping = freetext.Unwrapping(free) if free else None
         self._bytes = 0
         self.ended = False
@@ -161,7 +163,9 @@ class StreamTranslation:
     def _write(self, events: list[StreamEvent]) -> bytes:
         if not events:
             return b""
-        last = events[-1]
+        first, last = events[0], events[-1]
+        if type(first) is Start and not first.model:
+            first.model = self._model
         if type(last) is End:
             self.ended = True
         elif type(last) is ErrorEvent:

@@ -59,10 +59,14 @@ def rest_of(holder: Json, names: frozenset[str]) -> Json | None:
     return {name: value for name, value in holder.items() if name not in names}
 
 
+# How long it took: nothing that the app asked for.
+_DURATIONS: Final = frozenset({"metrics", "total_duration", "load_duration", "prompt_eval_duration", "eval_duration"})
+
+
 def note_rest(rest: Json | None, notes: Notes) -> None:
     """Says what another dialect's writer leaves out; what holds nothing is not worth a word."""
     for name, value in (rest or {}).items():
-        if value not in (None, "", [], {}, False):
+        if value not in (None, "", [], {}, False) and name not in _DURATIONS:
             notes.add(f"{name} left out")
 
 
