@@ -52,7 +52,6 @@ def test_a_call_to_its_own_dialect_is_not_looked_at() -> None:
         (asking(Media("audio", data="x")), "audio as base64"),
         (asking(Opaque("openai.chat", "hologram", {})), "the part hologram"),
         (asking(background=True), "background work"),
-        (asking(tools=[Tool("sql", is_custom=True)]), "tools that take free text"),
     ],
 )
 def test_what_would_change_the_answer_is_refused_by_its_name(request_: Request, feature: str) -> None:

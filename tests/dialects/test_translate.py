@@ -82,6 +82,29 @@ def test_usage_is_not_sent_to_who_did_not_ask() -> None:
     assert all("usage" not in one for one in events(out))
 
 
+@pytest.mark.parametrize("source", [RESPONSES, ANTHROPIC, COMPLETIONS])
+def test_usage_of_a_stream_is_asked_for_whoever_gets_it_unasked(source: str) -> None:
+    said = {RESPONSES: {"input": "x"}, ANTHROPIC: {"max_tokens": 1, "messages": []}, COMPLETIONS: {"prompt": "x"}}
+    body = {"model": "m", "stream": True} | said[source]
+    assert to(CHAT, body, source)[0]["stream_options"] == {"include_usage": True}
+    assert "stream_options" not in to(CHAT, HELLO | {"stream": True})[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        ("gpt-5", "max_completion_tokens"),
+        ("o3-mini", "max_completion_tokens"),
+        ("mistral-large-latest", "max_tokens"),
+        ("llama-3.3-70b", "max_tokens"),
+    ],
+)
+def test_max_tokens_has_the_name_that_the_models_server_knows(model: str, key: str) -> None:
+    written, _ = to(CHAT, {"model": "c", "max_tokens": 7, "messages": []}, ANTHROPIC, model)
+    assert {name: written[name] for name in ("max_tokens", "max_completion_tokens") if name in written} == {key: 7}
+    assert to(CHAT, HELLO | {"max_tokens": 7}, model="gpt-5")[0]["max_tokens"] == 7  # in its own dialect, as it was
+
+
 def test_a_first_chunk_without_choices_begins_nothing() -> None:
     azure = b'data: {"id":"","model":"","choices":[],"prompt_filter_results":[{"prompt_index":0}]}\n\n'
     for target in NAMES[1:]:
@@ -350,6 +373,19 @@ def test_results_of_parallel_calls_stand_in_one_message_and_first() -> None:
     assert kinds == [["tool_use", "tool_use"], ["tool_result", "tool_result"]]
 
 
+def test_ids_that_anthropic_refuses_are_made_of_letters_it_takes_in_calls_and_results_alike() -> None:
+    calls = [{"id": "functions.f:0", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    messages = [
+        {"role": "assistant", "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "functions.f:0", "content": "1"},
+    ]
+    written, _ = to(ANTHROPIC, {"model": "m", "messages": messages})
+    use, result = written["messages"][0]["content"][0], written["messages"][1]["content"][0]
+    assert use["id"] == result["tool_use_id"] == "functions_f_0"
+    raw = chunk(call(0, "{}", "functions.f:0", "f")) + chunk({}, "tool_calls") + DONE
+    assert b'"id":"functions_f_0"' in stream(CHAT, ANTHROPIC, raw)[0]
+
+
 def test_a_result_with_a_picture_is_a_result_and_a_picture_for_chat() -> None:
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
     body = {
@@ -478,6 +514,69 @@ def test_the_last_event_holds_the_whole_answer() -> None:
     assert kinds == [("reasoning", None), ("message", "completed"), ("function_call", "completed")]
     assert last["response"]["output"][1]["content"][0]["text"] == "a%bc"
     assert DONE not in out
+
+
+# -- tools that take free text
+
+FREE = {
+    "type": "custom",
+    "name": "sql",
+    "description": "Runs it.",
+    "format": {"type": "grammar", "syntax": "lark", "definition": "start: /x/"},
+}
+TURN = [
+    {"role": "user", "content": "go"},
+    {"type": "custom_tool_call", "call_id": "c1", "name": "sql", "input": 'SELECT "a"'},
+    {"type": "custom_tool_call_output", "call_id": "c1", "output": "1"},
+]
+PATCH = 'line "one"\nline two'
+
+
+def test_free_text_goes_to_json_tools_as_one_argument() -> None:
+    written, notes = to(ANTHROPIC, {"model": "m", "input": TURN, "tools": [FREE]}, RESPONSES)
+    (tool,) = written["tools"]
+    assert tool["input_schema"]["required"] == ["input"]
+    assert tool["description"] == "Runs it.\nThe input follows this grammar:\nstart: /x/"
+    assert written["messages"][1]["content"][0]["input"] == {"input": 'SELECT "a"'}
+    assert written["messages"][2]["content"][0]["tool_use_id"] == "c1"
+    assert "tools that take free text given as tools with one argument of text" in notes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [({"input": PATCH}, PATCH), ({"input": ""}, ""), ({"other": 1}, '{"other":1}'), ({"input": 5}, '{"input":5}')],
+)
+def test_and_comes_back_as_text_whole_and_streamed(arguments: dict[str, Any], text: str) -> None:
+    use = {"type": "tool_use", "id": "t", "name": "sql", "input": arguments}
+    for client, body in (
+        (RESPONSES, {"model": "m", "input": "x", "tools": [FREE]}),
+        (CHAT, HELLO | {"tools": [{"type": "custom", "custom": {"name": "sql"}}]}),
+    ):
+        translation = Translation(adapter(client), adapter(ANTHROPIC))
+        translation.request(body)
+        answer = {"id": "m", "model": "m", "content": [use], "stop_reason": "tool_use"}
+        assert ANSWERS[client](translation.answer(orjson.dumps(answer))).calls == [("sql", text)]
+        pieces = json.dumps(arguments, separators=(",", ":"))
+        raw = b"".join(
+            b"data: " + orjson.dumps(event) + b"\n\n"
+            for event in (
+                {"type": "message_start", "message": {"id": "m", "model": "m"}},
+                {"type": "content_block_start", "index": 0, "content_block": use | {"input": {}}},
+                *(
+                    {
+                        "type": "content_block_delta",
+                        "index": 0,
+                        "delta": {"type": "input_json_delta", "partial_json": one},
+                    }
+                    for one in pieces
+                ),
+                {"type": "content_block_stop", "index": 0},
+                {"type": "message_delta", "delta": {"stop_reason": "tool_use"}},
+                {"type": "message_stop"},
+            )
+        )
+        made = translation.stream()
+        assert STREAMS[client](made.feed(raw) + made.end()).calls == [("sql", text)]
 
 
 # -- errors

@@ -270,6 +270,7 @@ def responses_stream(body: bytes) -> Reading:
     _set(transport, body, True)
     said = ""
     arguments: dict[str, str] = {}
+    inputs: dict[str, str] = {}  # of tools that take free text
     numbers = []
     last = None
     with client.responses.stream(model="m", input="x") as stream:
@@ -279,13 +280,15 @@ def responses_stream(body: bytes) -> Reading:
                 raise RuntimeError(event.message)
             if event.type in ("response.output_text.delta", "response.refusal.delta"):
                 said += event.delta
-            elif event.type in ("response.function_call_arguments.delta", "response.custom_tool_call_input.delta"):
+            elif event.type == "response.function_call_arguments.delta":
                 arguments[event.item_id] = arguments.get(event.item_id, "") + event.delta
+            elif event.type == "response.custom_tool_call_input.delta":
+                inputs[event.item_id] = inputs.get(event.item_id, "") + event.delta
             elif event.type in ("response.completed", "response.incomplete"):
                 last = event.response
     reading = _response(last)
     assert said == reading.text
-    told = [value for value in map(parsed, arguments.values()) if value]
+    told = [value for value in (*map(parsed, arguments.values()), *inputs.values()) if value]
     assert sorted(map(repr, told)) == sorted(repr(value) for _, value in reading.calls if value)
     assert numbers == list(range(len(numbers)))
     return reading

@@ -3,6 +3,7 @@
 Does not know: where they stand.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -37,7 +38,7 @@ from outrider.dialects.values import (
     word,
 )
 
-__all__ = ["FINISH", "NAME", "PART_FIELDS", "read_part", "usage_body", "written_finish", "written_part"]
+__all__ = ["FINISH", "NAME", "PART_FIELDS", "call_id", "read_part", "usage_body", "written_finish", "written_part"]
 
 NAME: Final = "anthropic.messages"
 
@@ -219,6 +220,13 @@ _READERS: Final[Mapping[str, Callable[[Json], Part]]] = MappingProxyType(
 
 # -- written
 
+_NOT_IN_IDS: Final = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+def call_id(given: str) -> str:
+    """An id of another provider's in the letters that are taken here ("functions.f:0" is refused), always the same."""
+    return _NOT_IN_IDS.sub("_", given)
+
 
 def written_part(part: Part, is_own: bool, notes: Notes, *, in_answer: bool = False) -> Json | None:
     """None for what has no place here; in an answer that is noted, of a request carry.py has said it."""
@@ -232,7 +240,7 @@ def written_part(part: Part, is_own: bool, notes: Notes, *, in_answer: bool = Fa
     elif isinstance(part, Thinking):
         made = _written_thinking(part, is_own, in_answer, notes)
     elif isinstance(part, ToolCall):
-        made = _written_call(part, in_answer, notes)
+        made = _written_call(part, is_own, in_answer, notes)
     elif isinstance(part, ToolResult):
         made = _written_result(part, is_own, notes)
     elif isinstance(part, Refusal):
@@ -273,21 +281,22 @@ def _written_thinking(part: Thinking, is_own: bool, in_answer: bool, notes: Note
     return {"type": "thinking", "thinking": part.text, "signature": ""} if part.text else None
 
 
-def _written_call(part: ToolCall, in_answer: bool, notes: Notes) -> Json | None:
+def _written_call(part: ToolCall, is_own: bool, in_answer: bool, notes: Notes) -> Json | None:
     if part.server and in_answer:
         notes.add(f"{part.name} left out")
         return None
     if part.signature and in_answer:
         notes.add("signatures left out")
     arguments = argument_object(part.arguments, notes)
-    made: Json = {"type": "tool_use", "id": part.id or new_id("toolu_"), "name": part.name, "input": arguments}
+    part_id = part.id if is_own else call_id(part.id)
+    made: Json = {"type": "tool_use", "id": part_id or new_id("toolu_"), "name": part.name, "input": arguments}
     if part.cache is not None:
         made["cache_control"] = part.cache
     return made
 
 
 def _written_result(part: ToolResult, is_own: bool, notes: Notes) -> Json:
-    made: Json = {"type": "tool_result", "tool_use_id": part.call_id}
+    made: Json = {"type": "tool_result", "tool_use_id": part.call_id if is_own else call_id(part.call_id)}
     parts = part.parts
     first = parts[0] if parts else None
     if len(parts) == 1 and type(first) is Text and first.cache is None and not (is_own and first.rest):

@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from outrider.dialects import anthropic_errors
-from outrider.dialects.anthropic_parts import FINISH, NAME, read_part, usage_body, written_finish, written_part
+from outrider.dialects.anthropic_parts import FINISH, NAME, call_id, read_part, usage_body, written_finish, written_part
 from outrider.dialects.base import Frame, Json, Notes, UnreadableError
 from outrider.dialects.canonical import (
     ArgumentsDelta,
@@ -263,8 +263,8 @@ class AnthropicStreamWriter:
         if isinstance(value, Thinking) and value.hidden is None:
             return _Block({"type": "thinking", "thinking": value.text, "signature": ""}, _THINKING)
         if isinstance(value, ToolCall) and not value.server:
-            call_id = value.id or new_id("toolu_")
-            return _Block({"type": "tool_use", "id": call_id, "name": value.name, "input": {}}, b"")
+            part_id = call_id(value.id) or new_id("toolu_")
+            return _Block({"type": "tool_use", "id": part_id, "name": value.name, "input": {}}, b"")
         if isinstance(value, Media):  # spoken words are told in text
             self._notes.add(f"{value.kind} left out")
             return _Block({"type": "text", "text": value.text} if value.text else None, _TEXT)

@@ -41,6 +41,7 @@ __all__ = [
     "column",
     "docs_table",
     "features_of",
+    "is_converted",
     "remote_media",
 ]
 
@@ -596,6 +597,7 @@ COLUMNS: Final[dict[str, Column]] = {
             "an earlier refusal": "given as text",
             "a choice among some tools": "given by leaving out the other tools",
             "JSON output": "asked for in the system text",
+            "tools that take free text": "given as tools with one argument of text",
             "reasoning effort": "given as a thinking budget, or as the model's own effort",
             "service_tier": "given as auto or standard_only",
         },
@@ -620,7 +622,6 @@ COLUMNS: Final[dict[str, Column]] = {
         ),
         refused=_COMPLETION_ONLY
         | _NO_VIDEO
-        | _NO_FREE_TEXT
         | {
             "audio as base64": "it takes no audio",
             "audio by URL": "it takes no audio",
@@ -807,6 +808,11 @@ def _column_of(target: str, model: str) -> str:
     from outrider.dialects.bedrock_invoke import family_of
 
     return family_of(model)
+
+
+def is_converted(feature: str, request: Request, target: str) -> bool:
+    target = _column_of(target, request.model)
+    return request.origin != target and COLUMNS[target][feature].outcome == "converted"
 
 
 def _row_of(feature: str) -> str:

@@ -12,6 +12,7 @@ Does not know: HTTP, which of its providers it talks to.
 Source: openai/types/chat of the Python SDK; recorded answers.
 """
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any, Final, Literal
@@ -555,8 +556,8 @@ def _write_request(request: Request, notes: Notes) -> WrittenRequest:
         if value is not None and (is_own or name not in _FOREIGN_ONLY):
             body[wire] = value
     if request.max_tokens is not None:
-        key = request.tokens_key if is_own and request.tokens_key else "max_completion_tokens"
-        body[key] = request.max_tokens
+        own = request.tokens_key if is_own else None
+        body[own or ("max_completion_tokens" if _OPENAIS.match(request.model) else "max_tokens")] = request.max_tokens
     if request.stop:
         body["stop"] = request.stop
     if request.reasoning is not None:
@@ -568,13 +569,18 @@ def _write_request(request: Request, notes: Notes) -> WrittenRequest:
     _written_tools(request, body)
     if request.stream:
         body["stream"] = True
-        if request.stream_usage is not None:
-            body["stream_options"] = {"include_usage": request.stream_usage}
+        asked = (
+            request.stream_usage if is_own else True
+        )  # elsewhere it comes unasked; the client's writer keeps its own
+        if asked is not None:
+            body["stream_options"] = {"include_usage": asked}
     if is_own and request.rest:
         _give_back(request.rest, body)
     return WrittenRequest(body)
 
 
+# OpenAI's newer models refuse max_tokens, and many compatible servers know nothing else.
+_OPENAIS: Final = re.compile(r"(?:ft:|openai/)?(?:gpt-|chatgpt|codex|o[1-9])")
 # Fields of compatible servers: OpenAI itself refuses them, so they go only to who sent them.
 _FOREIGN_ONLY: Final = frozenset({"echo", "top_k", "min_p", "repetition_penalty"})
 

@@ -200,8 +200,9 @@ def _write_request(request: Request, notes: Notes) -> WrittenRequest:
         body["logprobs"] = request.top_logprobs or 0
     if request.stream:
         body["stream"] = True
-        if request.stream_usage is not None:
-            body["stream_options"] = {"include_usage": request.stream_usage}
+        asked = request.stream_usage if is_own else True
+        if asked is not None:
+            body["stream_options"] = {"include_usage": asked}
     if is_own and request.rest:
         body |= request.rest
     return WrittenRequest(body)

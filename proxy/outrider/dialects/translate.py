@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from outrider.dialects import carry
+from outrider.dialects import carry, freetext
 from outrider.dialects.base import Dialect, Frame, Json, Notes, UnreadableError, WrittenRequest
 from outrider.dialects.canonical import End, ErrorEvent, Media, ProviderError, Request, Start, StreamEvent
 from outrider.dialects.errors import KINDS
@@ -32,6 +32,7 @@ class Translation:
         self.provider = provider
         self.notes = Notes()
         self._request: Request | None = None
+        self._free: frozenset[str] = frozenset()  # names of tools whose text goes as JSON
 
     # -- request
 
@@ -50,6 +51,10 @@ class Translation:
         if target_model is not None:
             request.model = target_model
         carry.check(request, self.provider.name, self.notes)
+        if carry.is_converted("tools that take free text", request, self.provider.name):
+            self._free = freetext.names_of(request)
+            if self._free:
+                request = freetext.as_json(request)
         return self.provider.write_request(request, self.notes)
 
     def request(
@@ -76,6 +81,8 @@ class Translation:
             raise UnreadableError("The answer is no JSON object.")
         answer = self.provider.read_answer(value)
         answer.model = answer.model or self._asked().model  # Bedrock and Cohere do not say it
+        if self._free:
+            freetext.as_text(answer, self._free)
         return orjson.dumps(self.client.write_answer(answer, self._asked(), self.notes))
 
     def error(self, status: int, body: bytes) -> tuple[int, bytes]:
@@ -92,7 +99,7 @@ class Translation:
 
     def stream(self) -> "StreamTranslation":
         """For a streamed answer. `read` or `write` came before."""
-        return StreamTranslation(self.client, self.provider, self._asked(), self.notes)
+        return StreamTranslation(self.client, self.provider, self._asked(), self.notes, self._free)
 
     def _asked(self) -> Request:
         if self._request is None:
@@ -110,11 +117,14 @@ class StreamTranslation:
     ended: the client's stream has been closed, well or not. error: why it was not.
     """
 
-    def __init__(self, client: Dialect, provider: Dialect, request: Request, notes: Notes) -> None:
+    def __init__(
+        self, client: Dialect, provider: Dialect, request: Request, notes: Notes, free: frozenset[str] = frozenset()
+    ) -> None:
         self._frames = FrameReader(provider.framing)
         self._reader = provider.stream_reader()
         self._writer = client.stream_writer(request, notes)
         self._model = request.model
+        self._unwrapping = freetext.Unwrapping(free) if free else None
         self._bytes = 0
         self.ended = False
         self.error: ProviderError | None = None
@@ -161,6 +171,8 @@ class StreamTranslation:
         elif type(last) is ErrorEvent:
             self.ended = True
             self.error = last.error
+        if self._unwrapping is not None:
+            events = self._unwrapping.events(events)
         return self._writer.write(events)
 
 
