@@ -369,6 +369,22 @@ def test_bedrocks_turns_alternate_and_declare_the_tools_that_were_called() -> No
     assert [tool["toolSpec"]["name"] for tool in body["toolConfig"]["tools"]] == ["f_a", "f_b"]
 
 
+def test_ids_of_elsewhere_are_written_in_the_letters_that_bedrock_takes() -> None:
+    asked = conversation("a", "b")
+    long = "x" * 90
+    for given, other in (("a", "functions.f:0"), ("b", long)):
+        asked = json.loads(
+            json.dumps(asked)
+            .replace(f'"id": "{given}"', f'"id": "{other}"')
+            .replace(f'_id": "{given}"', f'_id": "{other}"')
+        )
+    body, _ = to("bedrock.converse", asked, model=CLAUDE)
+    calls = [block["toolUse"]["toolUseId"] for block in body["messages"][1]["content"]]
+    assert calls == [block["toolResult"]["toolUseId"] for block in body["messages"][2]["content"]]
+    assert calls[0] == "functions_f_0"
+    assert len(calls[1]) == 64
+
+
 def test_a_guardrail_is_never_left_behind() -> None:
     body = {"messages": [{"role": "user", "content": [{"text": "x"}]}], "guardrailConfig": {"guardrailIdentifier": "g"}}
     with pytest.raises(CannotCarryError, match="a guardrail that its provider keeps"):

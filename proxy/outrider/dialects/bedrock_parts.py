@@ -9,6 +9,7 @@ Source: botocore's data of bedrock-runtime.
 """
 
 import re
+from hashlib import sha256
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -257,6 +258,14 @@ _READERS: Final[dict[str, Any]] = {
 
 # -- written
 
+_NOT_IN_IDS: Final = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def use_id(given: str) -> str:
+    """An id of another provider's in the letters and the length that are taken here, always the same."""
+    made = _NOT_IN_IDS.sub("_", given)
+    return made if len(made) <= 64 else f"{made[:47]}_{sha256(given.encode()).hexdigest()[:16]}"
+
 
 def cache_point(cache: Json) -> Json:
     point: Json = {"type": "default"}
@@ -285,7 +294,7 @@ def _written(part: Part, is_own: bool, notes: Notes) -> Json | None:
         return _written_text(part, is_own)
     if isinstance(part, ToolCall):
         use: Json = {
-            "toolUseId": part.id or new_id("tooluse_"),
+            "toolUseId": part.id if is_own and part.id else use_id(part.id) or new_id("tooluse_"),
             "name": part.name,
             "input": argument_object(part.arguments, notes),
         }
@@ -293,7 +302,10 @@ def _written(part: Part, is_own: bool, notes: Notes) -> Json | None:
             use["type"] = "server_tool_use"
         return {"toolUse": use} if is_own or not part.server else None
     if isinstance(part, ToolResult):
-        result: Json = {"toolUseId": part.call_id, "content": _written_result(part, is_own, notes)}
+        result: Json = {
+            "toolUseId": part.call_id if is_own else use_id(part.call_id),
+            "content": _written_result(part, is_own, notes),
+        }
         if part.is_error:
             result["status"] = "error"
         if is_own and part.rest:
