@@ -9,8 +9,8 @@ Source: botocore's data of bedrock-runtime.
 """
 
 import re
-from hashlib import sha256
 from collections.abc import Mapping
+from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final
 

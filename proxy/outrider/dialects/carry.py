@@ -17,7 +17,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Final, Literal
 
-from outrider.dialects.base import Json, Notes
+from outrider.dialects.base import Json, Notes, UnreadableError
 from outrider.dialects.canonical import (
     Media,
     Message,
@@ -807,7 +807,10 @@ def _column_of(target: str, model: str) -> str:
         return target
     from outrider.dialects.bedrock_invoke import family_of
 
-    return family_of(model)
+    try:
+        return family_of(model)
+    except UnreadableError as exc:
+        raise CannotCarryError(f"the model {model[:128]}", target, "the kind of its body is not known") from exc
 
 
 def is_converted(feature: str, request: Request, target: str) -> bool:
