@@ -15,7 +15,8 @@ from outrider.govern.redact.events import Events
 from outrider.govern.redact.plan import Catalogue, Plans
 from outrider.govern.redact.scan import Scanner
 from outrider.govern.redaction import Redaction
-from outrider.stack.redact import Redacting, SseRedactor, flattened, ways_of
+from outrider.stack.redact import Redacting, SseRedactor, ways_of
+from outrider_ext.bodytext import body_text
 from outrider_ext.sse import event_data, event_spans
 
 PROSE = (
@@ -52,9 +53,9 @@ def spans_of(subject: Any, text: bytes) -> list[Any]:
 
 
 def body_untouched(subject: Any) -> list[int]:
-    flat = flattened(samples.CHAT)
-    assert flat is not None
-    hits: list[int] = subject.hits(flat)
+    text = body_text(samples.CHAT)
+    assert text is not None
+    hits: list[int] = subject.hits(text)
     return hits
 
 

@@ -17,7 +17,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from outrider.config import load
+from outrider.govern.packs import read_files
+from outrider.snapshot import policies_of
 from outrider.supervisor import merged
+from outrider.workers import config_in
 from support.running import local, settings
 from support.wire import Provider, connect
 
@@ -119,7 +123,8 @@ async def group(tmp_path: Path, provider: Provider) -> AsyncIterator[Group]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def answer_all(provider: Provider) -> None:
+async def answer_all(provider: Provider, held: asyncio.Event | None = None) -> None:
+    """held: answers wait for it."""
     async with asyncio.TaskGroup() as tasks:
         while True:
             behind = await provider.accept()
@@ -128,6 +133,8 @@ async def answer_all(provider: Provider) -> None:
                 with contextlib.suppress(Exception):
                     while True:
                         await behind.head()
+                        if held is not None:
+                            await held.wait()
                         await behind.send(OK_2)
 
             tasks.create_task(serve())
@@ -143,6 +150,64 @@ async def test_all_workers_serve_share_one_limit_and_one_count(group: Group) -> 
     assert await group.total("outrider_workers") == 3
     assert group.page("/readyz") == "ready\n"
     assert "state: memory" in group.log.read_text()
+
+
+async def test_64_clients_and_a_worker_that_is_killed_leave_every_place_free(
+    tmp_path: Path, provider: Provider
+) -> None:
+    """Some leave, some crash; one worker dies in the midst of it with places taken."""
+    log, places = tmp_path / "log", 6
+    path = settings(
+        tmp_path,
+        local(provider.url),
+        workers=2,
+        listen={"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"},
+        telemetry={"log": str(log)},
+        limits=[{"name": "few", "concurrent": places, "on_exceed": {"queue": {"max_wait_s": 30, "max_waiting": 100}}}],
+    )
+    held = asyncio.Event()
+    task = asyncio.get_running_loop().create_task(answer_all(provider, held))
+    group = await asyncio.to_thread(Group, path, log)
+    request = b"GET /local/v1/models HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n\r\n" % group.address[1]
+    seen: list[bytes] = []
+
+    async def client(number: int) -> None:
+        for call in range(3):
+            with contextlib.suppress(ConnectionError, AssertionError):  # of the one that is killed
+                peer = await connect(group.address)
+                try:
+                    await peer.send(request)
+                    if (number + call) % 4 == 0:
+                        peer.reset()
+                    elif (number + call) % 4 > 1:
+                        seen.append((await peer.answer())[0].split(b" ")[1])
+                finally:
+                    peer.close()
+
+    try:
+        clients = asyncio.gather(*(client(number) for number in range(64)))
+        await until(lambda: provider_waits(held) >= 2, "places are taken")
+        os.kill(group.children()[0], signal.SIGKILL)
+        held.set()
+        await asyncio.wait_for(clients, DEADLINE_S)
+        assert set(seen) == {b"200"}
+        assert len(seen) > 20
+        await until(lambda: _is(group.total("outrider_workers"), 2), "the dead one was replaced")
+        held.clear()
+        holding = [asyncio.ensure_future(group.ask()) for _ in range(places + 2)]
+        await until(lambda: provider_waits(held) == places, "as many as there are places are let in, and no more")
+        held.set()
+        assert await asyncio.gather(*holding) == [b"200"] * (places + 2)
+    finally:
+        held.set()
+        await asyncio.to_thread(group.close)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def provider_waits(held: asyncio.Event) -> int:
+    """How many requests are at the provider and not yet answered."""
+    return len(held._waiters)  # type: ignore[attr-defined]
 
 
 async def test_a_worker_that_dies_is_replaced_and_nothing_that_was_counted_is_lost(group: Group) -> None:
@@ -179,6 +244,78 @@ async def test_a_reload_is_in_force_in_all_workers_or_in_none(group: Group) -> N
     await until(lambda: fresh[1] not in group.children() and len(group.children()) == 3, "a new worker has started")
     await until(lambda: _is(group.total("outrider_workers"), 3), "and is ready")
     assert {await group.ask() for _ in range(15)} == {b"429"}
+
+
+POLICY = """\
+version: 1
+description: says no to a model
+rules:
+  - id: no
+    description: This path is closed
+    match: {path: "%s"}
+    then: deny
+"""
+
+
+async def test_policies_are_read_once_for_all_workers_and_those_in_force_are_what_a_new_one_begins_with(
+    tmp_path: Path, provider: Provider
+) -> None:
+    rules, log, audit = tmp_path / "rules.yaml", tmp_path / "log", tmp_path / "audit" / "audit.jsonl"
+    rules.write_text(POLICY % "/v1/other")
+    path = settings(
+        tmp_path,
+        local(provider.url),
+        workers=2,
+        listen={"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"},
+        telemetry={"log": str(log), "audit": {"path": str(audit)}},
+        policies=[str(rules)],
+    )
+    task = asyncio.get_running_loop().create_task(answer_all(provider))
+    group = await asyncio.to_thread(Group, path, log)
+    try:
+        assert await group.ask() == b"200"
+        group.rewrite(http2="maybe")  # so that nothing of what follows is put in force
+        rules.write_text(POLICY % "/v1/models")
+        await until(lambda: log.read_text().count('"reload_failed"') >= 1, "the reload was refused")
+        for pid in group.children():
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda pid=pid: pid not in group.children() and len(group.children()) == 2, "another one")  # type: ignore[misc]
+        await until(lambda: _is(group.total("outrider_workers"), 2), "both are ready")
+        assert {await group.ask() for _ in range(8)} == {b"200"}
+        group.rewrite(http2="deny")
+        group.process.send_signal(signal.SIGHUP)
+        await until(lambda: log.read_text().count('"reloaded"') >= 3, "in force in both")
+        assert {await group.ask() for _ in range(8)} == {b"403"}
+        opener = urllib.request.Request(group.admin + "/metrics", headers={"origin": "http://evil.example"})
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(urllib.request.urlopen, opener)
+        await until(lambda: "admin_origin" in lines_of(audit), "the refused page is in the audit log")
+    finally:
+        await asyncio.to_thread(group.close)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    text = lines_of(audit)
+    assert text.count('"event":"reload_refused"') >= 1  # by the supervisor, in the chain of a worker
+    assert '"cause":"signal"' in text
+    assert text.count('"event":"drain"') == 2
+
+
+def lines_of(audit: Path) -> str:
+    return "".join(path.read_text() for path in audit.parent.glob("audit-*.jsonl"))
+
+
+def test_what_was_handed_over_is_judged_by_whatever_the_file_says_since(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(POLICY % "/first")
+    path = settings(tmp_path, {}, policies=[str(rules)])
+    files = read_files(load(path, {}).policies)
+    message = {
+        "path": str(path), "content": path.read_text(), "only_found": False,
+        "files": {name: content.decode() for name, content in files.items()},
+    }  # fmt: skip
+    rules.write_text("no policy at all")
+    (pack,) = policies_of(config_in(message, {})).packs
+    assert pack.rules[0].rule.match.path == ("/first",)
 
 
 async def test_sigterm_drains_all_and_leaves_no_process(group: Group) -> None:

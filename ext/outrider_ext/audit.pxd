@@ -58,9 +58,11 @@ cdef class AuditEnd(Hook):
     cdef object _rest_of
     cdef object _refused
     cdef bint _has_content
+    cdef bint _redacts
     # of the last exchange: mostly the next one has the same
     cdef bytes _opening
     cdef object _principal
+    cdef str _key_id
     cdef str _via
     cdef bytes _method
     cdef str _model

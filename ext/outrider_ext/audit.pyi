@@ -53,4 +53,5 @@ class AuditEnd(Hook):
         rest_of: Callable[[Exchange, Call], bytes],
         refused: Callable[[Exchange, Call], bool],
         has_content: bool,
+        redacts: bool = False,
     ) -> None: ...

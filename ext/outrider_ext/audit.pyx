@@ -236,27 +236,30 @@ cdef class AuditEnd(Hook):
 
     opening_of(x, call) -> the members that are the same for many exchanges. decided_of(call) -> those of the decision.
     rest_of(x, call) -> what only some have to say, b"" or with a leading comma. refused(x, call) -> whether an answer of
-    ours is folded into a count, so that it needs no line. has_content: rest_of is always asked.
+    ours is folded into a count, so that it needs no line. has_content: rest_of is always asked. redacts: a layer counts
+    what it redacted in call.redacted, and rest_of is asked where it did.
     """
 
-    def __init__(self, Chain chain, opening_of, decided_of, rest_of, refused, bint has_content):
+    def __init__(self, Chain chain, opening_of, decided_of, rest_of, refused, bint has_content, bint redacts=False):
         self._chain = chain
         self._opening_of = opening_of
         self._decided_of = decided_of
         self._rest_of = rest_of
         self._refused = refused
         self._has_content = has_content
+        self._redacts = redacts
 
     cdef bytes _find_opening(self, Exchange x, Call call):
         cdef str via = x.client.origin.kind
         cdef bytes found
-        if (self._opening is None or call.principal is not self._principal or via != self._via
+        if (self._opening is None or call.principal is not self._principal or call.key_id is not self._key_id
+                or via != self._via
                 or x.method != self._method or call.model != self._model or call.stream != self._stream):
             found = self._opening_of(x, call)
             if call.model is not None and len(call.model) > REMEMBERED_CHARS:
                 return found
             self._opening, self._principal, self._via, self._method = found, call.principal, via, x.method
-            self._model, self._stream = call.model, call.stream
+            self._key_id, self._model, self._stream = call.key_id, call.model, call.stream
         return self._opening
 
     cdef bytes _find_decided(self, Call call):
@@ -275,7 +278,7 @@ cdef class AuditEnd(Hook):
         opening = self._find_opening(x, call)
         decided = self._find_decided(call)
         if self._has_content or call.error is not None or x.detail is not None or call.attempts > 1 or (
-                call.redactions is not None):
+                self._redacts and (<object>call).redacted is not None):
             rest = self._rest_of(x, call)
         out = self._chain.begin(
             TEXT_BYTES + NUMBERS * NUMBER_BYTES + HEX_BYTES + PyBytes_GET_SIZE(call.request_id)

@@ -26,6 +26,7 @@ cdef class Caller:
     cdef bytes _key
     cdef bytes _proxy
     cdef object _principal
+    cdef str _key_id
 
     cpdef last(self, Book book, bytes key, bytes proxy, long long now_ns)
 

@@ -28,7 +28,13 @@ class Caller:
     ) -> None: ...
     def last(self, book: Book, key: bytes | None, proxy: bytes | None, now_ns: int) -> Any: ...
     def remember(
-        self, book: Book, key: bytes | None, proxy: bytes | None, until_ns: int, principal: object
+        self,
+        book: Book,
+        key: bytes | None,
+        proxy: bytes | None,
+        until_ns: int,
+        principal: object,
+        key_id: str | None = None,
     ) -> None: ...
     def forget(self) -> None: ...
 

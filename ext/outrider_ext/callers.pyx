@@ -105,7 +105,7 @@ cdef class Caller:
     """One connection: the facts of it, and who its last request was found to come from.
 
     last(book, key, proxy, now_ns) -> the principal for these claims, None where they were not the last
-    remember(book, key, proxy, until_ns, principal)     until_ns on the monotonic clock, 0 for no end
+    remember(book, key, proxy, until_ns, principal, key_id)     until_ns on the monotonic clock, 0 for no end
     """
 
     def __init__(self, *, uid=None, gid=None, pid=None, bint is_unix=False):
@@ -120,7 +120,7 @@ cdef class Caller:
             return None
         return self._principal
 
-    def remember(self, Book book, bytes key, bytes proxy, long long until_ns, principal):
+    def remember(self, Book book, bytes key, bytes proxy, long long until_ns, principal, str key_id=None):
         if (key is not None and PyBytes_GET_SIZE(key) > REMEMBERED_BYTES) or (
                 proxy is not None and PyBytes_GET_SIZE(proxy) > REMEMBERED_BYTES):
             return
@@ -130,6 +130,7 @@ cdef class Caller:
         self._key = key
         self._proxy = proxy
         self._principal = principal
+        self._key_id = key_id
 
     def forget(self):
         """A fact changed."""
@@ -170,6 +171,7 @@ cdef class NameCaller(Hook):
         cdef bytes value = None, key = None
         cdef bytes proxy
         cdef int slot
+        cdef Caller caller
         if present & (present - 1) or head.mask & UNUSUAL or (self._query and b"?" in x.target):
             self._otherwise(x, call)
             return None
@@ -187,11 +189,12 @@ cdef class NameCaller(Hook):
             self._otherwise(x, call)
             return None
         proxy = proxy_of(head)
-        principal = (<Caller?>x.client.origin.caller).last(self._book, key, proxy, x.started_ns)
+        caller = <Caller?>x.client.origin.caller
+        principal = caller.last(self._book, key, proxy, x.started_ns)
         if principal is None or marks_in(head) != (key is not None) or lacks_token(self._book, x, proxy):
             self._otherwise(x, call)
             return None
-        call.principal = principal
+        call.principal, call.key_id = principal, caller._key_id
         return None
 
 
@@ -210,8 +213,10 @@ cdef class NameKeyOwner(Hook):
     cdef run(self, Exchange x, Call call):
         cdef Head head = x.head
         cdef bytes canary, proxy
+        cdef Caller caller
         proxy = proxy_of(head)
-        principal = (<Caller?>x.client.origin.caller).last(self._book, None, proxy, x.started_ns)
+        caller = <Caller?>x.client.origin.caller
+        principal = caller.last(self._book, None, proxy, x.started_ns)
         if principal is None or holds(head, MARK, MARK_BYTES) or lacks_token(self._book, x, proxy):
             self._otherwise(x, call)
             return None
@@ -219,5 +224,5 @@ cdef class NameKeyOwner(Hook):
             if holds(head, PyBytes_AS_STRING(canary), PyBytes_GET_SIZE(canary)):
                 self._otherwise(x, call)
                 return None
-        call.principal = principal
+        call.principal, call.key_id = principal, caller._key_id
         return None

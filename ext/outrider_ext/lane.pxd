@@ -42,6 +42,7 @@ cdef class Call:
     cdef public bint body_asked
     # -- what the governing layers found out --
     cdef public object principal     # who is calling; None until identified
+    cdef public str key_id           # names the virtual key by which that is known, None without one
     cdef public object document      # the request's body as JSON, parsed by the first layer that needs it
     cdef public tuple rules          # ids of the rules that decided
     cdef public tuple shadow_rules   # ids of the rules that would have decided
@@ -54,6 +55,8 @@ cdef class Call:
     cdef public bint needs_body      # a rule has to read the body: one that cannot be held is refused
     cdef public object redacting     # how the answer is to be redacted, None for not at all
     cdef public bint plain_answer    # the answer has to be read: ask for it without a content-encoding
+    cdef public dict redacted        # what was redacted: label -> how often; None or empty where nothing was
+    cdef public object head_edits    # HeadEdits: what rules change in the head that goes out, None for nothing
     cdef public bytes content        # the request as the app sent it, where the audit log is to have all of it
 
 

@@ -64,6 +64,7 @@ class Call:
     fresh: bool
     body_asked: bool
     principal: Any
+    key_id: str | None
     document: Any
     rules: tuple[str, ...]
     shadow_rules: tuple[str, ...]
@@ -76,6 +77,8 @@ class Call:
     needs_body: bool
     redacting: Any
     plain_answer: bool
+    redacted: dict[str, int] | None
+    head_edits: Any
     content: bytes | None
     def __init__(self, route: Route, request_id: bytes) -> None: ...
     @property

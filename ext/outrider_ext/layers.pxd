@@ -64,6 +64,12 @@ cdef class Held:
     cdef public object value
 
 
+cdef class HeadEdits:
+    cdef readonly unsigned long long drop
+    cdef readonly frozenset drop_names
+    cdef readonly bytes lines
+
+
 cdef class HeadWriter(Sender):
     cdef readonly bint injects
     cdef unsigned long long _drop

@@ -241,7 +241,7 @@ cdef class RecordExchange(Hook):
     """Counts the exchange and writes its line.
 
     series_of(model, status, decision) -> Series. opening_of(x, call) -> the JSON members that are the same for many
-    exchanges. rest_of(x, call) -> what only refusals, failures and retries have to say. on_estimate(): usage was guessed.
+    exchanges. rest_of(x, call) -> what only refusals, failures, retries and shadow rules have to say. on_estimate(): usage was guessed.
     """
 
     def __init__(self, LineBuffer lines, series_of, opening_of, rest_of, on_estimate):
@@ -300,7 +300,7 @@ cdef class RecordExchange(Hook):
         cdef bytes opening = self._find_opening(x, call)
         cdef bytes rest = b""
         cdef char* out
-        if call.error is not None or x.detail is not None or call.attempts > 1:
+        if call.error is not None or x.detail is not None or call.attempts > 1 or call.shadow_rules:
             rest = self._rest_of(x, call)
         out = self._lines.reserve(
             LINE_TEXT_BYTES + LINE_NUMBERS * NUMBER_BYTES + STAMP_BYTES + PyBytes_GET_SIZE(call.request_id)
@@ -320,6 +320,17 @@ cdef class RecordExchange(Hook):
 @cython.final
 cdef class Held:
     """`value`: the credential that a source has now, None as long as there is none."""
+
+
+@cython.final
+cdef class HeadEdits:
+    """What rules change in a head: fields in the mask `drop` and those in `drop_names` go, `lines` come.
+
+    Whoever makes one vouches for it: no auth slot, no framing, whole lines.
+    """
+
+    def __init__(self, *, u64 drop, frozenset drop_names, bytes lines):
+        self.drop, self.drop_names, self.lines = drop, drop_names, lines
 
 
 cdef class HeadWriter(Sender):
@@ -364,6 +375,7 @@ cdef class HeadWriter(Sender):
         cdef bytes target = x.target
         cdef char added[128]
         cdef char* out = added
+        cdef HeadEdits edits = None
         self.canary = None
         if self._prefix_bytes:
             target = cut(target, self._prefix_bytes, PyBytes_GET_SIZE(target))
@@ -386,14 +398,18 @@ cdef class HeadWriter(Sender):
             else:
                 out = put_text(out, b"accept-encoding: identity\r\n")
         lines = PyBytes_FromStringAndSize(added, out - added)
+        if call.head_edits is not None:
+            edits = call.head_edits
+            drop |= edits.drop
+            lines += edits.lines
         if x.allow_upgrade:
             more, upgrade_lines = self.upgrade_lines(x)
             drop |= <u64>more
             lines += upgrade_lines
         if not self.injects:
-            head.drop_names = frozenset()
+            head.drop_names = frozenset() if edits is None else edits.drop_names
             return head.build_request(target, drop, self._host + lines)
-        head.drop_names = self._drop_names
+        head.drop_names = self._drop_names if edits is None else self._drop_names | edits.drop_names
         if self._query and b"?" in target:
             target = self.clean_target(target)
         self._take_credential()

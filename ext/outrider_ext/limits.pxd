@@ -57,6 +57,7 @@ cdef class BudgetRow(Row):
     cdef readonly int64_t limit
     cdef readonly bint in_tokens
     cdef readonly bint denies
+    cdef object _doubt_of
     cdef object _period_of
     cdef object _on_threshold
     cdef tuple _marks

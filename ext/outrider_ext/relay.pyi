@@ -86,6 +86,7 @@ class Exchange:
     pipe: Callable[[Exchange, bytes, bool], bytes] | None
     whole: Callable[[Exchange, bytes], bytes] | None
     whole_cap: int
+    last_words: Callable[[Exchange, Exception | None], bytes] | None
     @property
     def failure(self) -> Exception | None: ...
     decoder: Any

@@ -307,7 +307,7 @@ cdef class Upstream:
             if sse:
                 at = self.splitter.feed(data, body.lo, body.hi)
                 if self.splitter.overlong and x.rewrite_end is not None:
-                    self._broken(_CUT, "withheld", "an event of the answer is larger than caps.event_bytes")
+                    self._stop_changing(x, "an event of the answer is larger than caps.event_bytes")
                     return 0
                 if at != body.hi:
                     raw[0] = False
@@ -448,8 +448,30 @@ cdef class Upstream:
             return function(*arguments)
         except Exception as error:
             x.failure = error
-            self._broken(_CUT, "withheld", "the answer could not be changed as a rule wants it")
+            self._stop_changing(x, "the answer could not be changed as a rule wants it")
             return None
+
+    cdef _stop_changing(self, Exchange x, str detail):
+        """Nothing more of the answer goes on. Where some of it has, `last_words` follow, and then its proper end."""
+        cdef Downstream client = x.client
+        cdef bytes words
+        if x.last_words is None or not x.answer_started or self.lead is not None or not (
+                client.out_chunked or client.out_close):
+            self._broken(_CUT, "withheld", detail)
+            return
+        words = x.last_words(x, x.failure)
+        if client.out_chunked:
+            words = b"%x\r\n%b\r\n0\r\n\r\n" % (PyBytes_GET_SIZE(words), words)
+        if x.must_close:
+            client.keep_alive = False
+        if x.holds_end:
+            x._keep_tail(words)
+        else:
+            client._write(words)
+        self.held = None
+        self._detach()
+        self.close()
+        x._finish(_ANSWERED, detail)
 
     cdef bint _collect_whole(self, Exchange x, bytes data) except -1:
         """Keep a piece of an answer that is changed as a whole; False when it grew too large."""

@@ -8,6 +8,7 @@ cdef class Settled:
     cdef public tuple shadow_rules
     cdef public tuple tags
     cdef public object redactions
+    cdef public object head_edits
     cdef public tuple tallies
     cdef public object source
     cdef public bint needs_body

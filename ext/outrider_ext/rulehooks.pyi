@@ -12,6 +12,7 @@ class Settled:
     shadow_rules: tuple[str, ...]
     tags: tuple[str, ...]
     redactions: Any
+    head_edits: Any
     tallies: tuple[Tally, ...]
     source: Any
     needs_body: bool
@@ -36,6 +37,7 @@ class Settled:
         scans_models: bool,
         acts: bool,
         body_cap: int,
+        head_edits: Any = None,
     ) -> None: ...
 
 class DecideEarly(Hook):

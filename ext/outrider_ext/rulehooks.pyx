@@ -61,9 +61,10 @@ cdef class Settled:
 
     def __init__(self, *, source, tuple rules, tuple shadow_rules, tuple tags, redactions, tuple tallies, bint needs_body,
                  bint late, bint wants_models, bint scans_models, bint acts,
-                 Py_ssize_t body_cap):
+                 Py_ssize_t body_cap, head_edits=None):
         self.source = source
         self.rules, self.shadow_rules, self.tags, self.redactions = rules, shadow_rules, tags, redactions
+        self.head_edits = head_edits
         self.tallies = tallies
         self.needs_body, self.late, self.acts = needs_body, late, acts
         self.wants_models, self.scans_models = wants_models, scans_models
@@ -74,6 +75,7 @@ cdef class Settled:
         cdef Tally tally
         call.rules, call.shadow_rules, call.tags = self.rules, self.shadow_rules, self.tags
         call.redactions = self.redactions
+        call.head_edits = self.head_edits
         for tally in self.tallies:
             tally.n += 1
 

@@ -16,6 +16,7 @@ class SidecarError(Exception):
     code: ClassVar[str] = "internal"
     status: int = 500  # an error whose status a rule chooses has its own
     should_retry: ClassVar[bool | None] = None
+    key_id: str | None = None  # of the virtual key that was refused, where configuration lists it
     by_code: ClassVar[dict[str, type["SidecarError"]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -25,6 +26,9 @@ class SidecarError(Exception):
 
 class BadRequestError(SidecarError):
     code, status, should_retry = "bad_request", 400, False
+
+
+REPEATED_KEY = "the body has a key twice in one object, which two readers could read differently; send it once"
 
 
 class UriNotFoundError(SidecarError):

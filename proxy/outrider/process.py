@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from outrider.config import Config
 from outrider.secrets.hygiene import forget_variables
 from outrider.secrets.sources import variables_of
-from outrider_ext import readbuffers
+from outrider_ext import process, readbuffers
 
 
 class Server(Protocol):
@@ -31,10 +31,14 @@ def prepare_memory() -> None:
 
 
 def settle_memory() -> None:
-    """What start-up made stays for good: the collector need not look at it again, and less often at what is young."""
+    """What start-up made stays for good: the collector need not look at it again, and less often at what is young.
+
+    What start-up alone ran does not.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    process.trim_code()
 
 
 def forget_credentials(config: Config) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outrider.admin.server import AdminServer
 from outrider.authority import AuthorityError, parse_authority
@@ -28,6 +28,7 @@ from outrider.door.unix_socket import unix_credentials
 from outrider.errors import SidecarError, StartError
 from outrider.govern.limits import Ledger, memory_ledger
 from outrider.govern.redaction import RedactError
+from outrider.govern.virtual_keys import MIN_ID_CHARS, key_id
 from outrider.lanes.http1 import Desk
 from outrider.lanes.sock_diag import SockDiag, is_local
 from outrider.lanes.tunnel import Splice
@@ -35,8 +36,6 @@ from outrider.providers.registry import RegistryError
 from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sources import SLOW_SOURCES, FileSource
 from outrider.snapshot import Shared, Snapshot
-from outrider.store.shm import SharedMemory, ShmStore
-from outrider.telemetry.audit import KEY_FILE, AuditLog
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider.untrusting import advice_for
@@ -44,6 +43,11 @@ from outrider_ext.callers import Caller
 from outrider_ext.limits import Clock
 from outrider_ext.readbuffers import trim_heap
 from outrider_ext.relay import Downstream, Hub
+
+if TYPE_CHECKING:
+    from outrider.store.redis import RedisStore
+    from outrider.store.shm import SharedMemory
+    from outrider.telemetry.audit import AuditLog
 
 SWEEP_S = 1.0
 SLOW_REFRESH_S = 60.0
@@ -62,6 +66,7 @@ DOOR_REFUSALS = frozenset((
     "connect_bad", "connect_denied", "loop", "sni_mismatch", "host_mismatch", "http2_denied", "transparent_denied",
     "opaque_closed", "client_hello_bad",
 ))  # fmt: skip
+FOLDED = frozenset(("admin_refused",))  # lines of the audit log of which only the first is whole
 _NS = 1_000_000_000
 
 
@@ -73,7 +78,7 @@ class Part:
     proxy: tuple[str, ...]
     transparent: tuple[str, ...]
     admin: tuple[tuple[str, int], ...]  # the supervisor's: nobody is tunnelled there
-    memory: SharedMemory | None
+    memory: "SharedMemory | None"
 
 
 class Sidecar:
@@ -103,6 +108,7 @@ class Sidecar:
         self._accepting = False
         self._memory: SharedMemory | None = None
         self._slow_at_s = 0.0
+        self._fleet: RedisStore | None = None
         self._peak_connections = 0
         self.proxy_addresses: list[tuple[str, int]] = []
         self.transparent_addresses: list[tuple[str, int]] = []
@@ -136,7 +142,8 @@ class Sidecar:
             self.json_log.close()
             raise
         if self.audit is not None:
-            self.audit.event("start", **self._about())
+            ca = sha256(self.ca.certificate_pem).hexdigest()  # another one: it was renewed, or made anew
+            self.audit.event("start", **self._about(), ca_sha256=ca)
             self.audit.start(self._loop, self.hub)
         self._watch()
         self._sweep()
@@ -151,6 +158,8 @@ class Sidecar:
         settings = self.config.telemetry.audit
         if settings.path is None:
             return
+        from outrider.telemetry.audit import KEY_FILE, AuditLog  # for those who write one
+
         key_file = settings.key_file or self.config.ca.dir / KEY_FILE
         if key_file.resolve().parent == settings.path.resolve().parent:
             where = self.config.where("telemetry", "audit", "path")
@@ -228,6 +237,8 @@ class Sidecar:
             return clock.steady(time.monotonic_ns())
 
         if kind == "shm":
+            from outrider.store.shm import SharedMemory, ShmStore
+
             if self.part is None or self.part.memory is None:
                 self._memory = SharedMemory.create(self.config.caps.limit_keys)
             memory = self._memory if self._memory is not None else self.part.memory if self.part is not None else None
@@ -239,19 +250,34 @@ class Sidecar:
             return Ledger(shm, clock, self.metrics, self.json_log)
         from outrider.store.opening import redis_store  # redis-py takes 0.1 s and some MB
 
-        return Ledger(
-            redis_store(self.config, self.environ, now_ns, self._store_event, self.spawn),
-            clock,
-            self.metrics,
-            self.json_log,
-        )
+        self._fleet = redis_store(self.config, self.environ, now_ns, self._store_event, self.spawn)
+        self._fleet.on_revoked = self._revoked_in_fleet
+        return Ledger(self._fleet, clock, self.metrics, self.json_log)
 
     def _store_event(self, event: str) -> None:
         self.metrics.count(event)
         if event in STORE_SENTENCES:
             level, sentence = STORE_SENTENCES[event]
             rule = self.config.state.on_store_error
-            self.json_log.event(level, event, message=sentence.format(rule=rule))
+            why = {"why": self._fleet.why} if event == "store_lost" and self._fleet is not None else {}
+            self.json_log.event(level, event, message=sentence.format(rule=rule), **why)
+
+    # -- revocations
+
+    def _revoked_in_fleet(self, name: str) -> None:
+        try:
+            self._shared.revocations.revoke(key_id(name))
+        except ValueError:
+            self.metrics.count("store_forged")  # sealed with the fleet's key, and yet none of ours
+
+    def _revocations_changed(self, source: str, added: list[str], removed: list[str]) -> None:
+        """Told to the audit log, and what this sidecar was told by its own configuration to the fleet."""
+        fresh = [one for one in added if self._shared.revocations.sources_of(one) == [source]]
+        for event, ids in (("key_revoked", fresh), ("key_unrevoked", removed)):
+            if ids and self.audit is not None:
+                self.audit.event(event, source=source, count=len(ids), keys=[one[:MIN_ID_CHARS] for one in ids[:100]])
+        if added and source != "fleet" and self._fleet is not None:
+            self.spawn(self._fleet.revoke(*added), name="revocations")
 
     @property
     def _is_shared(self) -> bool:
@@ -272,6 +298,10 @@ class Sidecar:
             listeners=tuple(self.proxy_addresses + self.transparent_addresses + self.admin_addresses),
             has_unix=bool(self.proxy_paths),
         )
+        self._shared.revocations.on_change = self._revocations_changed
+        if self.audit is not None:
+            audit = self.audit
+            self._shared.ledger.listeners.append(lambda about: audit.event("budget_threshold", **about))
         self.snapshot = self._snapshot(self.config, None)
         self._shared.ledger.use(self.snapshot.rules, self.config.caps.limit_keys)
         self.snapshot.take_over()
@@ -326,6 +356,7 @@ class Sidecar:
                 ca_pem=self.ca.certificate_pem,
                 is_ready=lambda: self._accepting and not (self.audit is not None and self.audit.chain.denies),
                 trouble=lambda: self.audit.trouble if self.audit is not None else "",
+                on_refused=lambda **about: self.note("admin_refused", **about),
             )
             await self._admin.start()
 
@@ -428,7 +459,7 @@ class Sidecar:
             self._watched = (self.config.path, *self.snapshot.policy_files)
             self._watcher = FileWatcher(
                 self._watched,
-                lambda _path: self.reload_from_file(),
+                lambda path: self.reload_from_file(cause=str(path)),
                 call_later=self._loop.call_later,
                 on_refused=self._reload_refused,
             )
@@ -436,28 +467,34 @@ class Sidecar:
 
     def _reload_refused(self, sentence: str) -> None:
         self.json_log.event("warning", "reload_refused", message=sentence)
-        if self.audit is not None:
-            self.audit.event("reload_refused", message=sentence)
+        self.note("reload_refused", message=sentence)
 
-    def reload_from_file(self) -> None:
-        """Load the same file again; on any problem the old configuration stays and the log says why."""
+    def note(self, event: str, **members: Any) -> None:
+        """For the audit log; what comes again and again is counted there."""
+        if self.audit is not None and not (event in FOLDED and self.audit.fold((event, *members.values()), members)):
+            self.audit.event(event, **members)
+
+    def reload_from_file(self, cause: str = "signal") -> None:
+        """Load the same file again; on any problem the old configuration stays and the log says why.
+
+        cause: for the audit log, "signal" or the file that changed.
+        """
         try:
             config = load_again(self.config, self.environ)
-            self.reload(config)
+            self.reload(config, cause=cause)
         except (ConfigError, StartError) as exc:
             self.metrics.count("reload_failed")
             self.json_log.event("error", "reload_failed", message=f"the old configuration stays in force: {exc}")
-            if self.audit is not None:
-                self.audit.event("reload_refused", message=str(exc))
+            self.note("reload_refused", cause=cause, message=str(exc))
 
-    def reload(self, config: Config) -> None:
-        self.apply(config, self.prepare(config))
+    def reload(self, config: Config, *, cause: str = "call") -> None:
+        self.apply(config, self.prepare(config), cause=cause)
 
     def prepare(self, config: Config) -> Snapshot:
         """What a reload to this configuration would make; nothing is changed. Raises: ConfigError, StartError."""
         return self._snapshot(config, self.snapshot)
 
-    def apply(self, config: Config, snapshot: Snapshot) -> None:
+    def apply(self, config: Config, snapshot: Snapshot, *, cause: str = "call") -> None:
         """Put what was prepared in force."""
         live, restart = diff(self.config, config)
         old = self.snapshot
@@ -477,7 +514,7 @@ class Sidecar:
         self.json_log.event("info", "reloaded", applied=live, after_restart=restart)
         if self.audit is not None:
             self.audit.apply(config.telemetry.audit)
-            self.audit.event("reloaded", applied=live, after_restart=restart, **self._about())
+            self.audit.event("reloaded", cause=cause, applied=live, after_restart=restart, **self._about())
 
     # -- what the door asks
 
@@ -570,10 +607,21 @@ class Sidecar:
         snapshot = self.snapshot
         return await snapshot.dialer.connect(host, port, private_ok=snapshot.private_ok, address=address)
 
-    def tunnel(self, client: socket.socket, upstream: socket.socket, name: str) -> None:
+    def tunnel(self, client: socket.socket, upstream: socket.socket, name: str, caller: Caller) -> None:
+        if self.audit is not None:
+            self._note_tunnel(name, caller)
         splice = Splice(self._tunnel_closed, self._loop.time)
         self._tunnels.add(splice)
         self.spawn(self._start_tunnel(splice, client, upstream), name="tunnel")
+
+    def _note_tunnel(self, name: str, caller: Caller) -> None:
+        """Nobody looks into it; that it was opened, for whom and by which key, is to be known all the same."""
+        try:
+            found = self.snapshot.directory.admitted(caller)
+        except SidecarError:  # revoked since it was admitted, a moment ago
+            return
+        members = {"principal": {"id": found.principal.id}, "destination": name}
+        self.note("tunnel", **members, **({"key_id": found.key_id} if found.key_id is not None else {}))
 
     async def _start_tunnel(self, splice: Splice, client: socket.socket, upstream: socket.socket) -> None:
         try:
@@ -627,6 +675,8 @@ class Sidecar:
 
     async def drain(self) -> None:
         """Finish what is in flight, then stop. Cancel it (a second signal) to stop at once."""
+        if self._accepting:
+            self.note("drain", connections=len(self.hub.clients), timeout_s=self.config.timeouts.drain_s)
         self._accepting = False
         for listener in self._listeners:
             listener.close()

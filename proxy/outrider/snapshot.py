@@ -30,17 +30,14 @@ from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sources import FileSource, Source, source_for
 from outrider.stack.adaptive import Adaptive, Gates
 from outrider.stack.attempt import Attempt
-from outrider.stack.audit import Audit
 from outrider.stack.borrow import BorrowTokens
 from outrider.stack.build import bind, filters
 from outrider.stack.call import Route
-from outrider.stack.digest import Digest
 from outrider.stack.identify import Identify
 from outrider.stack.limits import Limits
 from outrider.stack.meter import Meter
 from outrider.stack.price import PriceUsage
 from outrider.stack.record import Record
-from outrider.telemetry.audit import AuditLog
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider.upstream.dial import Dialer
@@ -54,6 +51,9 @@ if TYPE_CHECKING:
     from outrider.govern.packs import Loaded
     from outrider.govern.redact.plan import Count, Plans
     from outrider.govern.redaction import Redaction
+    from outrider.stack.audit import Audit
+    from outrider.stack.digest import Digest
+    from outrider.telemetry.audit import AuditLog
 
 type Redactions = tuple[Plans, tuple[Redaction, ...], bool]  # plans, what is always redacted, whether rules may add
 
@@ -90,7 +90,7 @@ class Shared:
     epoch: Epoch = field(default_factory=Epoch)
     revocations: Revocations = field(init=False)
     hub: Hub | None = None
-    audit: AuditLog | None = None
+    audit: "AuditLog | None" = None
     listeners: tuple[tuple[str, int], ...] = ()
     has_unix: bool = False
     clocks: Clocks = field(default_factory=lambda: Clocks(time.time, time.monotonic_ns))
@@ -124,6 +124,8 @@ class Snapshot:
         )
         if self.policies is not None:
             self.policies.rules.usage = self.rules.usage
+        redact = _redact(config, shared, self.policies)
+        audit, digest = _audit_layers(config, shared.audit, redacts=redact is not None)
         self._layers = filters(
             record=Record(shared.metrics, shared.log),
             identify=Identify(shared.placeholder, self.directory, shared.metrics),
@@ -132,11 +134,11 @@ class Snapshot:
             cheap_rules=cheap_rules,
             meter=Meter(inject=config.usage.inject_stream_usage),
             body_rules=body_rules,
-            redact=_redact(config, shared, self.policies),
+            redact=redact,
             borrow=BorrowTokens(self.rules, pricing),
             adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics),
-            audit=_audit(config, shared.audit),
-            digest=Digest(config.caps.held_body_bytes) if shared.audit is not None else None,
+            audit=audit,
+            digest=digest,
         )
         self.router = Router(
             self.registry,
@@ -325,12 +327,24 @@ def policies_of(config: Config) -> "Loaded":
     """The rules of a configuration. Raises: ConfigError with every problem of all files."""
     from outrider.govern.packs import load_policies
 
-    return load_policies(config.policies, where=[config.where("policies", at) for at in range(len(config.policies))])
+    return load_policies(config.policies, where=config.where, contents=config.files)
 
 
-def _audit(config: Config, log: AuditLog | None) -> Audit | None:
+def _audit_layers(config: Config, log: "AuditLog | None", *, redacts: bool) -> "tuple[Audit | None, Digest | None]":
+    """The log's lines, and the hash of the request that stands in them. Raises: RedactError."""
+    if log is None:
+        return None, None
+    from outrider.stack.audit import Audit
+    from outrider.stack.digest import Digest
+
     settings = config.telemetry.audit
-    return Audit(log, content=settings.content, content_bytes=settings.content_bytes) if log is not None else None
+    kept = None
+    if settings.content == "redacted":
+        from outrider.stack.kept_text import KeptText  # RE2 and its detectors: 5 MB
+
+        kept = KeptText(config.redact, config.caps.held_body_bytes)
+    audit = Audit(log, content=settings.content, content_bytes=settings.content_bytes, kept=kept, redacts=redacts)
+    return audit, Digest(config.caps.held_body_bytes)
 
 
 def _sources(config: Config, environ: Mapping[str, str], before: Snapshot | None) -> dict[str, Source]:

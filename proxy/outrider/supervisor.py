@@ -5,6 +5,9 @@ Rules
   shared memory, the signals. It accepts no app's connection, and holds the addresses (bound, not listening) so that no
   port is lost while a worker is away. Workers bind them too (SO_REUSEPORT); the kernel spreads connections over them.
 - A reload is checked here, prepared by every worker, and put in force when all have prepared it: by all or by none.
+  Policies' files are read here once and handed over, so that no two workers see two states of them.
+- What is only heard of here (a refused reload, a foreign caller of the admin port) is told to one worker, whose audit
+  log has it.
 - A worker that dies is started again after a pause that grows while it keeps dying; its slots come back at once; what
   it had counted stays in the metrics.
 - `state: memory` is one process's own: with several workers it becomes shm, and the log says so.
@@ -27,7 +30,7 @@ from outrider.config.reload import FileWatcher, diff
 from outrider.door.ca import CertificateAuthority, utc_now
 from outrider.door.listener import bind
 from outrider.errors import StartError
-from outrider.govern.packs import find
+from outrider.govern.packs import find, read_files
 from outrider.process import until_told
 from outrider.providers.registry import Registry, join_host_port
 from outrider.secrets.placeholder import Placeholder
@@ -104,6 +107,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_ending = False
         self._reloading = asyncio.Lock()
+        self._files: dict[str, bytes] = {}  # of the policies in force
 
     # -- start
 
@@ -112,6 +116,7 @@ class Supervisor:
         self.json_log.bind(self._loop)
         try:
             self._open_once()
+            self._files = read_files(self.config.policies)
             admin = self._bind()
             if self.config.state.url.kind != "redis":
                 self._share_memory()
@@ -132,9 +137,9 @@ class Supervisor:
             ]  # the workers read them, and refused what is none
             self._watcher = FileWatcher(
                 [self.config.path, *policies],
-                lambda _path: self.reload_from_file(),
+                lambda path: self.reload_from_file(cause=str(path)),
                 call_later=self._loop.call_later,
-                on_refused=lambda sentence: self.json_log.event("warning", "reload_refused", message=sentence),
+                on_refused=self._reload_refused,
             )
             self._watcher.start()
 
@@ -183,6 +188,7 @@ class Supervisor:
                 metrics=self.exposition,
                 ca_pem=self.ca.certificate_pem,
                 is_ready=lambda: not self._is_ending and any(child.is_ready for child in self._children),
+                on_refused=lambda **about: self._note("admin_refused", **about),
             )
             self._held = [sock for sock in self._held if sock not in sockets]
             await self._admin.start()
@@ -218,7 +224,7 @@ class Supervisor:
             "transparent": [join_host_port(*address) for address in self.transparent_addresses],
             "admin": self.admin_addresses,
             "memory": self._memory.fd if self._memory is not None else None,
-            **_told(self.config),
+            **_told(self.config, self._files),
         }
 
     async def _attend(self, child: _Child, channel: Channel) -> None:
@@ -268,31 +274,46 @@ class Supervisor:
 
     # -- reload
 
-    def reload_from_file(self) -> None:
-        self._spawn(self._reload(), name="reload")
+    def reload_from_file(self, cause: str = "signal") -> None:
+        """cause: for the audit log, "signal" or the file that changed."""
+        self._spawn(self._reload(cause), name="reload")
 
-    async def _reload(self) -> None:
+    async def _reload(self, cause: str) -> None:
         async with self._reloading:
             try:
                 config = load_again(self.config, self.environ)
-                await self._apply(config)
+                await self._apply(config, cause)
             except (ConfigError, StartError) as exc:
                 self.metrics.count("reload_failed")
                 self.json_log.event("error", "reload_failed", message=f"the old configuration stays in force: {exc}")
+                self._note("reload_refused", cause=cause, message=str(exc))
 
-    async def _apply(self, config: Config) -> None:
+    def _reload_refused(self, sentence: str) -> None:
+        self.json_log.event("warning", "reload_refused", message=sentence)
+        self._note("reload_refused", message=sentence)
+
+    def _note(self, event: str, **members: Any) -> None:
+        """For the audit log of the first worker that is there."""
+        for child in self._children:
+            if child.is_ready and child.channel is not None:
+                child.channel.send({"do": "note", "event": event, "members": members})
+                return
+
+    async def _apply(self, config: Config, cause: str) -> None:
         """Raises: StartError with the reason of the first worker that cannot."""
         live, restart = diff(self.config, config)
         ready = [child for child in self._children if child.is_ready]
-        answers = await asyncio.gather(*(child.ask({"do": "prepare", **_told(config)}, "prepared") for child in ready))
+        files = read_files(config.policies)
+        told = {"do": "prepare", **_told(config, files)}
+        answers = await asyncio.gather(*(child.ask(told, "prepared") for child in ready))
         why = next((_why(answer) for answer in answers if _why(answer)), None)
         if why is not None:
             for child in ready:
                 if child.channel is not None:
                     child.channel.send({"do": "abort"})
             raise StartError(why)
-        self.config = config  # whoever is started from here on begins with it
-        await asyncio.gather(*(child.ask({"do": "commit"}, "committed") for child in ready))
+        self.config, self._files = config, files  # whoever is started from here on begins with them
+        await asyncio.gather(*(child.ask({"do": "commit", "cause": cause}, "committed") for child in ready))
         self.json_log.set_level(config.telemetry.log_level)
         self._watch()
         self.metrics.count("reloaded")
@@ -412,12 +433,13 @@ class _Merged:
         yield GaugeMetricFamily("outrider_workers", "Workers that serve.", value=self._ready)
 
 
-def _told(config: Config) -> dict[str, Any]:
+def _told(config: Config, files: Mapping[str, bytes]) -> dict[str, Any]:
     """What a worker needs to have the same configuration."""
     return {
         "path": str(config.path) if config.path is not None else None,
         "content": config.content.decode("utf-8", "surrogateescape"),
         "only_found": config.only_found,
+        "files": {name: content.decode("utf-8", "surrogateescape") for name, content in files.items()},
     }
 
 

@@ -1,8 +1,8 @@
 """One of several workers: a process that serves, and does what its supervisor says.
 
 Rules
-- It is told its configuration (the file's bytes as the supervisor checked them), its addresses and its number; it looks
-  at no file of configuration itself, so that all workers always have the same.
+- It is told its configuration (the bytes of the file and of its policies' files as the supervisor read them), its
+  addresses and its number; it looks at no such file itself, so that all workers always have the same.
 - A reload has two steps: `prepare` makes everything anew and changes nothing, `commit` puts it in force.
 - When the supervisor is gone (its end of the channel closed) it drains and ends: nobody serves ungoverned.
 - Signals of the terminal reach the whole group: a worker heeds only the supervisor.
@@ -67,7 +67,8 @@ def config_in(message: dict[str, Any], environ: dict[str, str]) -> Config:
     """The configuration that the supervisor loaded. Raises: ConfigError."""
     path = Path(message["path"]) if message["path"] is not None else None
     content = message["content"].encode("utf-8", "surrogateescape")
-    return load_content(path, content, environ, only_found=message["only_found"])
+    files = {name: text.encode("utf-8", "surrogateescape") for name, text in message["files"].items()}
+    return load_content(path, content, environ, only_found=message["only_found"], files=files)
 
 
 def families(sidecar: Sidecar) -> list[Any]:
@@ -120,7 +121,7 @@ class Worker:
             case "prepare":
                 self._channel.send({"is": "prepared", "why": self._prepare(message)})
             case "commit" if self._prepared is not None:
-                self._sidecar.apply(*self._prepared)
+                self._sidecar.apply(*self._prepared, cause=message["cause"])
                 self._prepared = None
                 self._channel.send({"is": "committed"})
             case "abort" if self._prepared is not None:
@@ -128,6 +129,8 @@ class Worker:
                 self._prepared = None
             case "metrics":
                 self._channel.send({"is": "metrics", "families": families(self._sidecar)})
+            case "note":
+                self._sidecar.note(message["event"], **message["members"])
             case "drain":
                 self._begin_drain()
 

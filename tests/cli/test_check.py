@@ -185,6 +185,17 @@ def test_an_audit_log_without_checkpoints_elsewhere_is_warned_of(tmp_path: Path,
     assert "whoever cuts one cuts both" in run("check", "--config", str(path)).stdout
 
 
+def test_a_fleet_without_a_key_of_its_own_is_warned_of(tmp_path: Path, run: Any) -> None:
+    for state, is_warned in (
+        ("redis://r", True),
+        ("{url: 'redis://r', fleet_key: {env: K}}", False),
+        ("memory", False),
+    ):
+        done = run("check", "--config", str(write(tmp_path, f"state: {state}")), K="k")
+        assert done.returncode == 0
+        assert ("c.yaml:1: state.fleet_key: is not set" in done.stdout) == is_warned
+
+
 def test_problems_of_providers_rules_and_redaction_are_said_together(tmp_path: Path, run: Any) -> None:
     rule = "rules:\n  - {id: s, description: d, then: {redact: {detectors: [nothing]}}}\n"
     (tmp_path / "rules.yaml").write_text(rule)

@@ -149,4 +149,4 @@ def test_check_says_every_problem_of_the_policies(tmp_path: Path, capsys: pytest
     assert main(["check", "--config", str(config)]) == 2
     err = capsys.readouterr().err
     assert f"{config}:2: policies[0]: 'basline' is no pack that is shipped; did you mean baseline?" in err
-    assert "parameters.models: has to be given" in err
+    assert f"{config}:2: policies[1].with: has to be given" in err

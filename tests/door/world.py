@@ -116,7 +116,7 @@ class FakeHost:
         self.far_ends.append(theirs)
         return ours
 
-    def tunnel(self, client: socket.socket, upstream: socket.socket, name: str) -> None:
+    def tunnel(self, client: socket.socket, upstream: socket.socket, name: str, caller: Any) -> None:
         if self.raises:
             raise self.raises
         self.tunnels.append((client, upstream, name))

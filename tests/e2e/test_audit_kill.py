@@ -132,9 +132,13 @@ async def killed(folder: Path, exchanges: int, rounds: int) -> None:
     assert len(app.whole) >= exchanges
     files = sorted((folder / "log").glob("audit-0*.jsonl"))
     ids = set(re.findall(r'"event":"exchange","id":"(\w+)"', "".join(path.read_text() for path in files)))
-    assert app.whole <= ids
     key, checkpoints = open_key(folder / "ca" / "audit.key"), folder / "checkpoints.jsonl"
     report = verify(files, key, [checkpoints])
+    print(
+        f"\n{len(app.whole)} answers received whole over {len(marks)} kills, {len(app.whole - ids)} of them not in the "
+        f"log; {len(ids)} lines in {len(files)} files, {len(report.problems)} faults, torn ends: {len(report.torn)}"
+    )
+    assert app.whole <= ids
     assert report.problems == []
     assert len(report.torn) <= 1
     victim = rng.choice(files)  # and a copy with one byte changed is not whole

@@ -15,11 +15,14 @@ from e2e.rig import Ride, riding, until
 
 CLIENTS, CALLS = 64, 6
 CAP = 6_000
-LIMITS = [
-    {"name": "tpm", "key": ["provider"], "tokens": f"{CAP}/h", "reserve": "max"},
-    {"name": "slots", "key": ["provider"], "concurrent": 40, "on_exceed": {"queue": {"max_wait_s": 20}}},
-]
 BUDGETS = [{"name": "day", "key": ["provider"], "usd": "1000/day"}, {"name": "t", "key": [], "tokens": "90000000/day"}]
+
+
+def limits(cap: int) -> list[dict[str, Any]]:
+    return [
+        {"name": "tpm", "key": ["provider"], "tokens": f"{cap}/h", "reserve": "max"},
+        {"name": "slots", "key": ["provider"], "concurrent": 40, "on_exceed": {"queue": {"max_wait_s": 20}}},
+    ]
 
 
 def request(ride: Ride, body: dict[str, Any], path: str = "/openai/v1/chat/completions", *, extra: str = "") -> bytes:
@@ -36,9 +39,9 @@ def chat(stream: bool, max_tokens: int = 100) -> dict[str, Any]:
     return {"model": "gpt-4o-mini", "max_tokens": max_tokens, "stream": stream, "messages": messages}
 
 
-async def client(ride: Ride, number: int, seen: dict[str, int]) -> None:
+async def client(ride: Ride, number: int, calls: int, seen: dict[str, int]) -> None:
     """Some wait for the answer, some leave in the middle (a reset, or a close), some before it begins."""
-    for call in range(CALLS):
+    for call in range(calls):
         ending = ("whole", "whole", "leave", "reset")[(number + call) % 4]
         reader, writer = await asyncio.open_connection("127.0.0.1", ride.port)
         writer.write(request(ride, chat(stream=(number + call) % 2 == 0)))
@@ -57,7 +60,7 @@ async def client(ride: Ride, number: int, seen: dict[str, int]) -> None:
 
 @pytest.fixture
 def ride(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with riding(tmp_path, tmp_path_factory.getbasetemp(), {"limits": LIMITS, "budgets": BUDGETS}) as found:
+    with riding(tmp_path, tmp_path_factory.getbasetemp(), {"limits": limits(CAP), "budgets": BUDGETS}) as found:
         yield found
 
 
@@ -65,11 +68,22 @@ def rows(ride: Ride) -> dict[tuple[str, str], Any]:
     return {(row.name, row.what): row for row in ride.sidecar.snapshot.rules._rows.values()}
 
 
-def test_64_clients_with_cancels_and_crashes(ride: Ride) -> None:
+def crowd(ride: Ride, calls: int, cap: int) -> None:
     seen: dict[str, int] = {}
+    most = 0
+
+    async def watched(done: asyncio.Event) -> None:
+        nonlocal most
+        while not done.is_set():
+            most = max([most, *(row.slots.in_use for (_, what), row in rows(ride).items() if what == "concurrent")])
+            await asyncio.sleep(0.001)
 
     async def all_of_them() -> None:
-        await asyncio.gather(*(client(ride, number, seen) for number in range(CLIENTS)))
+        done = asyncio.Event()
+        watch = asyncio.ensure_future(watched(done))
+        await asyncio.gather(*(client(ride, number, calls, seen) for number in range(CLIENTS)))
+        done.set()
+        await watch
 
     began = time.monotonic()
     asyncio.run(all_of_them())
@@ -78,17 +92,33 @@ def test_64_clients_with_cancels_and_crashes(ride: Ride) -> None:
     now_ns = ride.sidecar._shared.ledger.clock.steady(time.monotonic_ns())
     left = found["tpm", "tokens"].counter.remaining(now_ns)
     used = found["t", "tokens"].spent
-    refilled = CAP * (time.monotonic() - began) / 3600 + 1
-    overrun = max(0, used - CAP - refilled)
-    print(f"\n64 clients, {CLIENTS * CALLS} calls: {seen}; {used} tokens settled of {CAP}, over by {overrun:.0f}")
+    refilled = cap * (time.monotonic() - began) / 3600 + 1
+    overrun = max(0, used - cap - refilled)
+    print(
+        f"\n64 clients, {CLIENTS * calls} calls: {seen}; at most {most} of 40 at once; {used} tokens settled of {cap}, "
+        f"over by {overrun:.0f}; left: {left} tokens, {found['slots', 'concurrent'].slots.in_use} slots taken"
+    )
     assert set(seen) == {"200", "429"}
-    assert used - CAP - refilled <= 40 * 60  # the open calls' errors of their inputs' estimates
-    assert abs(CAP - used - left) <= refilled + 1 or left == 0  # every token that was not used came back
+    assert used - cap - refilled <= 40 * 60  # the open calls' errors of their inputs' estimates
+    assert abs(cap - used - left) <= refilled + 1 or left == 0  # every token that was not used came back
     assert seen["200"] > 20
+    assert most <= 40
     assert found["slots", "concurrent"].slots.in_use == 0
     assert found["slots", "concurrent"].room.waiting == 0
     assert found["day", "usd"].open == found["t", "tokens"].open == 0
     assert found["day", "usd"].spent > 0
+
+
+def test_64_clients_with_cancels_and_crashes(ride: Ride) -> None:
+    crowd(ride, CALLS, CAP)
+
+
+@pytest.mark.long
+def test_100_000_calls_of_64_clients_leak_no_slot(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Half of them are admitted, and each ends in its own way."""
+    cap = 1_500_000
+    with riding(tmp_path, tmp_path_factory.getbasetemp(), {"limits": limits(cap), "budgets": BUDGETS}) as ride:
+        crowd(ride, 100_000 // CLIENTS + 1, cap)
 
 
 def test_what_a_refusal_says(ride: Ride) -> None:
@@ -146,7 +176,8 @@ def test_a_body_longer_than_what_is_held_goes_around_no_limit(
 
 def test_a_call_that_waits_is_let_in_with_its_body_read_by_every_layer(tmp_path: Path, tmp_path_factory: Any) -> None:
     """The body arrives while the call waits for a slot; the tokens are still borrowed by it."""
-    sections = {"limits": [{**LIMITS[1], "concurrent": 1}, {"name": "tpm", "key": ["model"], "tokens": "900000/h"}]}
+    tokens = {"name": "tpm", "key": ["model"], "tokens": "900000/h"}
+    sections = {"limits": [{**limits(CAP)[1], "concurrent": 1}, tokens]}
     with riding(tmp_path, tmp_path_factory.getbasetemp(), sections) as ride:
 
         async def ask() -> bytes:

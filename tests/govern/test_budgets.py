@@ -151,7 +151,7 @@ def test_a_call_belongs_to_the_period_in_which_it_began(tmp_path: Path) -> None:
 def test_thresholds_are_told_once_a_period_and_by_what_is_settled(tmp_path: Path) -> None:
     w = budget(tmp_path, soft=[50, "80%"], on_exceed="alert")
     told: list[tuple[str, int]] = []
-    w.ledger.listeners.append(lambda name, key, percent, amount, limit: told.append((name, percent)))
+    w.ledger.listeners.append(lambda about: told.append((about["budget"], about["percent"])))
     held = [w.ask(max_tokens=1000) for _ in range(200)]
     assert told == []
     for asked in held:

@@ -1,6 +1,7 @@
 """Tokens guessed without a tokenizer: how far off, per family, on what providers billed; and what is learned."""
 
 import json
+import re
 import statistics
 from collections import defaultdict
 from typing import Any
@@ -133,3 +134,37 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(estimates.families) == 10
     assert estimates.family("openai", "gpt-5-mini") is known
     assert len(estimates._outputs) == 10
+
+
+def weighed(body: bytes) -> int:
+    """estimate_tokens by its own description, a byte at a time."""
+    total = blobs = 0
+    in_blob = False
+    for at in range(0, len(body), 256):
+        block = body[at : at + 256]
+        if len(block) == 256 and re.fullmatch(rb"[A-Za-z0-9+/=_-]*", block):
+            blobs += not in_blob
+            in_blob = True
+        else:
+            total += sum(weight_of(byte) for byte in block)
+            in_blob = False
+    return (total >> 8) + 1000 * blobs + 1
+
+
+def weight_of(byte: int) -> int:
+    char = chr(byte)
+    if byte >= 128:
+        return 102
+    return 51 if char.isalpha() else 77 if char.isdigit() else 23 if char.isspace() else 15
+
+
+@given(st.lists(st.binary(max_size=80) | st.sampled_from([b"QUJD" * 64, b"_-" * 128, b"some words " * 9]), max_size=12))
+def test_blocks_weigh_what_their_bytes_do(pieces: list[bytes]) -> None:
+    body = b"".join(pieces)
+    assert estimate_tokens(body) == weighed(body)
+
+
+def test_every_byte_has_its_weight_in_a_block() -> None:
+    for byte in range(256):
+        body = b" " + bytes((byte,)) * 255
+        assert estimate_tokens(body) == weighed(body)

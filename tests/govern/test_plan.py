@@ -1,5 +1,6 @@
 """The order of rules and what comes of conflicts, as docs/policies.md says it; errors, shadow, what is remembered."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,15 @@ import pytest
 import yaml
 
 from outrider.errors import BodyTooLargeError
-from outrider.govern.cases import Asked, Judged, facts_for, judge
+from outrider.govern.cases import Asked, Case, Judged, facts_for, judge
+from outrider.govern.cases import rules_of as rules_of_case
+from outrider.govern.cel import SECRET_HEADERS
+from outrider.govern.heads import combined, name_problem
 from outrider.govern.packs import load_pack, load_policies
 from outrider.govern.plan import RuleSet
-from outrider.govern.principal import Principal
+from outrider.govern.principal import ANONYMOUS, Principal
+from outrider.providers import BUILT_IN
+from outrider_ext import http1
 
 CHAT = {"model": "gpt-5", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -316,7 +322,7 @@ def test_every_problem_of_every_file_is_said_at_once(tmp_path: Path) -> None:
         (tmp_path / f"{name}.yaml").write_text("rules:\n - {id: x, description: d, then: nope}\n")
     uses = [PolicyUse(str(tmp_path / "a.yaml")), PolicyUse("basline"), PolicyUse(str(tmp_path / "b.yaml"))]
     with pytest.raises(ConfigError) as caught:
-        load_policies(uses, where=["c.yaml:1", "c.yaml:2", "c.yaml:3"])
+        load_policies(uses, where=lambda section, at, *more: f"c.yaml:{at + 1}")
     assert [problem.where.rpartition("/")[2] for problem in caught.value.problems] == [
         "a.yaml:2",
         "c.yaml:2",
@@ -340,7 +346,153 @@ def test_parameters_are_put_in_before_the_file_is_checked(tmp_path: Path) -> Non
     for values, problem in (
         ({}, "has to be given"),
         ({"most": "x"}, "needs a number"),
-        ({"most": 1, "z": 1}, "no parameter 'z'"),
+        ({"most": 1, "z": 1}, "no such parameter"),
     ):
         with pytest.raises(ConfigError, match=problem):
             load_pack(path, values)
+
+
+def test_a_wrong_parameter_is_told_where_it_was_given(tmp_path: Path) -> None:
+    from outrider.config import ConfigError, load
+    from outrider.snapshot import policies_of
+
+    (tmp_path / "mine.yaml").write_text(
+        "parameters: {names: {description: d, type: list}, most: {description: d, type: number, default: 1}}\n"
+        "rules:\n - {id: a, description: d, match: {model: [x, '${names}', y]},\n"
+        "    then: {require: {max_tokens: '${most}'}}}\n"
+    )
+    config = tmp_path / "outrider.yaml"
+    config.write_text(
+        "version: 1\npolicies:\n  - pack: ./mine.yaml\n    with:\n      names: [b, 7]\n      most: -1\n      nope: x\n"
+        "  - pack: ./mine.yaml\n    with: {names: [b], most: x}\n"
+        "  - ./mine.yaml\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        policies_of(load(config, {}))
+    found = {(one.where.rpartition("/")[2], one.key): one.sentence for one in caught.value.problems}
+    assert sorted(found) == [
+        ("outrider.yaml:10", "policies[2].with"),
+        ("outrider.yaml:5", "policies[0].with.names"),
+        ("outrider.yaml:6", "policies[0].with.most"),
+        ("outrider.yaml:7", "policies[0].with.nope"),
+        ("outrider.yaml:9", "policies[1].with.most"),
+    ]
+    assert "must be text" in found["outrider.yaml:5", "policies[0].with.names"]
+    assert "mine.yaml" in found["outrider.yaml:5", "policies[0].with.names"]
+
+
+@pytest.mark.parametrize(
+    ("zone", "when", "answer"),
+    [
+        (None, "time.hour == 23 && time.weekday == 'sun' && time.date == '2026-03-29'", True),
+        (
+            "Europe/Rome",
+            "time.hour == 1 && time.minute == 30 && time.weekday == 'mon'",
+            True,
+        ),  # summer time since today
+        ("America/New_York", "time.date == '2026-03-29' && time.hour == 19 && time.day == 29", True),
+        ("Asia/Kolkata", "time.getHours() == 5 && time.month == 3 && time.year == 2026", True),
+        ("Asia/Kolkata", "time == timestamp('2026-03-29T23:30:00Z') && time.weekday in ['sat', 'sun']", False),
+        ("Asia/Kolkata", "time > timestamp('2026-03-29T23:00:00Z') && has(time.hour)", True),
+    ],
+)
+def test_time_is_that_of_the_files_zone(tmp_path: Path, zone: str | None, when: str, answer: bool) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            ({"timezone": zone} if zone else {})
+            | {"rules": [{"id": "a", "description": "d", "when": when, "then": "deny"}]}
+        )
+    )
+    case = Case.model_validate({"name": "n", "expect": {"decision": "deny"}, "time": "2026-03-29T23:30:00+00:00"})
+    pack = load_pack(path, {})
+    assert (judge(rules_of_case(pack, case, pack.rules), Asked(body={})).refusal is not None) is answer
+
+
+def test_two_files_with_two_zones_are_one_evaluation(tmp_path: Path) -> None:
+    for name, zone in (("rome", "Europe/Rome"), ("tokyo", "Asia/Tokyo")):
+        rule = {"id": "a", "description": "d", "when": "time.hour == 9", "then": {"tag": name}}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"timezone": zone, "rules": [rule]}))
+    packs = [load_pack(tmp_path / f"{name}.yaml", {}) for name in ("rome", "tokyo")]
+    for hour, tags in ((8, ["rome"]), (0, ["tokyo"]), (9, [])):
+        rules = RuleSet(
+            [rule for pack in packs for rule in pack.rules],
+            now=lambda hour=hour: datetime(2026, 1, 5, hour, tzinfo=UTC),
+        )
+        assert judge(rules, Asked(body={})).outcome.tags == tags
+
+
+# -- the head
+
+
+def rewrites(**headers: Any) -> dict[str, Any]:
+    return {"then": {"rewrite": {"headers": headers}}}
+
+
+@pytest.mark.parametrize(
+    ("headers", "why"),
+    [
+        ({"set": {"Authorization": "x"}}, "where keys stand"),
+        ({"remove": ["x-goog-api-key"]}, "where keys stand"),
+        ({"set": {"ocp-apim-subscription-key": "x"}}, "where keys stand"),
+        ({"set": {"Cookie": "a=b"}}, "where keys stand"),
+        ({"set": {"X-Outrider-Decision": "x"}}, "the sidecar's own"),
+        ({"remove": ["x-outrider-request-id"]}, "the sidecar's own"),
+        ({"set": {"content-length": "1"}}, "frames the message"),
+        ({"set": {"Transfer-Encoding": "chunked"}}, "frames the message"),
+        ({"remove": ["host"]}, "frames the message"),
+        ({"set": {"connection": "x-a"}}, "frames the message"),
+        ({"set": {"Content-Type": "text/plain"}}, "how the body is to be read"),
+        ({"set": {"accept-encoding": "br"}}, "how the body is to be read"),
+        ({"set": {"X-HTTP-Method-Override": "DELETE"}}, "which operation"),
+        ({"set": {"x-amz-content-sha256": "x"}}, "where keys stand"),
+        ({"set": {"Sec-WebSocket-Extensions": "x"}}, "belongs to the connection"),
+        ({"set": {"x a": "b"}}, "no name of a header"),
+        ({"set": {"x-a:": "b"}}, "no name of a header"),
+        ({"set": {"x-a": "b\r\nauthorization: c"}}, "visible ASCII"),
+        ({"set": {"x-a": ""}}, "visible ASCII"),
+        ({"set": {"x-a": " b"}}, "visible ASCII"),
+        ({"set": {"x-a": "é"}}, "visible ASCII"),
+        ({"set": {"X-A": "b"}, "remove": ["x-a"]}, "both sets and removes"),
+        ({"remove": []}, "at least one header"),
+        ({}, "at least one header"),
+    ],
+)
+def test_a_header_that_no_rule_may_touch_is_refused_when_the_file_is_loaded(
+    tmp_path: Path, headers: dict[str, Any], why: str
+) -> None:
+    from outrider.config import ConfigError
+
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"rules": [{"id": "a", "description": "d", **rewrites(**headers)}]}))
+    with pytest.raises(ConfigError, match=why) as caught:
+        load_pack(path, {})
+    assert str(caught.value).startswith(f"{path}:")
+    assert "rules[0].then.rewrite.headers" in str(caught.value)
+
+
+def test_every_slot_of_a_key_is_refused() -> None:
+    for provider in BUILT_IN.values():
+        for name in (*provider.slots.headers, *SECRET_HEADERS):
+            assert name_problem(name.title()) is not None, name
+
+
+def test_of_two_changes_of_a_header_the_later_holds() -> None:
+    edits = combined([{"X-A": "1", "x-b": "2"}, {"x-a": None}, {"X-B": "3", "Anthropic-Beta": "y"}])
+    assert edits is not None
+    assert edits.lines == b"x-b: 3\r\nanthropic-beta: y\r\n"
+    assert (edits.drop, edits.drop_names) == (http1.mask_of(b"anthropic-beta"), frozenset({b"x-a", b"x-b"}))
+    assert combined([]) is None
+
+
+def test_a_rule_that_changes_the_head_alone_needs_no_body(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"rules": [{"id": "a", "description": "d", **rewrites(set={"x-a": "1"})}]}))
+    route = RuleSet(load_pack(path, {}).rules).on_route(facts_for(Asked()))
+    assert route is not None
+    assert not route.can_be_late
+    assert not route.can_need_body
+    for upgrade in (False, True):
+        plan = route.plan(ANONYMOUS, "forward", upgrade)
+        assert plan.is_final
+        assert plan.outcome.head_edits().lines == b"x-a: 1\r\n"  # type: ignore[union-attr]

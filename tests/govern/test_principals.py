@@ -198,7 +198,7 @@ def test_a_key_is_remembered_until_it_expires_and_no_longer(tmp_path: Path) -> N
     world = World(tmp_path)
     directory = world.of([{"id": "x", "from": {"keys": [world.key("ann", expires="2026-06-01T00:00:10Z")]}}])
     caller = Caller()
-    found, until_ns = directory.found(caller, KEYS["ann"], None)
+    found, until_ns, _ = directory.found(caller, KEYS["ann"], None)
     caller.remember(directory, KEYS["ann"], None, until_ns, found)
     assert caller.last(directory, KEYS["ann"], None, 9_999_999_999) is found
     assert caller.last(directory, KEYS["ann"], None, 10_000_000_000) is None
@@ -211,7 +211,7 @@ def test_a_revocation_forgets_what_connections_remember(tmp_path: Path) -> None:
     world = World(tmp_path)
     caller = Caller()
     world.directory.note_token(caller, basic("ben"))
-    found, until_ns = world.directory.found(caller, None, None)
+    found, until_ns, _ = world.directory.found(caller, None, None)
     caller.remember(world.directory, None, None, until_ns, found)
     assert caller.last(world.directory, None, None, 0) is found
     world.revocations.revoke(world.hasher.hash_of(KEYS["ben"]).hex())

@@ -99,7 +99,7 @@ def test_what_one_source_no_longer_revokes_another_still_does(hasher: KeyHasher)
     revocations.revoke(mac.hex())
     revocations.replace("file", [])
     assert revocations.is_revoked(mac)
-    revocations.replace("store", [])
+    revocations.replace("fleet", [])
     assert not revocations.is_revoked(mac)
 
 

@@ -11,7 +11,7 @@ import pytest
 from outrider.telemetry.audit import open_key
 from outrider.telemetry.audit_check import verify
 from support.running import KEY, client_of, get, local, post, running, until
-from support.wire import Peer, Provider
+from support.wire import Peer, Provider, connect
 
 ANSWER = b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}'
 BODY = b'{"model":"m","messages":[{"role":"user","content":"the words"}]}'
@@ -80,6 +80,7 @@ async def test_when_an_answer_is_whole_its_line_is_in_the_file(world: World) -> 
     assert len(record["digest"]) == 64
     assert record["us"] >= record["upstream_us"] > 0
     assert world.records("start")[0]["config_sha256"]
+    assert len(world.records("start")[0]["ca_sha256"]) == 64
     assert len(world.records("stop")) == 1
 
 
@@ -120,7 +121,11 @@ async def test_the_content_of_a_stream(world: World) -> None:
         app = await client_of(sidecar)
         await world.ask(sidecar, app, answer=head + events)
         app.close()
-    assert world.records()[0]["answer"].encode() == events
+    kept = [
+        json.loads(line[6:])["choices"][0]["delta"]["content"]
+        for line in world.records()[0]["answer"].splitlines()[::2]
+    ]
+    assert "".join(kept) == "onetwo"
 
 
 async def test_two_spellings_of_one_request_have_one_digest_and_a_repeated_key_is_refused(world: World) -> None:
@@ -266,7 +271,35 @@ async def test_a_reload_and_a_refused_one_have_lines(world: World) -> None:
         config.write_text(text + "nonsense: 1\n")
         sidecar.reload_from_file()
     assert world.records("reloaded")[0]["applied"] == ["http2"]
+    assert world.records("reloaded")[0]["cause"] == "signal"
     assert "nonsense" in world.records("reload_refused")[0]["message"]
+    assert world.is_whole()
+
+
+async def test_what_is_done_to_the_sidecar_has_lines(world: World) -> None:
+    """A key file that changes, a foreign page at the admin port, the end."""
+    secret = world.folder / "secret"
+    secret.write_text("sk-one")
+    secret.chmod(0o600)
+    world.credential = {"credential": {"file": str(secret)}}
+    world.sections = {"listen": {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"}, "timeouts": {"drain_s": 1}}
+    async with world.run() as sidecar:
+        secret.write_text("sk-another")
+        for source in sidecar.snapshot.sources.values():
+            sidecar._refreshed(source)
+        admin = await connect(sidecar.admin_addresses[0])
+        for _ in range(3):
+            await admin.send(b"GET /metrics HTTP/1.1\r\nhost: evil.example\r\n\r\n")
+            assert (await admin.answer())[0].startswith(b"HTTP/1.1 421")
+        admin.close()
+        await until(lambda: len(world.records("credential_rotated")) == 1, "the rotation is written")
+        await sidecar.drain()
+    (refused,) = world.records("admin_refused")
+    assert (refused["status"], refused["error"]) == (421, "admin_host")
+    assert world.records("refusals")[0]["count"] == 2
+    assert len(world.records("drain")) == 1
+    assert b"sk-" not in world.path.read_bytes()
+    assert b"evil" not in world.path.read_bytes()
     assert world.is_whole()
 
 

@@ -90,6 +90,36 @@ async def test_a_failure_says_what_and_how_it_ended(world: World) -> None:
     assert statuses(world.sidecar) == {"502": 1, "200": 1}
 
 
+async def test_the_rules_that_would_have_decided_stand_in_the_line(no_leaked_tasks: None, tmp_path: Path) -> None:
+    """Those in force do not, and where there are none the line says nothing of them."""
+    rules = tmp_path / "mine.yaml"
+    rules.write_text(
+        "rules:\n"
+        " - {id: shy, description: d, match: {model: gpt-5}, then: deny, mode: shadow}\n"
+        " - {id: shyer, description: d, mode: shadow, then: deny,\n"
+        "    when: request.messages == 1 && request.model == 'gpt-5'}\n"
+        " - {id: bold, description: d, then: {tag: x}}\n"
+    )
+    log = tmp_path / "log"
+    async with (
+        Provider() as provider,
+        running(
+            tmp_path, local(provider.url, credential={"env": "OPENAI_API_KEY"}),
+            telemetry={"log": str(log)}, policies=[str(rules)],
+        ) as sidecar,
+    ):  # fmt: skip
+        world = World(log, sidecar, provider, await client_of(sidecar))
+        for body in (b'{"model":"gpt-5","messages":["a"]}', b'{"model":"gpt-4"}'):
+            behind = await ask(world, body)
+            await behind.send(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            await world.app.answer()
+            behind.close()
+        said, silent = await world.lines(2)
+        world.app.close()
+    assert said["shadow"] == ["mine/shy", "mine/shyer"]
+    assert "shadow" not in silent
+
+
 async def test_a_request_that_went_nowhere_is_told_too(world: World) -> None:
     await world.app.send(post(world.sidecar, b"{}", b"/nobody/v1"))
     await world.app.answer()

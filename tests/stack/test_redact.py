@@ -10,37 +10,58 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outrider.cli.main import main
-from outrider.errors import BadRequestError
+from outrider.errors import BadRequestError, ForbiddenError
 from outrider.govern.redact.actions import Vault
 from outrider.govern.redact.events import Events
 from outrider.govern.redact.plan import Catalogue, Plans
+from outrider.govern.redact.texts import walk
 from outrider.govern.redaction import RedactError, Redaction
-from outrider.stack.redact import Redacting, SseRedactor, flattened, redact_other, redact_parts, ways_of
+from outrider.stack.redact import Redacting, SseRedactor, redact_other, redact_parts, ways_of
+from outrider_ext.bodytext import body_text
 from outrider_ext.eventholes import NUMBER, PADDING, TEXT, Template, is_plain
-from support.exchanges import snapshot
+from outrider_ext.redacthooks import BodyScan
+from support.exchanges import call, exchange, snapshot
 
 PLANS = Plans(Catalogue(), b"k" * 16, lambda *labels: None)
 MASKS = PLANS.of((Redaction(detectors=("pii", "secrets")),))
-
-
-@given(st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=40))
-def test_a_flattened_body_has_the_text_at_the_same_places(text: str) -> None:
-    body = json.dumps({"a": text}, ensure_ascii=False).encode()
-    flat = flattened(body)
-    assert flat is None or (len(flat) == len(body) and b"\\" not in flat)
-    if flat is not None:
-        words = [word for word in text.split() if word.isalnum()]
-        assert all(word.encode() in flat for word in words)
+SAYINGS = [
+    "Hi ", "ada@", "example.com", " \n", "é", '"', "\\", "4111 1111 ", "1111 1111 ", "sk-proj-", "A1" * 10, "password",
+    ": ", "Xk29fjs0Qpz81!aQ", "\t", "/", "😀", "+49 170 1234567",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "value", ["x\n4111 1111 1111 1111", "\t4111111111111111", '"ada@example.com"', "\b\f\rada@example.com"]
+    "value",
+    [
+        "x\n4111 1111 1111 1111",
+        "\t4111111111111111",
+        '"ada@example.com"',
+        "\b\f\rada@example.com",
+        'config: "password": "Xk29fjs0Qpz81!aQ"',  # quotes belong to the pattern
+        "\u2039é ada@example.com",
+    ],
 )
-def test_what_stands_behind_an_escape_is_hit(value: str) -> None:
-    flat = flattened(json.dumps({"a": value}).encode())
-    assert flat is not None
+@pytest.mark.parametrize("to_ascii", [True, False])
+def test_what_stands_behind_an_escape_is_hit(value: str, to_ascii: bool) -> None:
+    body = json.dumps({"a": value}, ensure_ascii=to_ascii).encode()
+    assert body_text(body) is not None
     assert MASKS.request is not None
-    assert MASKS.request.scanner.hits(flat)
+    assert not BodyScan(MASKS.request.scanner.hits, MASKS, False).is_clean(body)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(SAYINGS), max_size=6), st.booleans())
+def test_a_body_is_clean_only_if_each_of_its_texts_is(pieces: list[str], to_ascii: bool) -> None:
+    value = {"messages": [{"role": "user", "content": "".join(pieces)}, {"content": [{"text": "".join(pieces[::-1])}]}]}
+    scanner = MASKS.request.scanner  # type: ignore[union-attr]
+    found: list[int] = []
+
+    def visit(text: str, kind: str) -> None:
+        found.extend(scanner.hits(text.encode()))
+
+    walk(value, visit)
+    is_clean = BodyScan(scanner.hits, MASKS, False).is_clean(json.dumps(value, ensure_ascii=to_ascii).encode())
+    assert not (is_clean and found)
 
 
 def event(text: str, number: int = 1, padding: str = "ab") -> bytes:
@@ -201,3 +222,41 @@ def test_the_strictest_action_counts() -> None:
     plan = PLANS.of((Redaction(detectors=("email",)), Redaction(detectors=("pii",), action="block")))
     assert plan.request is not None
     assert set(plan.request.actions) == {"block"}
+
+
+# -- what was found
+
+
+def test_a_call_knows_how_often_what_was_redacted(tmp_path: Path) -> None:
+    one = snapshot(
+        tmp_path, {}, redact={"always": [{"detectors": ["email", "payment_card"], "action": "pseudonymise"}]}
+    )
+    body = b'{"model":"m","messages":[{"role":"user","content":"a@example.com, b@example.com, 4111 1111 1111 1111"}]}'
+    for sent, wanted in ((body, {"EMAIL": 2, "PAYMENT_CARD": 1}), (b'{"model":"m","messages":[]}', None)):
+        head = b"POST /openai/v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:8484\r\n\r\n"
+        x = exchange(head, body=sent)
+        route = one.router.find(x)
+        assert route is not None
+        asked = call(route)
+        for hook in (*route.request_hooks, *route.body_hooks):
+            assert hook(x, asked) is None
+        assert asked.redacted == wanted
+
+
+def test_what_is_found_in_the_answer_counts_too_and_what_is_turned_back_does_not() -> None:
+    plan = PLANS.of(
+        (Redaction(detectors=("email",), action="pseudonymise"), Redaction(detectors=("ip",), where=("answer",)))
+    )
+    vault = Vault()
+    text = plan.request_text(vault)(b"mail a@example.com", "text")
+    assert vault.redacted == {"EMAIL": 1}
+    out = plan.answer_stream(vault)("text").finish(b"to " + text + b" at 192.0.2.7")
+    assert out == b"to mail a@example.com at [IP]"
+    assert vault.redacted == {"EMAIL": 1, "IP": 1}
+
+
+def test_what_is_blocked_is_counted() -> None:
+    vault = Vault()
+    with pytest.raises(ForbiddenError):
+        PLANS.of((Redaction(detectors=("email",), action="block"),)).request_text(vault)(b"a@example.com", "text")
+    assert vault.redacted == {"EMAIL": 1}

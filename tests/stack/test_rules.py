@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from attacks.test_rules import Attack, by_base_url, governed
+from attacks.test_rules import JSON, Attack, by_base_url, governed
 from outrider.config import load
 from outrider.mock import MockProvider
 from outrider.runtime import Sidecar
 from support.exchanges import call, exchange, snapshot
-from support.running import client_of, get, post, settings, total
+from support.running import KEY, client_of, get, post, settings, total
 
 CHAT = b"/openai/v1/chat/completions"
 AWS = {
@@ -73,6 +73,93 @@ async def test_what_no_rule_changes_leaves_byte_for_byte(tmp_path: Path) -> None
         assert mock.journal[-1].body == body
         assert mock.journal[-1].header("content-encoding") == "gzip"
         assert total(sidecar, "outrider_rule_decisions_total", rule="mine/r1", mode="shadow") == 1
+
+
+HEADERS: dict[str, Any] = {"set": {"X-Keep": "no", "OpenAI-Project": "ours"}, "remove": ["x-debug"]}
+
+
+def left(entry: Any, *names: str) -> dict[str, list[str]]:
+    return {name: entry.all(name) for name in names}
+
+
+@pytest.mark.parametrize("body", [chat(), chat(stream=True)])
+async def test_headers_leave_as_rules_say_and_the_rest_as_it_came(tmp_path: Path, body: bytes) -> None:
+    async with governed(tmp_path, [rules_file(tmp_path, {"then": {"rewrite": {"headers": HEADERS}}})]) as (
+        sidecar,
+        mock,
+    ):
+        more = JSON + b"x-keep: yes\r\nX-KEEP: always\r\nopenai-project: theirs\r\nx-debug: 1\r\nx-other: 2\r\n"
+        head, _ = await sent(sidecar, body, more=more)
+        assert head.startswith(b"HTTP/1.1 200"), head
+        found = left(mock.journal[-1], "x-keep", "openai-project", "x-debug", "x-other", "authorization")
+        assert found.pop("authorization") == [f"Bearer {KEY}"]
+        assert found == {"x-keep": ["no"], "openai-project": ["ours"], "x-debug": [], "x-other": ["2"]}
+        assert json.loads(mock.journal[-1].body).items() >= json.loads(body).items()
+
+
+@pytest.mark.parametrize("when", ["request.messages == 1", "request.headers['x-team'] == 'a'"])
+async def test_a_condition_decides_whether_headers_are_changed(tmp_path: Path, when: str) -> None:
+    rule = {"when": when, "then": {"rewrite": {"headers": {"set": {"x-keep": "no"}}, "max_tokens": 5}}}
+    async with governed(tmp_path, [rules_file(tmp_path, rule, {**rule, "mode": "shadow"})]) as (sidecar, mock):
+        await sent(sidecar, chat(), more=JSON + b"x-team: a\r\n")
+        assert left(mock.journal[-1], "x-keep") == {"x-keep": ["no"]}
+        assert json.loads(mock.journal[-1].body)["max_completion_tokens"] == 5
+        await sent(sidecar, chat(messages=[]), more=b"x-team: b\r\nx-keep: yes\r\n")
+        assert left(mock.journal[-1], "x-keep") == {"x-keep": ["yes"]}
+
+
+async def test_a_shadow_rule_and_one_that_erred_change_no_header(tmp_path: Path) -> None:
+    change = {"rewrite": {"headers": {"set": {"x-keep": "no"}}}}
+    failing = {"rewrite": {**change["rewrite"], "system_preamble": "x"}}
+    rules = ({"then": change, "mode": "shadow"}, {"then": failing, "on_error": "allow"})
+    async with governed(tmp_path, [rules_file(tmp_path, *rules)]) as (sidecar, mock):
+        body, more = b'{"model":"text-embedding-3-small","input":"x"}', JSON + b"x-keep: yes\r\n"
+        head, _ = await sent(sidecar, body, path=b"/openai/v1/embeddings", more=more)
+        assert head.startswith(b"HTTP/1.1 200"), head
+        assert left(mock.journal[-1], "x-keep") == {"x-keep": ["yes"]}
+
+
+async def test_headers_are_changed_where_no_body_is(tmp_path: Path) -> None:
+    async with governed(tmp_path, [rules_file(tmp_path, {"then": {"rewrite": {"headers": HEADERS}}})]) as (
+        sidecar,
+        mock,
+    ):
+        peer = await client_of(sidecar)
+        key = b"authorization: Bearer " + sidecar.placeholder.value.encode() + b"\r\n"
+        await peer.send(get(sidecar, b"/openai/v1/models", key + b"connection: x-keep\r\nx-keep: yes\r\n"))
+        assert (await peer.head()).startswith(b"HTTP/1.1 200")
+        peer.close()
+        assert left(mock.journal[-1], "x-keep") == {"x-keep": ["no"]}
+
+
+async def test_headers_of_a_signed_request_leave_beside_the_signature(tmp_path: Path) -> None:
+    pair = ":".join(AWS.values())
+    async with MockProvider(keys={"bedrock": pair}) as mock:
+        provider = {"region": "us-east-1", "connect_to": mock.http_url, "credential": {"env": "AWS_ACCESS_KEY_ID"}}
+        policies = [rules_file(tmp_path, {"then": {"rewrite": {"headers": HEADERS}}})]
+        sidecar = Sidecar(load(settings(tmp_path, {"bedrock": provider}, policies=policies), AWS), AWS)
+        await sidecar.start()
+        try:
+            body = b'{"messages":[{"role":"user","content":[{"text":"hi"}]}]}'
+            head, _ = await sent(sidecar, body, path=b"/bedrock/model/anthropic.claude-3-haiku/converse", more=JSON)
+            assert head.startswith(b"HTTP/1.1 200"), head
+            assert left(mock.journal[-1], "x-keep") == {"x-keep": ["no"]}
+        finally:
+            await sidecar.stop()
+
+
+async def test_numbers_that_a_rewrite_does_not_touch_keep_their_spelling(tmp_path: Path) -> None:
+    text = (
+        b'{ "model":"gpt-5", "user":"me", "n": 1.0, "big":123456789012345678901234567890, "e":[1e5, -0.10],'
+        b'\r\n "t":"\\u00e9" }'
+    )
+    async with governed(tmp_path, [rules_file(tmp_path, REWRITE)]) as (sidecar, mock):
+        await sent(sidecar, text, more=JSON)
+        body = mock.journal[-1].body
+        assert body == (
+            b'{"model":"gpt-5","n": 1.0,"big":123456789012345678901234567890,"e":[1e5, -0.10],"t":"\\u00e9",'
+            b'"max_completion_tokens":7,"store":false}'
+        )
 
 
 async def test_a_route_asks_for_another_model_and_records_it(tmp_path: Path) -> None:

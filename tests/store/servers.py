@@ -1,60 +1,95 @@
-"""A real redis-server of the test's own (a folder, a free port, no persistence), and a proxy that spoils its wire."""
+"""A real redis-server of the test's own (a folder, a port, no persistence), and a proxy that spoils its wire."""
 
 import asyncio
 import contextlib
+import random
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-DEADLINE_S = 20.0
+# Generous: a machine that is busy and slow is not a failure. What ended meanwhile is noticed at once (Server.start).
+DEADLINE_S = 90.0
+STARTS = 5  # ports tried; each was free a moment before
+BUS = 10_000  # a node of a cluster listens on its port + this too
 
 
 def free_port() -> int:
-    """Below 55,536: a cluster's node listens on the port 10,000 above too."""
-    for _ in range(200):
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port: int = sock.getsockname()[1]
-        if port < 55_536:
+    """A port whose bus port is free too, both outside the range from which the kernel gives ports to connections.
+
+    Inside it, any connection that opens before the server binds may take either.
+    """
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split())
+    given = range(low, high + 1)
+    ports = [port for port in range(10_240, 55_536) if port not in given and port + BUS not in given]
+    for port in random.sample(ports or range(10_240, 55_536), 200):
+        with socket.socket() as sock, socket.socket() as bus, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + BUS))
             return port
     raise AssertionError("no port was free")
 
 
 class Server:
-    """start() again after stop() is a restart with empty memory."""
+    """start() again after stop() is a restart with empty memory, on the same port."""
 
-    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         if shutil.which("redis-server") is None:
             pytest.skip("Needs redis-server; `make debian-packages` installs it.")
         self.folder = folder
         self.options = options
-        self.port = port if port is not None else free_port()
+        self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Server":
+        """Raises: AssertionError with the end of the server's log."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        is_known = self.port != 0  # to others, who look for it there
+        for _ in range(STARTS):
+            if not is_known:
+                self.port = free_port()
+            if self._has_started():
+                return self
+            self.stop()
+        raise AssertionError(f"redis-server ended at each of {STARTS} starts; its log ends:\n{self.log_end()}")
+
+    def _has_started(self) -> bool:
+        """False: it ended before it answered, as it does where another process has its port."""
         command = [
             "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
-            "--appendonly", "no", "--daemonize", "no", "--logfile", str(self.folder / "log"), *self.options,
+            "--appendonly", "no", "--daemonize", "no", "--logfile", str(self.folder / "log"),
+            "--repl-diskless-sync-delay", "0", *self.options,
         ]  # fmt: skip
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for(self._answers)
-        return self
+        with (self.folder / "output").open("ab") as output:
+            self._process = process = subprocess.Popen(command, stdout=output, stderr=output)
+        wait_for(lambda: process.poll() is not None or self._answers(), self.log_end)
+        return process.poll() is None
 
     def _answers(self) -> bool:
+        assert self._process is not None
         with contextlib.suppress(redis.RedisError, OSError):
-            return bool(self.call("PING"))
+            # Soon again where nothing comes: whoever holds the port may be silent, and ours about to end for it.
+            told = self.call("INFO", "server", timeout_s=0.5)
+            return bool(told["process_id"] == self._process.pid)
         return False
 
-    def call(self, *words: Any) -> Any:
-        with redis.Redis(port=self.port, socket_timeout=5) as client:
+    def log_end(self) -> str:
+        texts = [
+            path.read_text(errors="replace") for path in (self.folder / "output", self.folder / "log") if path.exists()
+        ]
+        return "\n".join("".join(texts).splitlines()[-10:]) or "(it wrote nothing)"
+
+    def call(self, *words: Any, timeout_s: float = 30.0) -> Any:
+        # The client's own retries would wait up to a second each for a server that is about to listen.
+        with redis.Redis("127.0.0.1", self.port, socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0)) as client:
             return client.execute_command(*words)
 
     def stop(self) -> None:
@@ -64,11 +99,11 @@ class Server:
             self._process = None
 
 
-def wait_for(condition: Any, timeout_s: float = DEADLINE_S) -> None:
+def wait_for(condition: Callable[[], bool], tell: Callable[[], str], timeout_s: float = DEADLINE_S) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.005)
+        assert time.monotonic() < deadline, f"it did not come about in {timeout_s:.0f} s: {tell()}"
+        time.sleep(0.002)
 
 
 async def until(condition: Any, what: str, timeout_s: float = DEADLINE_S) -> None:

@@ -295,6 +295,7 @@ async def test_a_replica_that_was_promoted_is_found_and_goes_on(tmp_path: Path) 
     ):
         await until(lambda: _linked(next_), "linked")
         async with stores(2, primary.port, next_.port) as fleet:
+            await until(lambda: all(store.fleet == 2 for store in fleet), "they know of each other")
             counters = [rate(store, 1000) for store in fleet]
             assert sum(await asyncio.gather(*(spend_all(counter, 1) for counter in counters))) <= 1001
             await until(lambda: _offset(next_) >= _offset(primary), "the replica has it all")
@@ -438,4 +439,5 @@ async def test_a_cluster_of_three_nodes_holds_the_limits_of_many_keys(cluster: l
             spend.add("2026-01", 21)
         await until(lambda: all(spend.spent("2026-01") == 42 for spend in spends), "both know the sum")
         await fleet[0].revoke("key-9")
+        await until(lambda: "key-9" in fleet[1].revoked, "polling tells the other one")
         await until(lambda: "key-9" in fleet[1].revoked, "the other one heard of it")

@@ -276,3 +276,22 @@ def test_a_dead_holder_of_the_lock_does_not_block_others(memory: SharedMemory) -
     process.close()
     ours.close()
     assert bucket(store_of(memory, 2)).take(NOW) == 0
+
+
+def test_each_mark_of_a_budget_is_said_by_one_worker_and_again_in_the_next_period(memory: SharedMemory) -> None:
+    stores = [ShmStore(memory, number, lambda: 1) for number in range(3)]
+    said: list[tuple[str, str]] = []
+    spends: list[Any] = [store.spend("day", "k") for store in stores]
+    for period in ("2026-01", "2026-02"):
+        for spend in spends:
+            spend.add(period, 1)
+            for mark in ("50", "100"):
+                spend.say_once(period, mark, lambda period=period, mark=mark: said.append((period, mark)))
+    assert said == [("2026-01", "50"), ("2026-01", "100"), ("2026-02", "50"), ("2026-02", "100")]
+    before = stores[0].in_use[0]
+    for month in range(3, 9):  # the cells of periods that are over are used again
+        for spend in spends:
+            spend.add(f"2026-0{month}", 1)
+            spend.say_once(f"2026-0{month}", "50", lambda: None)
+    assert len(spends[0]._marks) <= 5
+    assert stores[0].in_use[0] <= before + 12

@@ -1,5 +1,8 @@
 """The admin port: health, metrics, the CA's certificate. Nothing here changes anything, so nothing needs a token.
 
+Whoever is refused (another name in Host, a page of another origin, a method that would change something) is told of by
+`on_refused(status=, error=, message=)`.
+
 Rules: answers only to its own name in Host (a web page that rebinds DNS reaches loopback too) and to no page of another
 origin; neither health nor readiness waits for a provider. It is served by the relay's own connections: a web framework
 for five pages would be a fifth of the sidecar's memory.
@@ -42,6 +45,7 @@ class AdminServer:
         ca_pem: bytes,
         is_ready: Callable[[], bool],
         trouble: Callable[[], str] = lambda: "",
+        on_refused: Callable[..., None] = lambda **about: None,
     ) -> None:
         self._sockets = list(sockets)
         pages: dict[bytes, Callable[[], Page]] = {
@@ -51,7 +55,7 @@ class AdminServer:
             b"/metrics": lambda: (200, "text/plain; version=0.0.4; charset=utf-8", metrics()),
             b"/ca.pem": lambda: (200, "application/x-pem-file", ca_pem),
         }
-        self._owner = _Pages(pages, _own_names(self._sockets), _ports(self._sockets))
+        self._owner = _Pages(pages, _own_names(self._sockets), _ports(self._sockets), on_refused)
         self._servers: list[asyncio.Server] = []
         self._hub: Hub | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -93,7 +97,14 @@ def _readiness(is_ready: bool, trouble: str) -> Page:
 class _Pages(Owner):
     """Answers every request at once, but for a page that has to be asked for elsewhere."""
 
-    def __init__(self, pages: dict[bytes, Callable[[], Page]], names: frozenset[str], ports: set[str]) -> None:
+    def __init__(
+        self,
+        pages: dict[bytes, Callable[[], Page]],
+        names: frozenset[str],
+        ports: set[str],
+        on_refused: Callable[..., None],
+    ) -> None:
+        self._on_refused = on_refused
         self._pages = pages
         self._names = names
         self._ports = ports
@@ -125,15 +136,20 @@ class _Pages(Owner):
 
     def _page(self, x: Exchange) -> Page:
         if not self._is_own_name((x.head.get(H_HOST) or b"").decode("latin-1").lower()):
-            return 421, _TEXT, b"This port answers to its own name only.\n"
+            return self._refused(421, "host", "This port answers to its own name only.")
         if x.head.get(H_ORIGIN) is not None or x.head.get(H_FETCH_SITE) in (b"cross-site", b"same-site"):
-            return 403, _TEXT, b"Web pages of another origin may not ask here.\n"
+            return self._refused(403, "origin", "Web pages of another origin may not ask here.")
         page = self._pages.get(x.target.partition(b"?")[0])
         if page is None:
             return 404, _TEXT, b"There is no such page; / lists them.\n"
         if x.method not in (b"GET", b"HEAD"):
-            return 405, _TEXT, b"Pages here are only read.\n"
+            return self._refused(405, "method", "Pages here are only read.")
         return page()
+
+    def _refused(self, status: int, what: str, sentence: str) -> Page:
+        """Told by what it was refused for, and with nothing that the caller chose."""
+        self._on_refused(status=status, error=f"admin_{what}", message=sentence)
+        return status, _TEXT, f"{sentence}\n".encode()
 
     def _is_own_name(self, host: str) -> bool:
         """A name of ours, or an address: a page that rebinds DNS has to ask by name."""

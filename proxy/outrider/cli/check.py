@@ -161,6 +161,11 @@ def _warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
         path = hmac_key_file(config)
         if not path.exists():
             yield f"{config.where('principals')}: principals: {path} is missing; `outrider keys new` makes it"
+    if config.state.url.kind == "redis" and config.state.fleet_key is None:
+        yield (
+            f"{config.where('state')}: state.fleet_key: is not set, so who can write to that Redis can revoke keys, "
+            "and names in it can be guessed; set it to a file or variable that all sidecars of the fleet share"
+        )
     yield from _audit_warnings(config)
     yield from _set_secrets(config, environ)
     if config.path is not None:

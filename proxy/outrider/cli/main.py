@@ -4,11 +4,11 @@ A command module has HELP (one line), EXAMPLE (one shell line), add_arguments(pa
 """
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import NoReturn
 
 from outrider.errors import StartError
@@ -21,7 +21,7 @@ COMMANDS = {
     "check": ("check", "validate the configuration"),
     "policy": ("policy", "try rules without a sidecar: test, explain, schema"),
     "trust": ("trust", "let a configuration found in the working folder set hosts and credentials"),
-    "keys": ("keys", "make a virtual key for a principal"),
+    "keys": ("keys", "make a virtual key for a principal, or take keys back"),
     "ca": ("ca", "show the interception CA, or write its trust bundle"),
     "env": ("env", "print the variables by which each runtime finds the sidecar and trusts it"),
     "mock": ("mock", "run a provider emulator"),
@@ -88,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     only = words[0] if words[0] in COMMANDS else None
     if only is None and not words[0].startswith("-"):
         return _unknown(words[0])
+    _without_plugins()
     args = build_parser(only).parse_args(words)
     try:
         return int(args.run(args))
@@ -105,7 +106,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _without_plugins() -> None:
+    """Pydantic would search all that is installed for plugins of its own: 20 ms, 1 MB, and code that nobody chose."""
+    finds_none = ModuleType("pydantic.plugin._loader")
+    finds_none.get_plugins = tuple  # type: ignore[attr-defined]
+    sys.modules.setdefault(finds_none.__name__, finds_none)
+
+
 def _unknown(word: str) -> int:
+    import difflib
+
     near = difflib.get_close_matches(word, COMMANDS, n=1)
     meant = f"; did you mean `outrider {near[0]}`?" if near else ""
     print(f"outrider: there is no command {word!r}{meant or '; `outrider --help` lists them'}", file=sys.stderr)

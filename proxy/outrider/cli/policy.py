@@ -165,7 +165,7 @@ def _policies(args: argparse.Namespace) -> Loaded:
     config = load(args.config, os.environ)
     if not config.policies:
         raise StartError(f"{config.source} has no policies; add some, or name packs with --policy", exit_code=2)
-    return load_policies(config.policies, where=[config.where("policies", at) for at in range(len(config.policies))])
+    return load_policies(config.policies, where=config.where)
 
 
 def _request(path: Path) -> Asked:
@@ -247,6 +247,8 @@ def _decision(judged: Judged) -> dict[str, Any]:
         found["tags"] = outcome.tags
     if outcome.redactions:
         found["redact"] = [one.model_dump() for one in outcome.redactions]
+    if outcome.heads and refusal is None:
+        found["headers"] = {name: value for _, change in outcome.heads for name, value in change.items()}
     if outcome.edits and refusal is None:
         found["body"] = judged.document
     return found

@@ -1,10 +1,8 @@
 """`outrider run`: the sidecar in the foreground, until a signal."""
 
 import argparse
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import uvloop
 
-    with _without_plugins():
-        from outrider.config import load
+    from outrider.config import load
     from outrider.secrets.hygiene import harden_process
 
     environ = dict(os.environ)
@@ -49,21 +46,6 @@ def run(args: argparse.Namespace) -> int:
         sidecar.log("warning", "hygiene", message=problem)
     forget_credentials(config)
     return uvloop.run(serve(sidecar, announce=not args.quiet))
-
-
-@contextlib.contextmanager
-def _without_plugins() -> Iterator[None]:
-    """Pydantic would search all that is installed for plugins of its own: 15 ms, and code that nobody chose."""
-    name = "PYDANTIC_DISABLE_PLUGINS"
-    before = os.environ.get(name)
-    os.environ[name] = "__all__"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 async def serve(sidecar: "Sidecar", *, announce: bool) -> int:

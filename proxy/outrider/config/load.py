@@ -247,16 +247,25 @@ def load(path: Path | None, environ: Mapping[str, str], cwd: Path | None = None)
     return loader.check(data)
 
 
-def load_content(path: Path | None, content: bytes, environ: Mapping[str, str], *, only_found: bool = False) -> Config:
+def load_content(
+    path: Path | None,
+    content: bytes,
+    environ: Mapping[str, str],
+    *,
+    only_found: bool = False,
+    files: Mapping[str, bytes] | None = None,
+) -> Config:
     """The configuration that this content of the file gives, wherever the file has got to since; path None: no file.
 
-    Raises: ConfigError.
+    files: of those that it names, what was read. Raises: ConfigError.
     """
     loader = _Loader(environ, path.parent if path is not None else Path.cwd())
     loader.content, loader.only_found = content, only_found
     data = loader.read(path) if path is not None else {}
     loader.overlay(data)
-    return loader.check(data)
+    config = loader.check(data)
+    config._files = files or {}
+    return config
 
 
 def load_again(config: Config, environ: Mapping[str, str]) -> Config:

@@ -5,7 +5,6 @@ what to do; a value is quoted only when it cannot be a secret.
 Does not know: the schema's keys (they are passed in).
 """
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +46,8 @@ def spell(path: KeyPath) -> str:
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """ "; did you mean X?" when one known word is near, else what is known; "" when nothing is."""
+    import difflib  # for those who made a mistake
+
     known = sorted(known)
     near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     if near:

@@ -163,6 +163,20 @@ def _listeners(data: Mapping[str, Any]) -> Iterator[Finding]:
                 )
 
 
+def _state(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Files for TLS beside an address without it would be a secrecy that is not there."""
+    state = data.get("state")
+    url = state if isinstance(state, str) else _section(state).get("url", "")
+    if not isinstance(url, str):
+        return
+    if not url.startswith("rediss"):
+        for key in ("ca", "cert", "cert_key"):
+            if _section(state).get(key) is not None:
+                yield ("state", key), "is for TLS, and the address is without it; write rediss:// instead of redis://"
+    elif _section(state).get("cert_key") is not None and _section(state).get("cert") is None:
+        yield ("state", "cert_key"), "belongs to a certificate; set cert too"
+
+
 def _timeouts(data: Mapping[str, Any]) -> Iterator[Finding]:
     given = _section(data.get("timeouts"))
 
@@ -188,5 +202,6 @@ _CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Finding]], ...] = (
     _limits,
     _principals,
     _listeners,
+    _state,
     _timeouts,
 )

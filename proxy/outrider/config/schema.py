@@ -7,7 +7,7 @@ Does not know: files, lines, environment variables.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -394,7 +394,10 @@ class State(_Section):
     url: Annotated[StateUrl, BeforeValidator(values.state_url)] = _restart(StateUrl())
     fleet_key: Key = _restart(None)
     password: Key = _restart(None)
+    sentinel_password: Key = _restart(None)
     ca: FilePath | None = _restart(None)
+    cert: FilePath | None = _restart(None)
+    cert_key: FilePath | None = _restart(None)
     on_store_error: Literal["local", "deny", "allow"] = _restart("local")
     deadline_ms: int = _restart(250, ge=20, le=10_000)
     lease_s: Annotated[float, Field(ge=1, le=600)] = _restart(10.0)
@@ -572,6 +575,7 @@ class Config(_Section):
     _path: Path | None = PrivateAttr(default=None)
     _only_found: bool = PrivateAttr(default=False)
     _content: bytes = PrivateAttr(default=b"")
+    _files: Mapping[str, bytes] = PrivateAttr(default_factory=dict)
     _origins: dict[KeyPath, str] = PrivateAttr(default_factory=dict)
 
     @field_validator("limits", "budgets", "principals", mode="before")
@@ -598,6 +602,11 @@ class Config(_Section):
     def content(self) -> bytes:
         """The file's bytes as they were read."""
         return self._content
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """Files that the configuration names, by path, where somebody else has read them; all others are read."""
+        return self._files
 
     @property
     def source(self) -> str:

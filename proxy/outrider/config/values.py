@@ -47,6 +47,7 @@ class StateUrl:
     unix_path: str | None = None
     tls: bool = False
     cluster: bool = False
+    sentinel: str | None = None  # the master's name; addresses are the sentinels'
     database: int = 0
     user: str | None = None
     password: Secret | None = field(default=None, repr=False)
@@ -58,7 +59,8 @@ class StateUrl:
         where = self.unix_path or ",".join(
             f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.addresses
         )
-        return f"redis{'s' if self.tls else ''}{'+cluster' if self.cluster else ''}://{where}"
+        kind = "+cluster" if self.cluster else "+sentinel" if self.sentinel is not None else ""
+        return f"redis{'s' if self.tls else ''}{kind}://{where}{f'/{self.sentinel}' if self.sentinel else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,16 +322,20 @@ def key_from(value: Any, context: Mapping[str, Path] | None) -> KeyFrom | None:
 
 
 _STATE_SCHEMES = {
-    "redis": (False, False),
-    "rediss": (True, False),
-    "redis+cluster": (False, True),
-    "rediss+cluster": (True, True),
+    "redis": (False, ""),
+    "rediss": (True, ""),
+    "redis+cluster": (False, "cluster"),
+    "rediss+cluster": (True, "cluster"),
+    "redis+sentinel": (False, "sentinel"),
+    "rediss+sentinel": (True, "sentinel"),
 }
+_MASTER = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def state_url(value: Any) -> StateUrl:
     """`memory`, `shm`, or `redis[s][+cluster]://[user[:password]@]host[:port][,host[:port]...][/db][?cluster=true]`,
-    or `redis+unix:///path`. The address is never quoted: it may hold a password."""
+    `redis[s]+sentinel://[user[:password]@]sentinel[:26379][,...]/MASTER[/db]` (user and password are Redis' own), or
+    `redis+unix:///path`. The address is never quoted: it may hold a password."""
     if isinstance(value, StateUrl):
         return value
     if value in ("memory", "shm"):
@@ -339,34 +345,42 @@ def state_url(value: Any) -> StateUrl:
         return StateUrl("redis", unix_path=rest)
     if not found or scheme not in _STATE_SCHEMES:
         raise ValueError("must be memory, shm or an address such as redis://redis.internal:6379")
-    tls, cluster = _STATE_SCHEMES[scheme]
+    tls, kind = _STATE_SCHEMES[scheme]
     authority, _, query = rest.partition("?")
     authority, _, database = authority.partition("/")
+    master = None
+    if kind == "sentinel":
+        master, _, database = database.partition("/")
+        if not _MASTER.fullmatch(master):
+            raise ValueError("has to name the master that the sentinels watch, as redis+sentinel://a,b,c/mymaster")
     if query not in ("", "cluster=true", "cluster=false"):
         raise ValueError("takes no query but ?cluster=true")
     if database and not (database.isascii() and database.isdigit() and int(database) < 1024):
         raise ValueError("ends in the number of a database, as redis://redis.internal:6379/0")
     user, at, hosts = authority.rpartition("@")
     name, _, password = user.partition(":")
-    cluster = cluster or query == "cluster=true"
+    cluster = kind == "cluster" or query == "cluster=true"
+    if cluster and master is not None:
+        raise ValueError("is of a cluster and of sentinels; a cluster needs none")
     if cluster and database not in ("", "0"):
         raise ValueError("names a database, and a cluster has but one; remove it")
     return StateUrl(
         "redis",
-        addresses=tuple(_redis_host(host) for host in hosts.split(",")),
+        addresses=tuple(_redis_host(host, 6379 if master is None else 26379) for host in hosts.split(",")),
         tls=tls,
         cluster=cluster,
+        sentinel=master,
         database=int(database or 0),
         user=unquote_to_bytes(name).decode() if at and name else None,
         password=Secret(unquote_to_bytes(password)) if at and password else None,
     )
 
 
-def _redis_host(text: str) -> tuple[str, int]:
+def _redis_host(text: str, port_number: int) -> tuple[str, int]:
     if ":" in text.rpartition("]")[2]:
         host, _, port = text.rpartition(":")
         return host_name(host), _port(port, text)
-    return host_name(text), 6379
+    return host_name(text), port_number
 
 
 def rate(value: Any) -> Rate:

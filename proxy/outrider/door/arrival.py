@@ -153,7 +153,7 @@ class Arrival:
         if sock is None:
             raise PeekEndedError
         try:
-            self.host.tunnel(sock, upstream, name)
+            self.host.tunnel(sock, upstream, name, self.caller)
         except BaseException:
             sock.close()
             raise

@@ -17,7 +17,6 @@ import contextlib
 import os
 import secrets
 import ssl
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -81,6 +80,16 @@ class _Cached:
     until_time: datetime
 
 
+class _LeafKey:
+    """The key of all leaves of a process. password: None where the PEM, which holds it, reaches no disk."""
+
+    def __init__(self) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        self.public = key.public_key()
+        self.password = None if _has_memfd() else secrets.token_hex(32)
+        self.pem = _leaf_key_pem(key, self.password)
+
+
 class CertificateAuthority:
     """A CA and the TLS contexts it vouches for; made by `open`.
 
@@ -103,9 +112,7 @@ class CertificateAuthority:
         self._now = now
         # A root is the client's own business; an intermediate must travel with the leaf.
         self._issuers = b"" if is_self_issued(self.certificate) else b"".join(pair.chain)
-        self._leaf_key = ec.generate_private_key(ec.SECP256R1())
-        self._leaf_password = None if _has_memfd() else secrets.token_hex(32)
-        self._leaf_key_pem = _leaf_key_pem(self._leaf_key, self._leaf_password)
+        self._leaf_key: _LeafKey | None = None
         self._lock = threading.RLock()
         self._contexts: OrderedDict[str, _Cached] = OrderedDict()
         self._expected: frozenset[str] = frozenset()
@@ -201,8 +208,15 @@ class CertificateAuthority:
                 f"The interception CA is constrained to other names than {name}: add it to the configuration."
             )
         end = min(now + LEAF_LIFE, self.not_after)
-        leaf = issue_leaf(self._key, self.certificate, key=self._leaf_key.public_key(), name=name, now=now, end=end)
+        leaf = issue_leaf(self._key, self.certificate, key=self._leaf().public, name=name, now=now, end=end)
         return certificate_pem_of(leaf) + self._issuers
+
+    def _leaf(self) -> _LeafKey:
+        """Made when the first leaf is: half a megabyte that who is called by base_url never needs."""
+        with self._lock:
+            if self._leaf_key is None:
+                self._leaf_key = _LeafKey()
+            return self._leaf_key
 
     def _context(self, chain: bytes) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -211,8 +225,9 @@ class CertificateAuthority:
         context.options |= ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(["http/1.1"])
         context.num_tickets = 1  # the default, 2, is for browsers that race connections
-        with _anonymous_file(chain) as certificate, _anonymous_file(self._leaf_key_pem) as key:
-            context.load_cert_chain(certificate, key, self._leaf_password)
+        leaf = self._leaf()
+        with _anonymous_file(chain) as certificate, _anonymous_file(leaf.pem) as key:
+            context.load_cert_chain(certificate, key, leaf.password)
         return context
 
     def _admit(self, name: str, now: datetime) -> None:
@@ -305,6 +320,8 @@ def _has_memfd() -> bool:
 
 def _nameless_descriptor() -> int:
     """The fallback may reach a disk's free blocks; so what is written there is encrypted (`_leaf_key_pem`)."""
+    import tempfile  # with what it brings 1 MB, for a machine that is hardly met
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 

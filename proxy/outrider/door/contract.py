@@ -116,8 +116,9 @@ class DoorHost(Protocol):
         """A connected non-blocking socket to the destination, owned by the caller. With `address` exactly that IP is
         dialled, guarded like any other. Raises errors.SidecarError; is cancelled when the door closes."""
 
-    def tunnel(self, client: socket.socket, upstream: socket.socket, name: str) -> None:
-        """Takes both sockets and passes bytes both ways from now on; `name` (host:port) is for the record."""
+    def tunnel(self, client: socket.socket, upstream: socket.socket, name: str, caller: Caller) -> None:
+        """Takes both sockets and passes bytes both ways from now on; `name` (host:port) and `caller`, who was admitted,
+        are for the record."""
 
     def is_own_address(self, host: str, port: int) -> bool:
         """Whether one of our own listeners stands there (by literal address, or `localhost`), or our end of a

@@ -17,12 +17,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from outrider.config.document import DocumentError, read_document
 from outrider.config.problems import ConfigError, Problem, sentence_for, spell
-from outrider.errors import BadRequestError, SidecarError
+from outrider.errors import REPEATED_KEY, BadRequestError, SidecarError
 from outrider.govern.gate import decide_tunnel
 from outrider.govern.packs import CASES_FILE, MAX_POLICY_BYTES, Pack, load_pack
 from outrider.govern.plan import Late, Plan, RuleSet, carry_out
 from outrider.govern.principal import ANONYMOUS, Principal
-from outrider.govern.reading import REPEATED_KEY, Facts, View, facts_of
+from outrider.govern.reading import Facts, View, facts_of
 from outrider.govern.verdicts import Outcome
 from outrider.providers import BUILT_IN
 from outrider.providers.model import COMMON_SLOTS, Auth, Provider
@@ -81,7 +81,8 @@ class Asked(_Part):
 
 class Expected(_Part):
     """decision, rule (that refuses), status; rules, shadow, tags, errors: exactly these; redact: what each one says;
-    body: members that leave like this; absent: members that do not leave. Ids without a pack are the pack's own."""
+    body: members that leave like this; absent: members that do not leave; headers: what rules make of these, null for a
+    header that they take out. Ids without a pack are the pack's own."""
 
     decision: Literal["allow", "deny"] | None = None
     rule: str | None = None
@@ -93,6 +94,7 @@ class Expected(_Part):
     redact: tuple[dict[str, Any], ...] | None = None
     body: dict[str, Any] | None = None
     absent: Words | None = None
+    headers: dict[str, str | None] | None = None
 
     model_config = ConfigDict(strict=False, frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -299,6 +301,7 @@ def _differences(pack: Pack, case: Case, judged: Judged) -> Iterator[str]:
     if expect.tags is not None and sorted(expect.tags) != sorted(outcome.tags):
         yield f"tags: expected {_listed(expect.tags)}, was {_listed(outcome.tags)}"
     yield from _redaction_differences(expect, outcome)
+    yield from _header_differences(expect, outcome)
     document = judged.document or {}
     for name, value in (expect.body or {}).items():
         if name not in document or document[name] != value:
@@ -306,6 +309,19 @@ def _differences(pack: Pack, case: Case, judged: Judged) -> Iterator[str]:
     for name in expect.absent or ():
         if name in document:
             yield f"body.{name}: expected to be absent, was {document[name]!r}"
+
+
+def _header_differences(expect: Expected, outcome: Outcome) -> Iterator[str]:
+    changed = {name.lower(): value for _, change in outcome.heads for name, value in change.items()}
+    for name, value in (expect.headers or {}).items():
+        if name.lower() not in changed:
+            yield f"headers.{name}: expected {_leaves(value)}, and no rule changes it"
+        elif changed[name.lower()] != value:
+            yield f"headers.{name}: expected {_leaves(value)}, was {_leaves(changed[name.lower()])}"
+
+
+def _leaves(value: str | None) -> str:
+    return "to be taken out" if value is None else repr(value)
 
 
 def _redaction_differences(expect: Expected, outcome: Outcome) -> Iterator[str]:

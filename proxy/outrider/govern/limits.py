@@ -54,8 +54,8 @@ FREE_OPERATIONS = frozenset(
     }
 )  # fmt: skip
 
-# (budget, key, percent, spent, limit): amounts in nano-dollars or tokens
-type OnThreshold = Callable[[str, str, int, int, int], None]
+# The members of a threshold's event: budget, key, percent, spent, limit, unit ("nusd" or "tokens"), period.
+type OnThreshold = Callable[[dict[str, Any]], None]
 
 
 def counts_tokens(operation: Any) -> bool:
@@ -90,15 +90,24 @@ class Ledger:
         return room
 
     def threshold(self, row: BudgetRow, percent: int, spent: int) -> None:
-        self.metrics.thresholds.add((row.name, str(percent)))
-        unit = "tokens" if row.in_tokens else "nusd"
-        self.log.event(
-            "warning" if percent < 100 else "error", "budget_threshold", budget=row.name,
-            key=row.key.replace(_SEPARATOR, "/"), percent=percent, spent=spent, limit=row.limit, unit=unit,
-            period=row.period, message=f"budget {row.name} has reached {percent} % of what it may spend",
-        )  # fmt: skip
+        """Where others count too, the first of them that sees it says it: once per period, restarts included."""
+        about = {
+            "budget": row.name, "key": row.key.replace(_SEPARATOR, "/"), "percent": percent, "spent": spent,
+            "limit": row.limit, "unit": "tokens" if row.in_tokens else "nusd", "period": row.period,
+        }  # fmt: skip
+        say_once = getattr(row.spend, "say_once", None)
+        if say_once is None:
+            self._say(about)
+        else:
+            say_once(row.period, str(percent), partial(self._say, about))
+
+    def _say(self, about: dict[str, Any]) -> None:
+        percent = about["percent"]
+        self.metrics.thresholds.add((about["budget"], str(percent)))
+        sentence = f"budget {about['budget']} has reached {percent} % of what it may spend"
+        self.log.event("warning" if percent < 100 else "error", "budget_threshold", **about, message=sentence)
         for listener in self.listeners:
-            listener(row.name, row.key, percent, spent, row.limit)
+            listener(about)
 
 
 def memory_ledger(metrics: Metrics, log: JsonLog, clock: Clock | None = None, max_keys: int = 100_000) -> Ledger:

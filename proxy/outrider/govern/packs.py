@@ -8,7 +8,8 @@ Does not know: requests.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ from typing import Any, Final, Protocol
 from pydantic import ValidationError
 
 from outrider.config.document import Document, DocumentError, read_document
-from outrider.config.problems import ConfigError, KeyPath, Problem, sentence_for, spell, suggest, written
+from outrider.config.problems import ConfigError, KeyPath, Problem, quote, sentence_for, spell, suggest, written
 from outrider.govern.cel import Expression, ExpressionError
 from outrider.govern.plan import CompiledRule, RuleSet, Usage, nothing_used
 from outrider.govern.rules import ACTIONS, Match, Parameter, Policy, PrincipalMatch, Rule
@@ -29,6 +30,13 @@ CASES_FILE: Final = "cases.yaml"
 MAX_POLICY_BYTES: Final = 1 << 20
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {"text": (str,), "list": (list,), "number": (int, float)}
 _PLACEHOLDER: Final = re.compile(r"\$\{([a-z0-9_]+)\}")
+
+
+type Where = Callable[..., str]
+
+
+def _nowhere(*path: str | int) -> str:
+    return ""
 
 
 class Use(Protocol):
@@ -95,17 +103,42 @@ def find(pack: str) -> Path:
 # -- one file
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The entry of `policies:` that gives the parameters. where(*path): file:line of a key of the configuration."""
+
+    where: Where
+    at: int
+    values: Mapping[str, Any]
+
+    def problem(self, name: str | None, sentence: str) -> Problem:
+        if name is None or name not in self.values:
+            return Problem(self.where("policies", self.at), f"policies[{self.at}].with", sentence)
+        return Problem(self.where("policies", self.at, "with", name), f"policies[{self.at}].with.{name}", sentence)
+
+
 @dataclass(slots=True)
 class _Reader:
-    """Reads one file: collects problems."""
+    """Reads one file: collects problems. given: who gives its parameters, None for nobody whose lines are known."""
 
     path: Path
     shown: str
+    content: bytes | None = None  # of the file, where somebody else has read it
+    given: Given | None = None
     problems: list[Problem] = field(default_factory=list)
     lines: dict[KeyPath, int] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)  # parameters that have no value, of which it was said
+    filled: dict[KeyPath, str] = field(default_factory=dict)  # where a parameter was put in -> its name
 
     def say(self, path: KeyPath, sentence: str) -> None:
         self.problems.append(Problem(self.where(path), spell(path), sentence))
+
+    def say_given(self, name: str, sentence: str) -> None:
+        """Of what stands under `with:`, or is missing there. Where nobody says where that is: of the parameter."""
+        if self.given is None:
+            self.say(("parameters", name), sentence)
+        else:
+            self.problems.append(self.given.problem(name, f"{sentence} (parameter {name} of {self.shown})"))
 
     def where(self, path: KeyPath) -> str:
         for end in range(len(path), -1, -1):
@@ -115,7 +148,8 @@ class _Reader:
 
     def document(self) -> Document:
         try:
-            text = read_capped(self.path, MAX_POLICY_BYTES).decode("utf-8-sig")
+            content = self.content if self.content is not None else read_capped(self.path, MAX_POLICY_BYTES)
+            text = content.decode("utf-8-sig")
             found = read_document(text)
         except OSError as exc:
             raise ConfigError([Problem(self.shown, "", f"cannot be read: {reason(exc)}; name a policy file")]) from exc
@@ -157,21 +191,31 @@ class _Reader:
                 if parameter.type == "list" and isinstance(value, str):
                     value = [value]
                 if not isinstance(value, _TYPES[parameter.type]):
-                    self.say(("parameters", name), f"needs a {parameter.type}, and with: gives something else")
+                    self.say_given(name, f"needs a {parameter.type}, and with: gives {quote(value)}")
+                    self.failed.add(name)
                     continue
                 chosen[name] = value
             elif parameter.is_required:
-                self.say(("parameters", name), f"has to be given: {parameter.description}; write with: {{{name}: …}}")
+                self.say_given(name, f"has to be given: {parameter.description}; write with: {{{name}: …}}")
+                self.failed.add(name)
             else:
                 chosen[name] = parameter.default
         for name in values:
             if name not in known:
-                self.say(("parameters",), f"has no parameter {name!r}{suggest(name, known)}")
+                self.say_given(name, f"is not known, there is no such parameter{suggest(name, known)}")
         return chosen
 
     def _say_error(self, error: Any, data: Any) -> None:
         path = tuple(step for step in error["loc"] if not _is_inner(step))
-        self.say(written(path, data), sentence_for(error, _known_beside(path)))
+        sentence = sentence_for(error, _known_beside(path))
+        for end in range(len(path), 0, -1):
+            name = self.filled.get(path[:end])
+            if name in self.failed:
+                return  # it has no value, and that was said
+            if name is not None and self.given is not None and name in self.given.values:
+                self.say_given(name, sentence)
+                return
+        self.say(written(path, data), sentence)
 
     def _check_ids(self, policy: Policy) -> None:
         seen: set[str] = {"default"}
@@ -191,7 +235,7 @@ class _Reader:
             when: Expression | None = None
             if rule.when is not None:
                 try:
-                    when = Expression(rule.when)
+                    when = Expression(rule.when, policy.timezone)
                 except ExpressionError as exc:
                     self.say(("rules", at, "when"), str(exc))
                     continue
@@ -224,15 +268,20 @@ class _Filling:
 
     def _list(self, node: list[Any], path: KeyPath) -> list[Any]:
         filled: list[Any] = []
+        moved: dict[KeyPath, str] = {}  # an element that follows a list which was put in stands further on
         for at, item in enumerate(node):
             value = self.of(item, (*path, at))
             spliced = isinstance(item, str) and isinstance(value, list)
+            if (name := self._reader.filled.pop((*path, at), None)) is not None:
+                moved |= {(*path, len(filled) + more): name for more in range(len(value) if spliced else 1)}
             filled += value if spliced else [value]
+        self._reader.filled |= moved
         return filled
 
     def _value(self, name: str, path: KeyPath) -> Any:
+        self._reader.filled[path] = name
         if name not in self._values:
-            if not any(problem.key.endswith(name) for problem in self._reader.problems):
+            if name not in self._reader.failed:
                 self._reader.say(path, f"names a parameter that the file does not declare: {name}")
             return None
         return self._values[name]
@@ -280,9 +329,18 @@ def _pattern_problem(pattern: str) -> str | None:
 # -- all of them
 
 
-def load_pack(path: Path, values: Mapping[str, Any], *, shown: str | None = None) -> Pack:
-    """Raises: ConfigError with every problem of the file."""
-    reader = _Reader(path, shown or str(path))
+def load_pack(
+    path: Path,
+    values: Mapping[str, Any],
+    *,
+    shown: str | None = None,
+    content: bytes | None = None,
+    given: Given | None = None,
+) -> Pack:
+    """content: of the file, where it was read already. given: whose entry the values are, so that a wrong one is told
+    there. Raises: ConfigError with every problem of the file.
+    """
+    reader = _Reader(path, shown or str(path), content, given)
     policy = reader.policy(values)
     rules: tuple[CompiledRule, ...] = ()
     name = ""
@@ -299,20 +357,29 @@ def load_pack(path: Path, values: Mapping[str, Any], *, shown: str | None = None
 
 
 def load_policies(
-    uses: Sequence[Use], *, where: Sequence[str] = (), usage: Usage = nothing_used, **more: Any
+    uses: Sequence[Use],
+    *,
+    where: Where = _nowhere,
+    usage: Usage = nothing_used,
+    contents: Mapping[str, bytes] | None = None,
+    **more: Any,
 ) -> Loaded:
-    """All entries of `policies:`. where: file:line of each. Raises: ConfigError with every problem of all files."""
+    """All entries of `policies:`. where(*path): file:line of a key. contents: what `read_files` read.
+
+    Raises: ConfigError with every problem of all files.
+    """
     packs: list[Pack] = []
     problems: list[Problem] = []
     for at, use in enumerate(uses):
-        here = where[at] if at < len(where) else ""
+        here = where("policies", at)
         try:
             path = find(use.pack)
         except ValueError as exc:
             problems.append(Problem(here, f"policies[{at}]", f"{use.pack!r} {exc}"))
             continue
         try:
-            packs.append(load_pack(path, use.values))
+            content = (contents or {}).get(str(path))
+            packs.append(load_pack(path, use.values, content=content, given=Given(where, at, use.values)))
         except ConfigError as exc:
             problems += exc.problems
             continue
@@ -330,6 +397,19 @@ def load_policies(
         **more,
     )
     return Loaded(tuple(packs), rules, tuple(pack.path for pack in packs))
+
+
+def read_files(uses: Sequence[Use]) -> dict[str, bytes]:
+    """The policies' files as they are now, by path, for several processes that have to judge by the same ones.
+
+    What is none or cannot be read is left out: whoever loads the policies says why.
+    """
+    found: dict[str, bytes] = {}
+    for use in uses:
+        with suppress(ValueError, OSError):
+            path = find(use.pack)
+            found[str(path)] = read_capped(path, MAX_POLICY_BYTES)
+    return found
 
 
 def _all_patterns(packs: Sequence[Pack], problems: list[Problem]) -> dict[str, str]:

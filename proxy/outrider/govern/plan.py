@@ -19,7 +19,15 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from outrider.errors import SidecarError
-from outrider.govern.cel import Batch, Expression, header_variable, new_context, principal_map, variable
+from outrider.govern.cel import (
+    Batch,
+    Expression,
+    clock_values,
+    header_variable,
+    new_context,
+    principal_map,
+    variable,
+)
 from outrider.govern.globs import Matcher, name_matcher, path_matcher
 from outrider.govern.models import Model, ModelError, named
 from outrider.govern.principal import Principal
@@ -136,6 +144,12 @@ class CompiledRule:
         return self.action == "allow"
 
     @property
+    def edits_body(self) -> bool:
+        """Something but the head is changed."""
+        rewrite = self.rule.then.rewrite
+        return self.action == "route" or (rewrite is not None and rewrite.edits_body)
+
+    @property
     def reads_models(self) -> bool:
         return self.match.model is not None or (self.except_ is not None and self.except_.model is not None)
 
@@ -161,7 +175,7 @@ class CompiledRule:
         require, redact = self.rule.then.require, self.rule.then.redact
         if require is not None and require.reads_body:
             return True
-        return self.action in ("rewrite", "route") or (redact is not None and "request" in redact.where)
+        return self.edits_body or (redact is not None and "request" in redact.where)
 
     def decides_late(self, facts: Facts) -> bool:
         """Whether it can be decided at the body stage only."""
@@ -271,7 +285,7 @@ class RouteRules:
         self.plans: dict[tuple[Principal, str, bool], Plan] = {}
         # A rule that errs on the route itself has no better chance later, so it counts as one that reads nothing.
         sure = [rule for rule, applies in rules if applies]
-        self.can_be_late = any(rule.decides_late(facts) or rule.action in ("rewrite", "route") for rule in sure)
+        self.can_be_late = any(rule.decides_late(facts) or rule.edits_body for rule in sure)
         self.can_need_body = any(rule.reads_body(facts) for rule in sure)
 
     def plan(self, principal: Principal, via: str, upgrade: bool) -> "Plan":
@@ -304,7 +318,7 @@ class Plan:
         facts = self.facts
         self.path_models = _path_models(facts)
         self.wants_models = any(rule.reads_models and facts.model_source != "path" for rule in rest)
-        self.late = any(rule.decides_late(facts) or rule.action in ("rewrite", "route") for rule in rest)
+        self.late = any(rule.decides_late(facts) or rule.edits_body for rule in rest)
         self.rest = tuple(rest)
         self.first: Late | None = None
         if not self.late:
@@ -445,6 +459,7 @@ class Late:
         self._fields = {name for rule in self._conditions if rule.when is not None for name in rule.when.fields}
         self._variables = {name for rule in self._conditions if rule.when is not None for name in rule.when.variables}
         self._headers = {name for rule in self._conditions if rule.when is not None for name in rule.when.headers}
+        self._clock = {row for rule in self._conditions if rule.when is not None for row in rule.when.clock}
         self._keeps_words = bool(self._fields & {"text", "system"})
         self._context: Any = None
         if not self.dynamic:
@@ -488,8 +503,8 @@ class Late:
         values, unread = self._request(view)
         if unread:  # what an earlier request said must not stand for what this one does not
             context = new_context(self._constants(view))
-        if "time" in self._variables:
-            values["time"] = whole.now()
+        if self._clock:
+            values |= clock_values(self._clock, whole.now())
         if "usage" in self._variables:
             values["usage"] = dict(whole.usage(view.principal, view.facts.provider))
         context.update(values)
@@ -570,7 +585,10 @@ def _apply(outcome: Outcome, rule: CompiledRule) -> None:
         if then.redact not in outcome.redactions:
             outcome.redactions.append(then.redact)
     elif then.rewrite is not None:
-        outcome.edits.append((rule.id, rule.rule.on_error, then.rewrite))
+        if then.rewrite.headers is not None:
+            outcome.heads.append((rule.id, then.rewrite.headers.changes))
+        if then.rewrite.edits_body:
+            outcome.edits.append((rule.id, rule.rule.on_error, then.rewrite))
     elif then.route is not None and not outcome.routed:
         outcome.routed = True
         outcome.edits.append((rule.id, rule.rule.on_error, then.route))
@@ -645,6 +663,7 @@ def carry_out(outcome: Outcome, view: View, change: Callable[[], object]) -> boo
                 changed = True
         except (RewriteError, ReadError) as exc:
             outcome.errors.append(rule)
+            outcome.heads = [row for row in outcome.heads if row[0] != rule]
             if on_error == "deny":
                 outcome.refuse(rule, f"the request could not be changed as it has to be: {exc} {_SIGNED.format(rule)}")
             elif before is not None and view.document is not None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from grp import getgrnam
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from outrider.errors import (
     PrincipalRequiredError,
@@ -30,7 +30,7 @@ from outrider.errors import (
 )
 from outrider.govern.pod import PodIdentity
 from outrider.govern.principal import ANONYMOUS, Principal
-from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, Revocations, is_virtual_key
+from outrider.govern.virtual_keys import HASH_PREFIX, MIN_ID_CHARS, KeyHasher, Revocations, is_virtual_key
 from outrider_ext.callers import Book, Caller, Epoch
 
 _NS = 1_000_000_000
@@ -41,10 +41,19 @@ _WANTED = (
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What one virtual key opens. expires_s: wall clock, None for never."""
+    """What one virtual key opens. expires_s: wall clock, None for never. id: the beginning of its hash."""
 
     principal: Principal
     expires_s: float | None
+    id: str
+
+
+class Found(NamedTuple):
+    """Who it is, until when (monotonic ns, 0 for no end), and the id of the key that said so."""
+
+    principal: Principal
+    until_ns: int = 0
+    key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +124,7 @@ class Directory(Book):
         for key in claims.keys:
             mac = bytes.fromhex(key.hash.removeprefix(HASH_PREFIX))
             expires_s = None if key.expires is None else key.expires.timestamp()
-            other = self._keys.setdefault(mac, _Entry(principal, expires_s))
+            other = self._keys.setdefault(mac, _Entry(principal, expires_s, mac.hex()[:MIN_ID_CHARS]))
             if other.principal is not principal or other.expires_s != expires_s:
                 raise StartError(f"principals: {other.principal.id} and {entry.id} list the same key; remove one")
         if claims.pod is not None and _is_of(pod, claims.pod):
@@ -129,17 +138,17 @@ class Directory(Book):
 
     def decide(self, caller: Caller, key: bytes | None, proxy: bytes | None) -> Principal:
         """key: the bare virtual key of an auth slot. proxy: the value of Proxy-Authorization, where it is a claim."""
-        return self.found(caller, key, proxy)[0]
+        return self.found(caller, key, proxy).principal
 
-    def found(self, caller: Caller, key: bytes | None, proxy: bytes | None) -> tuple[Principal, int]:
-        """(principal, monotonic ns until when, 0 for no end). Raises: SidecarError, counted."""
+    def found(self, caller: Caller, key: bytes | None, proxy: bytes | None) -> Found:
+        """Raises: SidecarError, counted."""
         try:
             return self._found(caller, key, proxy)
         except SidecarError as error:
             self._count(error.code)
             raise
 
-    def _found(self, caller: Caller, key: bytes | None, proxy: bytes | None) -> tuple[Principal, int]:
+    def _found(self, caller: Caller, key: bytes | None, proxy: bytes | None) -> Found:
         shown = []
         if key is not None:
             shown.append(self._open(self._mac_of(key), caller, VirtualKeyRefusedError, "this virtual key"))
@@ -149,13 +158,14 @@ class Directory(Book):
             mac = self._token_mac(proxy)
             shown.append(self._open(mac, caller, ProxyTokenRefusedError, "the proxy URL's token"))
         if not shown:
-            return self._ambient(caller), 0
+            return Found(self._ambient(caller))
         principal = shown[0].principal
         if any(entry.principal is not principal for entry in shown):
             raise VirtualKeyRefusedError(
                 "the call shows virtual keys of two principals; show one, in the key's place or in the proxy URL"
             )
-        return principal, self._until_ns([entry.expires_s for entry in shown if entry.expires_s is not None])
+        ends_s = [entry.expires_s for entry in shown if entry.expires_s is not None]
+        return Found(principal, self._until_ns(ends_s), shown[0].id)
 
     def _mac_of(self, key: bytes) -> bytes | None:
         return self._hasher.hash_of(key) if self._hasher is not None and is_virtual_key(key) else None
@@ -165,13 +175,15 @@ class Directory(Book):
         if mac is None or entry is None:
             raise error(f"{what} is none that this sidecar knows; ask its operator for one")
         if self._revocations.is_revoked(mac):
-            raise error(f"{what} was revoked; ask its operator for a new one")
+            raise _refused(error, entry, f"{what} was revoked; ask its operator for a new one")
         if entry.expires_s is not None and self._clocks.wall_s() >= entry.expires_s:
             day = datetime.fromtimestamp(entry.expires_s, UTC).isoformat(" ", "minutes").removesuffix("+00:00")
-            raise error(f"{what} expired on {day} UTC; ask its operator for a new one")
+            raise _refused(error, entry, f"{what} expired on {day} UTC; ask its operator for a new one")
         if not self._is_within_bounds(entry.principal, caller):
             self._count("uid_refused")
-            raise error(f"{what} is of a principal that this user may not be; call as one of the users that it lists")
+            raise _refused(
+                error, entry, f"{what} is of a principal that this user may not be; call as one of the users it lists"
+            )
         return entry
 
     def _is_within_bounds(self, principal: Principal, caller: Caller) -> bool:
@@ -222,10 +234,14 @@ class Directory(Book):
             self._count(ProxyTokenRefusedError.code)
             raise ProxyTokenRefusedError(_WANTED)
 
+    def admitted(self, caller: Caller) -> Found:
+        """Who opened a tunnel, for the record. Raises: SidecarError."""
+        return self._found(caller, None, None)
+
     def admit_tunnel(self, caller: Caller) -> Principal:
         """Whoever opens a tunnel that nobody looks into. Raises: SidecarError, counted."""
         try:
-            return self._found(caller, None, None)[0]
+            return self._found(caller, None, None).principal
         except PrincipalRequiredError as error:
             self._count(error.code)
             if not self._reads_tokens:
@@ -243,6 +259,12 @@ class Directory(Book):
         if entry is not None and user not in (b"", entry.principal.id.encode(), entry.principal.team.encode()):
             return None
         return mac
+
+
+def _refused(error: type[SidecarError], entry: _Entry, sentence: str) -> SidecarError:
+    refused = error(sentence)
+    refused.key_id = entry.id
+    return refused
 
 
 def parse_basic(value: bytes) -> tuple[bytes, bytes]:

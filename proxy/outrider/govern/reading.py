@@ -22,7 +22,6 @@ from outrider.providers.model import Operation, Provider, decode_path
 
 type ModelSource = Literal["path", "query", "body", "anywhere"]
 
-REPEATED_KEY: Final = "the body has a key twice in one object, which two readers could read differently; send it once"
 TUNNEL: Final = Operation("tunnel")  # of the pseudo-request by which a CONNECT to no provider's host is decided
 
 

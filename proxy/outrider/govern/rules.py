@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from outrider.config.values import time_zone
+from outrider.govern.heads import name_problem, value_problem
 from outrider.govern.redaction import Redaction
 
 NAME: Final = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -80,6 +83,30 @@ class Deny(_Part):
         return self
 
 
+class HeaderChange(_Part):
+    """set: name -> the one value that leaves. remove: names, in any case. Which ones no rule may touch: heads.py."""
+
+    set: dict[str, str] | None = Field(None, min_length=1)
+    remove: Annotated[tuple[str, ...] | None, BeforeValidator(_as_tuple)] = None
+
+    @model_validator(mode="after")
+    def _may_be_changed(self) -> Self:
+        if not self.set and not self.remove:
+            raise ValueError("needs set: or remove: with at least one header")
+        problems = [name_problem(name) or value_problem(name, value) for name, value in (self.set or {}).items()]
+        problems += [name_problem(name, removes=True) for name in self.remove or ()]
+        if found := [problem for problem in problems if problem is not None]:
+            raise ValueError("; ".join(found))
+        if twice := {name.lower() for name in self.set or {}} & {name.lower() for name in self.remove or ()}:
+            raise ValueError(f"both sets and removes {min(twice)}")
+        return self
+
+    @property
+    def changes(self) -> Mapping[str, str | None]:
+        """Name -> value, None for a field that goes."""
+        return {**(self.set or {}), **dict.fromkeys(self.remove or (), None)}
+
+
 class Rewrite(_Part):
     """max_tokens: at most this much, under whichever name the dialect has; set where the app said nothing."""
 
@@ -88,14 +115,19 @@ class Rewrite(_Part):
     remove: Globs | None = None
     system_preamble: str | None = Field(None, min_length=1)
     strip_tools: Globs | None = None
+    headers: HeaderChange | None = None
 
     @model_validator(mode="after")
     def _does_something(self) -> Self:
         if not self.model_fields_set:
-            raise ValueError("needs at least one of max_tokens, set, remove, system_preamble and strip_tools")
+            raise ValueError("needs at least one of max_tokens, set, remove, system_preamble, strip_tools and headers")
         if self.set is not None and (taken := {"model", "stream"} & set(self.set)):
             raise ValueError(f"may not set {min(taken)}; use route for the model, and leave stream to the app")
         return self
+
+    @property
+    def edits_body(self) -> bool:
+        return bool(self.model_fields_set - {"headers"})
 
 
 class Route(_Part):
@@ -192,7 +224,8 @@ class Parameter(_Part):
 
 
 class Policy(_Part):
-    """One policy file. default: what becomes of a request that no `allow` rule of this file applies to."""
+    """One policy file. default: what becomes of a request that no `allow` rule of this file applies to. timezone: of
+    `time` in its conditions."""
 
     version: Literal[1] = 1
     name: str | None = Field(None, pattern=NAME)
@@ -200,6 +233,7 @@ class Policy(_Part):
     parameters: dict[str, Parameter] = Field(default_factory=dict)
     patterns: dict[str, str] = Field(default_factory=dict)
     default: Literal["allow", "deny"] = "allow"
+    timezone: Annotated[str, AfterValidator(time_zone)] = "UTC"
     rules: Annotated[
         tuple[Rule, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
     ]

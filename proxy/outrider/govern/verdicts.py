@@ -1,10 +1,13 @@
 """What rules said about one request."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from outrider.errors import SidecarError
+from outrider.govern.heads import combined
 from outrider.govern.redaction import Redaction
 from outrider.govern.rules import Rewrite, Route
+from outrider_ext.layers import HeadEdits
 
 
 class PolicyDeniedError(SidecarError):
@@ -25,8 +28,8 @@ class PolicyDeniedError(SidecarError):
 @dataclass(slots=True)
 class Outcome:
     """rules: ids of enforcing rules that applied, in order. shadow: ids of shadow rules that would have. errors: ids of
-    rules that could not be evaluated. edits: changes to the body, in order. refusal: the first that refuses it.
-    allowed: packs of which an allow rule applied.
+    rules that could not be evaluated. edits: changes to the body, in order. heads: to the head. refusal: the first that
+    refuses it. allowed: packs of which an allow rule applied.
     """
 
     rules: list[str] = field(default_factory=list)
@@ -35,6 +38,7 @@ class Outcome:
     tags: list[str] = field(default_factory=list)
     redactions: list[Redaction] = field(default_factory=list)
     edits: list[tuple[str, str, Rewrite | Route]] = field(default_factory=list)  # (rule, on_error, action)
+    heads: list[tuple[str, Mapping[str, str | None]]] = field(default_factory=list)  # (rule, name -> value or None)
     allowed: set[str] = field(default_factory=set)
     routed: bool = False
     refusal: PolicyDeniedError | None = None
@@ -42,8 +46,11 @@ class Outcome:
     def copy(self) -> "Outcome":
         return Outcome(
             list(self.rules), list(self.shadow), list(self.errors), list(self.tags), list(self.redactions),
-            list(self.edits), set(self.allowed), self.routed, self.refusal,
+            list(self.edits), list(self.heads), set(self.allowed), self.routed, self.refusal,
         )  # fmt: skip
+
+    def head_edits(self) -> HeadEdits | None:
+        return combined(change for _, change in self.heads) if self.heads else None
 
     def refuse(self, rule: str, sentence: str, status: int = 403) -> None:
         self.rules.append(rule)

@@ -16,7 +16,7 @@ import re
 import secrets
 import string
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from outrider.errors import StartError
@@ -133,26 +133,36 @@ class KeyHasher:
 class Revocations:
     """Which keys open nothing any more; outlives a reload. Every change holds at once, on open connections too.
 
-    replace(source, ids)   all that one source ("config", "file", a store's name) revokes, in place of what it said
+    replace(source, ids)   all that one source ("config", "file", "fleet") revokes, in place of what it said
     revoke(id)             one more, for a store that hears of it; ids as `key_id` returns them
+    on_change(source, added, removed)   told of every difference, each side sorted
     """
 
     def __init__(self, epoch: Epoch) -> None:
         self._epoch = epoch
         self._by_source: dict[str, frozenset[str]] = {}
+        self._lengths: frozenset[int] = frozenset()
+        self.on_change: Callable[[str, list[str], list[str]], None] = lambda source, added, removed: None
 
     def replace(self, source: str, ids: Iterable[str]) -> None:
-        told = frozenset(ids)
-        if told != self._by_source.get(source, frozenset()):
-            self._by_source[source] = told
-            self._epoch.move()
+        told, before = frozenset(ids), self._by_source.get(source, frozenset())
+        if told == before:
+            return
+        self._by_source[source] = told
+        self._lengths = frozenset(len(one) for ids in self._by_source.values() for one in ids)
+        self._epoch.move()
+        self.on_change(source, sorted(told - before), sorted(before - told))
 
-    def revoke(self, revoked: str, source: str = "store") -> None:
+    def revoke(self, revoked: str, source: str = "fleet") -> None:
         self.replace(source, self._by_source.get(source, frozenset()) | {revoked})
+
+    def sources_of(self, revoked: str) -> list[str]:
+        return [source for source, ids in self._by_source.items() if revoked in ids]
 
     def is_revoked(self, mac: bytes) -> bool:
         whole = mac.hex()
-        return any(whole.startswith(one) for ids in self._by_source.values() for one in ids)
+        beginnings = [whole[:length] for length in self._lengths]
+        return any(one in ids for ids in self._by_source.values() for one in beginnings)
 
 
 class RevokedFile:

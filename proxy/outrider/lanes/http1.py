@@ -21,13 +21,13 @@ from outrider.lanes.answers import error_message, protocol_error_message
 from outrider.lanes.peer import is_gone
 from outrider.lanes.routing import Router
 from outrider.stack.call import Call, Route
-from outrider.telemetry.audit import AuditLog
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
 from outrider_ext import http1
 from outrider_ext.lane import Lane
 
 if TYPE_CHECKING:
+    from outrider.telemetry.audit import AuditLog
     from outrider_ext.relay import Downstream, Exchange
 
 H_UPGRADE = http1.header_id(b"upgrade")
@@ -50,7 +50,7 @@ class Desk:
         spawn: Callable[..., Any],
         *,
         held_body_bytes: int,
-        audit: AuditLog | None = None,
+        audit: "AuditLog | None" = None,
     ) -> None:
         self.lane = Lane(self, router, secrets.token_hex(6).encode("ascii"), held_body_bytes)
         self._metrics = metrics

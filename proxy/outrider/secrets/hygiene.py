@@ -3,13 +3,12 @@
 Under one uid this is hygiene; a boundary needs another uid.
 """
 
-import ctypes
 import os
 import resource
 import sys
 from collections.abc import Iterable
 
-_PR_SET_DUMPABLE = 4  # <linux/prctl.h>
+from outrider_ext.process import make_undumpable, overwrite_variable
 
 
 def harden_process(*, keep_hard_limit: bool = False) -> list[str]:
@@ -26,25 +25,13 @@ def harden_process(*, keep_hard_limit: bool = False) -> list[str]:
     if sys.platform != "linux":
         failed.append("PR_SET_DUMPABLE is known on Linux only")
         return failed
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-            failed.append(f"PR_SET_DUMPABLE could not be set: errno {ctypes.get_errno()}")
-    except (OSError, AttributeError) as exc:
-        failed.append(f"PR_SET_DUMPABLE could not be set: {exc}")
+    if number := make_undumpable():
+        failed.append(f"PR_SET_DUMPABLE could not be set: errno {number}")
     return failed
 
 
 def forget_variables(names: Iterable[str]) -> None:
-    """Take variables out of this process's environment, and overwrite their values where the kernel put them.
-
-    `unsetenv` alone leaves the bytes in the block that /proc/PID/environ shows for as long as the process lives.
-    """
-    libc = ctypes.CDLL(None)
-    libc.getenv.restype = ctypes.c_void_p
-    libc.getenv.argtypes = [ctypes.c_char_p]
+    """Take variables out of this process's environment, and overwrite their values where the kernel put them."""
     for name in names:
-        address = libc.getenv(os.fsencode(name))
-        if address:
-            ctypes.memset(address, 0x2A, len(ctypes.string_at(address)))
+        overwrite_variable(os.fsencode(name))
         os.environ.pop(name, None)

@@ -2,12 +2,13 @@
 
 Rules: one line per exchange and per refusal; refusals of one kind that repeat within some seconds fold into a count;
 content is written only where config asks, cut at `content_bytes`: `redacted` is the request as it left and the answer
-as it came, unless the answer is redacted in flight, when it is left out; `full` is the request as the app sent it. No
-query (keys travel there) and no field of a head is written.
+as it came, as stack.kept_text masks them; `full` is the request as the app sent it and the answer as it came. No query
+(keys travel there) and no field of a head is written.
 Does not know: files, chains, hashes.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -21,6 +22,9 @@ from outrider_ext import http1
 from outrider_ext.audit import AuditBegin, AuditEnd
 from outrider_ext.relay import Exchange
 
+if TYPE_CHECKING:
+    from outrider.stack.kept_text import KeptText
+
 _ENCODED = http1.mask_of(b"content-encoding")
 _SHOWN_CHARS = 200
 _MEMO_MAX = 4096
@@ -28,10 +32,20 @@ _FROM_PROVIDER = (UpstreamConnectError, UpstreamTimeoutError, UpstreamBrokenErro
 
 
 class Audit:
-    """The filter. content: none, redacted or full."""
+    """The filter. content: none, redacted (`kept` masks it) or full. redacts: a layer below counts what it does."""
 
-    def __init__(self, log: AuditLog, *, content: str = "none", content_bytes: int = 65_536) -> None:
+    def __init__(
+        self,
+        log: AuditLog,
+        *,
+        content: str = "none",
+        content_bytes: int = 65_536,
+        kept: "KeptText | None" = None,
+        redacts: bool = False,
+    ) -> None:
         self._log = log
+        self._kept = kept
+        self._redacts = redacts
         self._content = content
         self._content_bytes = content_bytes
         self._openings: dict[tuple[object, ...], bytes] = {}  # of all routes, so that many take no more room
@@ -50,7 +64,7 @@ class Audit:
 
     def end(self, route: Route) -> LayerHook:
         def opening(x: Exchange, call: Call) -> bytes:
-            key = (route, call.principal, x.client.origin.kind, x.method, call.model, call.stream)
+            key = (route, call.principal, call.key_id, x.client.origin.kind, x.method, call.model, call.stream)
             found = self._openings.get(key)
             if found is None:
                 found = _render(route, x, call)
@@ -60,7 +74,8 @@ class Audit:
                     self._openings[key] = found
             return found
 
-        return AuditEnd(self._log.chain, opening, _decided, self._rest, self._refused, self._content != "none")
+        counts = self._redacts and hasattr(Call, "redacted")
+        return AuditEnd(self._log.chain, opening, _decided, self._rest, self._refused, self._content != "none", counts)
 
     def _refused(self, x: Exchange, call: Call) -> bool:
         """Whether it is folded. What the provider failed at is no refusal."""
@@ -68,11 +83,12 @@ class Audit:
             return False
         who = call.principal or ANONYMOUS
         route = call.route
-        key = (who, route.provider, route.operation.name, call.error.code, call.decision, call.rules)
+        key = (who, call.key_id, route.provider, route.operation.name, call.error.code, call.decision, call.rules)
         return self._log.fold(
             key,
             {
                 "principal": _principal(who),
+                **({"key_id": call.key_id} if call.key_id is not None else {}),
                 "provider": route.provider,
                 "operation": route.operation.name,
                 "decision": call.decision if call.decision != "allow" else call.error.code,
@@ -91,21 +107,29 @@ class Audit:
             members["detail"] = x.detail
         if call.attempts > 1:
             members["attempts"] = call.attempts
-        counts = getattr(call.redactions, "counts", None)
-        if counts:
-            members["redactions"] = dict(counts)
+        redacted = getattr(call, "redacted", None)
+        if redacted:
+            members["redactions"] = dict(redacted)
         if self._content != "none":
             members |= self._contents(x, call)
         return b"," + orjson.dumps(members, default=str)[1:-1] if members else b""
 
     def _contents(self, x: Exchange, call: Call) -> dict[str, object]:
-        request = call.content if self._content == "full" else x.body
-        members = self._text("request", request or b"")
-        if self._content == "redacted" and call.redacting is not None:
-            members["answer_withheld"] = "redacted in flight"
-        else:
-            members |= self._text("answer", x.take_tapped()[0])
-        return members
+        if self._content == "full":
+            return self._text("request", call.content or b"") | self._text("answer", x.take_tapped()[0])
+        kept = self._kept
+        assert kept is not None
+        return self._masked("request", lambda: kept.request(x, call)) | self._masked(
+            "answer", lambda: kept.answer(x, call)
+        )
+
+    def _masked(self, name: str, read: Callable[[], bytes]) -> dict[str, object]:
+        from outrider.stack.kept_text import NotKeptError  # it is there: `kept` is one of its
+
+        try:
+            return self._text(name, read())
+        except NotKeptError as exc:
+            return {f"{name}_withheld": str(exc)}
 
     def _text(self, name: str, data: bytes) -> dict[str, object]:
         cut = data[: self._content_bytes]
@@ -148,6 +172,8 @@ def _render(route: Route, x: Exchange, call: Call) -> bytes:
         "stream": call.stream,
         "key": "sidecar" if getattr(route.attempt, "injects", False) else "app",
     }
+    if call.key_id is not None:
+        members["key_id"] = call.key_id
     return orjson.dumps(members)[1:-1]
 
 

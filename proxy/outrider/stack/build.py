@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from outrider.stack.adaptive import Adaptive
-from outrider.stack.audit import Audit
 from outrider.stack.borrow import BorrowTokens
 from outrider.stack.call import Hook, PlainHook, Route
-from outrider.stack.digest import Digest
 from outrider.stack.document import WriteDocument
 from outrider.stack.identify import Identify
 from outrider.stack.limits import Limits
@@ -20,8 +18,10 @@ from outrider.stack.price import PriceUsage
 from outrider.stack.record import Record
 
 if TYPE_CHECKING:
+    from outrider.stack.audit import Audit
     from outrider.stack.body_rules import BodyRules
     from outrider.stack.cheap_rules import CheapRules
+    from outrider.stack.digest import Digest
     from outrider.stack.redact import Redact
 
 
@@ -37,8 +37,8 @@ def filters(
     redact: "Redact | None",
     adaptive: Adaptive,
     borrow: BorrowTokens,
-    audit: Audit | None,
-    digest: Digest | None,
+    audit: "Audit | None",
+    digest: "Digest | None",
 ) -> tuple[Any, ...]:
     """Innermost last; on the way out the ends run from the innermost to the outermost. None: nothing was configured."""
     layers = (

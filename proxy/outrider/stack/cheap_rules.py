@@ -51,6 +51,7 @@ class Rules:
             shadow_rules=tuple(outcome.shadow),
             tags=tuple(outcome.tags),
             redactions=tuple(outcome.redactions) or None,
+            head_edits=outcome.head_edits(),
             # What is said again, complete, is counted then.
             tallies=() if goes_on or dynamic else tuple(self._tally(labels) for labels in _labels(outcome)),
             needs_body=plan is not None and plan.needs_body,
@@ -66,6 +67,7 @@ class Rules:
         call.rules, call.shadow_rules = tuple(outcome.rules), tuple(outcome.shadow)
         call.tags = tuple(outcome.tags)
         call.redactions = tuple(outcome.redactions) or None
+        call.head_edits = outcome.head_edits()
         counted = [] if known is None else _labels(known)
         for labels in _labels(outcome):
             if labels not in counted:

@@ -1,8 +1,8 @@
 """The request's body as a JSON object, for the layers that need more of it than its top-level fields.
 
 Rules: it is parsed once, by the first layer that asks; a layer that changes it says so; the bytes are written anew
-once, by the last body layer, and only if something changed. What is refused here is refused because a rule could not
-be evaluated: a body that is read twice in two ways is no basis for a rule.
+once, by the last body layer, and only if something changed; what did not change keeps its spelling. What is refused
+here is refused because a rule could not be evaluated: a body that is read twice in two ways is no basis for a rule.
 Does not know: dialects, rules.
 """
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from outrider.errors import BadRequestError, BodyTooLargeError
-from outrider.govern.reading import REPEATED_KEY
+from outrider.errors import REPEATED_KEY, BadRequestError, BodyTooLargeError
+from outrider.govern.jsontext import written
 from outrider.stack.call import Call
 from outrider_ext import http1
 from outrider_ext.jsonkeys import has_repeated_key
@@ -26,13 +26,14 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 class Document:
     """value: the JSON object, which layers may change in place after `change()`. None where the body is no JSON object.
 
-    encoded: the body came compressed, so it goes on as plain bytes once it is written anew.
+    encoded: the body came compressed, so it goes on as plain bytes once it is written anew. text: what it was read
+    from.
     """
 
-    __slots__ = ("changed", "encoded", "value")
+    __slots__ = ("changed", "encoded", "text", "value")
 
-    def __init__(self, value: dict[str, Any] | None, encoded: bool) -> None:
-        self.value = value
+    def __init__(self, value: dict[str, Any] | None, encoded: bool, text: bytes) -> None:
+        self.value, self.text = value, text
         self.encoded = encoded
         self.changed = False
 
@@ -92,7 +93,7 @@ def _read(x: Exchange, cap_bytes: int) -> Document:
         value = None
     if isinstance(value, dict) and has_repeated_key(plain):
         raise BadRequestError(REPEATED_KEY)
-    return Document(value if isinstance(value, dict) else None, plain is not x.body)
+    return Document(value if isinstance(value, dict) else None, plain is not x.body, plain)
 
 
 class WriteDocument:
@@ -107,4 +108,4 @@ class WriteDocument:
 def _write(x: Exchange, call: Call) -> None:
     document: Document | None = call.document
     if document is not None and document.changed and document.value is not None:
-        x.body = orjson.dumps(document.value)
+        x.body = written(document.text, document.value)

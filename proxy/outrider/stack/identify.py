@@ -14,7 +14,13 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from outrider.errors import BadRequestError, ForbiddenError, PlaceholderRequiredError, VirtualKeyRefusedError
+from outrider.errors import (
+    BadRequestError,
+    ForbiddenError,
+    PlaceholderRequiredError,
+    SidecarError,
+    VirtualKeyRefusedError,
+)
 from outrider.govern.principals import Directory
 from outrider.govern.virtual_keys import keys_in
 from outrider.providers.model import Provider
@@ -208,8 +214,12 @@ class Identify:
         claim = proxy if origin.kind == "forward" else None
         if origin.kind == "forward" and claim is None and x.target[:1] != b"/":
             directory.want_token()
-        call.principal, until_ns = directory.found(origin.caller, key, claim)
-        origin.caller.remember(directory, _as_shown(x, key), proxy, until_ns, call.principal)
+        try:
+            call.principal, until_ns, call.key_id = directory.found(origin.caller, key, claim)
+        except SidecarError as error:
+            call.key_id = error.key_id
+            raise
+        origin.caller.remember(directory, _as_shown(x, key), proxy, until_ns, call.principal, call.key_id)
 
 
 def _proxy_fields(x: "Exchange") -> list[bytes]:

@@ -5,6 +5,7 @@ its body; tokens, dollars and slots are settled once, at the end, whatever the e
 (outrider_ext.limits); here stand the refusals' sentences, and what waits.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
@@ -13,16 +14,18 @@ from outrider.errors import BudgetExceededError, LimitTooSmallError, RateLimited
 from outrider.govern.limits import Rulebook, counts_tokens
 from outrider.govern.principal import ANONYMOUS
 from outrider.stack.call import Call, LayerHook, Route
-from outrider.store.base import NEEDS_LEASE, NEVER
+from outrider.store.base import NEEDS_LEASE, NEVER, NO_ANSWER
 from outrider_ext.counters import ForeignCounter
-from outrider_ext.limits import Admit, BudgetRow, Plan, RateRow, Row, Settle, SlotRow, TokenRow, admit, release
+from outrider_ext.limits import Admit, BudgetRow, Clock, Plan, RateRow, Row, Settle, SlotRow, TokenRow, admit, release
 
 if TYPE_CHECKING:
     from outrider.store.base import Counter as StoreCounter
-    from outrider.store.leases import LeasedSlots
+    from outrider.store.leases import LeasedSlots, LeasedSpend
     from outrider_ext.relay import Exchange
 
 SLOT_RETRY_MS = 1000  # when one comes free nobody knows
+STORE_RETRY_MS = 1000
+_ASK_AGAIN_NS = 1_000_000
 _LEASE_TRIES = 3
 _MAX_RETRY_MS = 31 * 86_400_000
 _UNITS = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
@@ -82,6 +85,8 @@ async def _wait(
         if refused is None:
             return None
         row, wait_ns = refused
+        if isinstance(row, BudgetRow) and wait_ns == NEEDS_LEASE:
+            return _ASK_AGAIN_NS  # its period has just begun
         if row.room is None or wait_ns == NEVER:
             raise _refusal(route, call, row, wait_ns, second=second)
         return max(wait_ns, 0)
@@ -89,7 +94,7 @@ async def _wait(
     for _ in range(_LEASE_TRIES):
         if refused is None or not _needs_lease(refused):
             break
-        await _borrow(refused[0], call, clock.steady(monotonic_ns()))
+        await _borrow_all(plan, refused[0], call, clock)
         if x.ended:
             return
         refused = admit(plan, x, call, clock, second, monotonic_ns())
@@ -135,9 +140,24 @@ def _needs_lease(refused: Refused) -> bool:
     return wait_ns == NEEDS_LEASE or (isinstance(row, SlotRow) and bool(getattr(row.slots, "needs_lease", False)))
 
 
+async def _borrow_all(plan: Plan, row: Row, call: Call, clock: Clock) -> None:
+    """For the row that needs it, and for all sums that are not known, so that nobody waits for one after the other."""
+    now_ns = clock.steady(monotonic_ns())
+    rows = [row]
+    for budget in plan.budgets:
+        doubt = getattr(budget.spend, "doubt", None)
+        if budget is not row and doubt is not None and budget.denies:
+            budget.spent_at(clock.wall(monotonic_ns()))  # the row turns to its period
+            rows += [budget] if doubt(budget.period) == NEEDS_LEASE else []
+    await asyncio.gather(*(_borrow(one, call, now_ns) for one in rows))
+
+
 async def _borrow(row: Row, call: Call, now_ns: int) -> None:
     if isinstance(row, SlotRow):
         await cast("LeasedSlots", row.slots).borrow()
+        return
+    if isinstance(row, BudgetRow):
+        await cast("LeasedSpend", row.spend).borrow(now_ns, 0)
         return
     assert isinstance(row, RateRow | TokenRow)
     counter = row.counter
@@ -152,6 +172,12 @@ def _refusal(route: Route, call: Call, row: Row, wait_ns: int, *, second: bool, 
     row.rejected()
     call.decision = row.name
     retry_ms = min(max(1, -(-wait_ns // 1_000_000)), _MAX_RETRY_MS)
+    if isinstance(row, BudgetRow) and wait_ns in (NO_ANSWER, NEEDS_LEASE):
+        return RateLimitedError(
+            f"what budget {row.name} of the sidecar has spent is not known while the store of state.url does not "
+            f"answer, and on_store_error is deny; try again in {_shown(STORE_RETRY_MS)}",
+            STORE_RETRY_MS,
+        )
     if isinstance(row, BudgetRow):
         amount = row.rule.tokens if row.in_tokens else row.rule.usd
         unit = "tokens" if row.in_tokens else "US$"

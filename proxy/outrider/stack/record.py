@@ -92,7 +92,7 @@ def _render(route: Route, x: "Exchange", call: Call) -> bytes:
 
 
 def _unusual(x: "Exchange", call: Call) -> bytes:
-    """What only refusals, failures and retries have to say."""
+    """What only refusals, failures, retries and shadow rules have to say."""
     fields: dict[str, object] = {}
     if call.error is not None:
         fields |= {"error": call.error.code, "message": str(call.error)}
@@ -100,4 +100,6 @@ def _unusual(x: "Exchange", call: Call) -> bytes:
         fields["detail"] = x.detail
     if call.attempts > 1:
         fields["attempts"] = call.attempts
+    if call.shadow_rules:
+        fields["shadow"] = call.shadow_rules
     return b"," + orjson.dumps(fields)[1:-1]

@@ -6,6 +6,7 @@ Rules
 - A body in which nothing is found is not touched. Most are scanned as bytes, once, and never parsed.
 - An answer that has to be read is asked for without a content-encoding. A plain one is held until it is whole, a stream
   is not; of its events those that differ in their text alone are compared and not parsed.
+- A stream in which something blocked is found ends there, with an error event of the app's dialect.
 - Nothing that was found is in an error, an event or a log line.
 Does not know: what is looked for (govern/redact), where text stands (govern/redact/texts).
 """
@@ -14,9 +15,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from outrider.dialects.errors import stream_error
 from outrider.errors import BadRequestError, ForbiddenError, SidecarError, UpstreamBrokenError
+from outrider.govern.jsontext import dump, load, written
 from outrider.govern.redact.actions import Vault
-from outrider.govern.redact.events import RAW, Events, Out, Ways, dump, in_json, load
+from outrider.govern.redact.events import RAW, Events, Out, Ways, in_json
 from outrider.govern.redact.plan import Plan, Plans, UnknownDetectorError
 from outrider.govern.redact.stream import JSON_TEXT, TEXT
 from outrider.govern.redact.texts import Slot, drop_logprobs, read_event, walk
@@ -25,9 +28,11 @@ from outrider.stack.call import Call, LayerHook, Route
 from outrider.stack.document import Document, document_of, plain_body
 from outrider.stack.meter import without_extra_chunk
 from outrider_ext import http1
+from outrider_ext.bodytext import body_text
 from outrider_ext.eventholes import NUMBER, PADDING, Template
 from outrider_ext.eventholes import TEXT as TEXT_HOLE
 from outrider_ext.eventstream import EventStreamError, EventStreamReader, encode
+from outrider_ext.redacthooks import BodyScan, ScanRequest, WhenRedacting
 from outrider_ext.sse import event_data, event_spans
 
 if TYPE_CHECKING:
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
 _CONTENT_TYPE: Final = http1.header_id(b"content-type")
 _CONTENT_ENCODING: Final = http1.header_id(b"content-encoding")
 _AUTHORIZATION: Final = http1.header_id(b"authorization")
-_BINARY: Final = (
+BINARY: Final = (
     b"audio/",
     b"video/",
     b"image/",
@@ -49,6 +54,7 @@ _DATA_LINE: Final = re.compile(rb"^data(?::[^\r\n]*)?(?:\r\n|\r|\n)", re.MULTILI
 _BOUNDARY: Final = re.compile(rb'(?i)boundary="?([^";,\s]{1,100})"?')
 MAX_KNOWN: Final = 8
 MAX_LESSONS: Final = 32
+_NOT_REDACTED: Final = "the rest of the answer could not be redacted, so it was not passed on"
 _PART_HEAD: Final = b"\r\n\r\n"
 
 
@@ -72,7 +78,14 @@ class Redact:
     # -- the request
 
     def body(self, route: Route) -> LayerHook | None:
-        return self._request if self._always or self._asked else None
+        return ScanRequest(self._scan, self._request, _expect) if self._always or self._asked else None
+
+    def _scan(self, asked: Any) -> BodyScan | None:
+        plan = self._plan(asked)
+        if plan is None:
+            return None
+        hits = None if plan.request is None else plan.request.scanner.hits
+        return BodyScan(hits, plan, plan.answer is not None and plan.redacts_answers)
 
     def _request(self, x: "Exchange", call: Call) -> None:
         plan = self._plan(call.redactions)
@@ -108,9 +121,10 @@ class Redact:
         assert plan.request is not None
         document: Document | None = call.document
         if document is None or not document.changed:
-            flat = flattened(plain)
-            if flat is not None and not plan.request.scanner.hits(flat):
+            text = body_text(plain)
+            if text is not None and not plan.request.scanner.hits(text):
                 return
+        call.redacted = vault.redacted
         redact = plan.request_text(vault)
         kind = (x.head.get(_CONTENT_TYPE) or b"").lower()
         if kind.startswith(b"multipart/"):
@@ -118,7 +132,7 @@ class Redact:
             return
         document = document_of(x, call, self._cap_bytes)
         if document.value is None:
-            self._send(x, call, plain, redact_other(plain, redact, is_binary=kind.startswith(_BINARY)))
+            self._send(x, call, plain, redact_other(plain, redact, is_binary=kind.startswith(BINARY)))
         elif walk(document.value, visitor(plan.request.scanner.hits, redact)):
             document.change()
             _check_signature(x, call)
@@ -136,12 +150,11 @@ class Redact:
     # -- the answer
 
     def answer(self, route: Route) -> LayerHook | None:
-        return self._answer if self._always or self._asked else None
+        return WhenRedacting(self._answer) if self._always or self._asked else None
 
     def _answer(self, x: "Exchange", call: Call) -> None:
-        redacting: Redacting | None = call.redacting
-        if redacting is None:
-            return
+        redacting: Redacting = call.redacting
+        call.redacted = redacting.vault.redacted
         coding = x.answer_head.get(_CONTENT_ENCODING)
         if coding is not None and coding.lower() != b"identity":
             shown = coding.decode("latin-1")[:40]
@@ -154,16 +167,37 @@ class Redact:
             )
         kind = (x.answer_head.get(_CONTENT_TYPE) or b"").lower()
         events = Events(ways_of(redacting))
+        framing = "sse"
         if kind.startswith(b"text/event-stream"):
             x.sse = True
             stream = SseRedactor(events, call, redacting)
             x.rewrite, x.rewrite_all, x.rewrite_end = stream.run, True, stream.end
         elif kind.startswith(b"application/vnd.amazon.eventstream"):
-            x.pipe = FramesRedactor(events, self._cap_bytes).pipe
+            x.pipe, framing = FramesRedactor(events, self._cap_bytes).pipe, "eventstream"
         elif kind.startswith((b"application/x-ndjson", b"application/jsonl", b"application/stream+json")):
-            x.pipe = LinesRedactor(events, self._cap_bytes).pipe
-        elif not kind.startswith(_BINARY):
+            x.pipe, framing = LinesRedactor(events, self._cap_bytes).pipe, "ndjson"
+        elif not kind.startswith(BINARY):
             x.whole, x.whole_cap = WholeRedactor(redacting).answer, self._cap_bytes
+            return
+        x.last_words = last_words(call, framing)
+
+
+def last_words(call: Call, framing: str) -> Callable[["Exchange", Exception | None], bytes]:
+    """How a stream ends that may not go on: the error event of the app's own dialect, for its SDK to raise."""
+
+    def words(x: "Exchange", failure: Exception | None) -> bytes:
+        error = failure if isinstance(failure, SidecarError) else UpstreamBrokenError(_NOT_REDACTED)
+        call.error = error
+        dialect = call.route.operation.dialect or call.route.error_dialect
+        return stream_error(dialect, framing, error.code, str(error))
+
+    return words
+
+
+def _expect(call: Call, plan: Plan) -> None:
+    """Nothing of the request was found, and the answer is to be redacted all the same."""
+    call.redacting = Redacting(plan, Vault())
+    call.plain_answer = True
 
 
 def _check_signature(x: "Exchange", call: Call) -> None:
@@ -177,23 +211,6 @@ def _check_signature(x: "Exchange", call: Call) -> None:
 
 
 # -- bodies
-
-
-def flattened(body: bytes) -> bytes | None:
-    """The JSON text as a scanner may read it: each escape of two bytes is two bytes of what it stands for.
-
-    None where that cannot be said byte for byte (\\u, \\/): it has to be parsed.
-    """
-    if b"\\" not in body:
-        return body
-    flat = body.replace(b"\\\\", b"\x02\x02")
-    if b"\\u" in flat or b"\\/" in flat or b"\x02\x02" in flat:  # JSON within JSON has escapes of its own
-        return None
-    flat = flat.replace(b"\\n", b"\n\n").replace(b'\\"', b'""')
-    if b"\\" in flat:
-        for escape, plain in ((b"\\r", b"\r\r"), (b"\\t", b"\t\t"), (b"\\b", b"\x08\x08"), (b"\\f", b"\x0c\x0c")):
-            flat = flat.replace(escape, plain)
-    return flat
 
 
 def visitor(
@@ -217,7 +234,7 @@ def redact_other(body: bytes, redact: Callable[[bytes, str], bytes], *, is_binar
         value = None
     if type(value) in (list, dict):
         visit = visitor(lambda data: [0], redact)
-        return dump(value) if walk(value, visit) else body
+        return written(body, value) if walk(value, visit) else body
     try:
         body.decode()
     except UnicodeDecodeError:
@@ -269,7 +286,7 @@ class WholeRedactor:
         changed = self._ways.drops_logprobs and drop_logprobs(value)
         holder = [value]
         changed |= walk(holder, self._ways.whole)
-        return dump(holder[0]) if changed else body
+        return written(body, holder[0]) if changed else body
 
     def _text(self, body: bytes) -> bytes:
         try:
@@ -298,19 +315,12 @@ class SseRedactor:
         self._known: list[tuple[Template, Slot]] = []
         self._lessons = 0
 
-    def run(self, x: "Exchange", run: bytes) -> bytes:
-        try:
-            return self._run(x, run)
-        except SidecarError as error:
-            self._call.error = error
-            raise
-
     def end(self, x: "Exchange", rest: bytes) -> bytes:
         """The stream ended, perhaps inside an event."""
         out = self.run(x, rest + b"\n\n") if rest.strip() else b""
         return out + self._joined(self._events.end())
 
-    def _run(self, x: "Exchange", run: bytes) -> bytes:
+    def run(self, x: "Exchange", run: bytes) -> bytes:
         if self._call.strip_usage and b'"usage"' in run:
             run = without_extra_chunk(x, run)
         out, since = [], 0
@@ -357,7 +367,7 @@ class SseRedactor:
             text = self._text(TEXT).finish(data)
             return flushed + (event if text == data else _sse(frame, text.replace(b"\n", b"\ndata: ")))
         pieces = [slot.holder[slot.name] for slot in read_event(value).slots] if type(value) is dict else []
-        out = self._joined(self._events.event(value, frame))
+        out = self._joined(self._events.event(value, frame, data))
         self._learn(event, pieces)
         return out
 
@@ -434,7 +444,7 @@ class LinesRedactor:
                 value = line.decode("utf-8", "replace")
                 yield from (orjson_text(data) + b"\n" for _, data in self._events.event(value))
                 continue
-            yield from (data + b"\n" for _, data in self._events.event(value))
+            yield from (data + b"\n" for _, data in self._events.event(value, None, line))
 
 
 def orjson_text(data: bytes) -> bytes:
@@ -467,7 +477,7 @@ class FramesRedactor:
             elif type(value) is str:
                 out += [(headers, orjson_text(data)) for headers, data in self._events.event(value, message.headers)]
             else:
-                out += self._events.event(value, message.headers)
+                out += self._events.event(value, message.headers, message.payload)
         if is_last:
             out += self._events.end()
         return b"".join([encode(headers, payload) for headers, payload in out])

@@ -12,6 +12,7 @@ Does not know: requests, principals, providers.
 from collections.abc import Awaitable
 from typing import Literal, Protocol
 
+NO_ANSWER = -3  # doubt: the store does not answer, and config says that then nothing may pass
 NEEDS_LEASE = -2  # take: nothing was taken; await borrow(), then take again
 NEVER = -1  # take: more than the burst was asked for
 
@@ -48,6 +49,10 @@ class Spend(Protocol):
     add(now_ns, amount) -> the sum of this period after it, as far as is known here; amount may be negative
     spent(now_ns) -> that sum
     A period is named by its start (`period_of(now_ns)` of govern.budgets), so that counters reset by the calendar.
+
+    Where others spend too, it may have (outrider.store.leases, outrider.store.shm):
+    doubt(period) -> 0; NEEDS_LEASE: the sum is not known here yet, await borrow(now_ns, amount); NO_ANSWER
+    say_once(period, mark, say): say() is called if nobody else who counts here has called it for this mark
     """
 
     def add(self, period: str, amount: int) -> int: ...

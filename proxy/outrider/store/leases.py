@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
-from outrider.store.base import NEEDS_LEASE, NEVER, Algorithm
+from outrider.store.base import NEEDS_LEASE, NEVER, NO_ANSWER, Algorithm
 
 BORROW_S = 0.004
 HORIZON_NS = 50_000_000  # a lease lasts about so long, and two round trips
@@ -50,6 +50,7 @@ class Link(Protocol):
     def kick(self, item: Any) -> None: ...
     def count(self, event: str) -> None: ...
     def new_epoch(self) -> str: ...
+    def claim(self, key: str, mark: str, then: Callable[[], None]) -> None: ...
 
 
 def _give_up(future: "asyncio.Future[bool]") -> None:
@@ -405,7 +406,11 @@ class _Sum:
 
 
 class LeasedSpend:
-    """One key of a budget: the fleet's sum as last heard, and what was added here since."""
+    """One key of a budget: the fleet's sum as last heard, and what was added here since.
+
+    Who judges by a sum that was never heard waits for it (`doubt`, `borrow`), as for a lease: a sidecar that starts
+    knows nothing of what the fleet has spent.
+    """
 
     KEYS = 1
     TTL_MS = 40 * 86_400_000  # longer than any period of a calendar
@@ -417,8 +422,37 @@ class LeasedSpend:
         self._sums: dict[str, _Sum] = {}
         self._asking = ""
         self._touched_ns = 0
+        self._waiters = _Waiters()
         self.late = False
         self.retired = False
+
+    def doubt(self, period: str) -> int:
+        if not self.late and not self._link.is_down:
+            found = self._sums.get(period)
+            if found is not None and found.epoch:
+                return 0
+            self.spent(period)
+            self._link.kick(self)
+            return NEEDS_LEASE
+        self._link.kick(self)
+        if self._link.on_error == "deny":
+            self._link.count("store_error_denied")
+            return NO_ANSWER
+        allows = self._link.on_error == "allow"
+        self._link.count("store_error_allowed" if allows else "store_error_local")
+        return 0
+
+    async def borrow(self, now_ns: int, amount: int) -> None:
+        """The sum of the period that was asked for last is known here, or the store is late."""
+        if self.late or self._link.is_down:
+            return
+        self._link.kick(self)
+        if not await self._waiters.wait(self._link.borrow_s):
+            self.late = True
+            self._link.count("store_late")
+
+    def say_once(self, period: str, mark: str, say: Callable[[], None]) -> None:
+        self._link.claim(f"{self._tag(period)}:s", mark, say)
 
     def add(self, period: str, amount: int) -> int:
         found = self._sums.get(period)
@@ -457,8 +491,10 @@ class LeasedSpend:
         )
 
     def question(self) -> tuple[str, tuple[str, ...], tuple[Any, ...]]:
-        """About the period that waits longest."""
-        period, one = min(self._sums.items(), key=lambda entry: (not entry[1].pending, entry[1].asked_ns))
+        """About a period of which nothing is known, else the one that waits longest."""
+        period, one = min(
+            self._sums.items(), key=lambda entry: (bool(entry[1].epoch), not entry[1].pending, entry[1].asked_ns)
+        )
         if self._asking in self._sums and self._sums[self._asking].sent is not None:
             period, one = self._asking, self._sums[self._asking]  # until it is answered
         if one.sent is None:
@@ -477,12 +513,14 @@ class LeasedSpend:
         if int(lost) and one.epoch:
             self._link.count("store_state_lost")
         one.epoch, one.known, one.sent = epoch, max(0, min(int(total), MAX_SUM)), None
-        if any(other.pending for other in self._sums.values()):
+        self.late = False
+        self._waiters.wake()
+        if any(other.pending or not other.epoch for other in self._sums.values()):
             self._link.kick(self)
 
     @property
     def is_idle(self) -> bool:
-        return not any(one.pending or one.sent for one in self._sums.values())
+        return not (self._waiters.count or any(one.pending or one.sent for one in self._sums.values()))
 
 
 def _words(answer: Any, count: int) -> list[str]:

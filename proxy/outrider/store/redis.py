@@ -10,6 +10,7 @@ Rules
 - All keys of one step share a tag, so that a cluster has them in one place.
 - Revocations are learned from a channel at once, and by counting them each second; what was learned is never unlearned,
   and is written again where it was lost.
+- By Sentinel: who the master is, is asked anew for every connection.
 Does not know: requests, principals, configuration files.
 """
 
@@ -21,7 +22,7 @@ import os
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
@@ -31,6 +32,7 @@ from weakref import WeakValueDictionary
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
@@ -43,6 +45,8 @@ OVERFLOW = "\0overflow"
 TICK_S = 0.25
 FLEET_S = 1.0
 BATCH = 500
+MAX_REVOKED = 10_000  # of a fleet: beyond it none is learned any more, and that is counted
+WHY_CHARS = 200
 PAUSES_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 _SCRIPTS = {name: getattr(redis_scripts, name) for name in ("RATE", "SPEND", "SLOTS", "FLEET")}
 _HASHES = {name: sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in _SCRIPTS.items()}
@@ -53,13 +57,20 @@ type Item = LeasedCounter | LeasedSlots | LeasedSpend
 
 @dataclass(frozen=True, slots=True)
 class RedisSettings:
-    """Where and how. addresses: (host, port), tried in turn; or a socket's path. fleet_key: None is no secrecy."""
+    """Where and how. addresses: (host, port), tried in turn; or a socket's path. fleet_key: None is no secrecy.
+
+    sentinel: the master's name; addresses are then the sentinels'. cert, cert_key: what we show in TLS.
+    """
 
     addresses: tuple[tuple[str, int], ...] = ()
     unix_path: str | None = None
     tls: bool = False
     ca: Path | None = None
+    cert: Path | None = None
+    cert_key: Path | None = None
     cluster: bool = False
+    sentinel: str | None = None
+    sentinel_password: Secret | None = None
     database: int = 0
     user: str | None = None
     password: Secret | None = None
@@ -70,10 +81,61 @@ class RedisSettings:
     lease_s: float = 10.0
 
 
+async def connect(settings: RedisSettings, at: int = 0) -> Any:
+    """A client. at: which of the addresses is tried. By Sentinel the master is asked for first.
+
+    Raises: RedisError, OSError, TimeoutError where no sentinel knows one.
+    """
+    common: dict[str, Any] = {
+        "socket_timeout": settings.deadline_s,
+        "socket_connect_timeout": settings.deadline_s,
+        "retry": Retry(NoBackoff(), 0),
+        "username": settings.user,
+        "password": settings.password.expose().decode() if settings.password is not None else None,
+        "protocol": 2,
+    }
+    if settings.tls:
+        common |= {
+            "ssl": True,
+            "ssl_cert_reqs": "required",
+            "ssl_check_hostname": True,
+            "ssl_ca_certs": str(settings.ca) if settings.ca is not None else None,
+            "ssl_certfile": str(settings.cert) if settings.cert is not None else None,
+            "ssl_keyfile": str(settings.cert_key) if settings.cert_key is not None else None,
+        }
+    if settings.cluster:
+        nodes = [ClusterNode(host, port) for host, port in settings.addresses]
+        return RedisCluster(startup_nodes=nodes, **common)
+    common |= {"db": settings.database, "max_connections": 4}
+    if settings.unix_path is not None:
+        return Redis(unix_socket_path=settings.unix_path, **common)
+    host, port = settings.addresses[at % len(settings.addresses)]
+    if settings.sentinel is not None:
+        host, port = await _ask_sentinels(settings, settings.sentinel, common)
+    return Redis(host=host, port=port, **common)
+
+
+async def _ask_sentinels(settings: RedisSettings, master: str, common: dict[str, Any]) -> tuple[str, int]:
+    """Where the master is, by the first of them that knows."""
+    password = settings.sentinel_password
+    own = {name: value for name, value in common.items() if name not in ("db", "username", "password")}
+    own["password"] = password.expose().decode() if password is not None else None
+    sentinels: Any = Sentinel(list(settings.addresses), sentinel_kwargs=own)  # type: ignore[no-untyped-call]
+    try:
+        async with asyncio.timeout(settings.deadline_s * len(settings.addresses)):
+            host, port = await sentinels.discover_master(master)
+    finally:
+        for client in sentinels.sentinels:
+            with contextlib.suppress(RedisError, OSError):
+                await client.aclose()
+    return str(host), int(port)
+
+
 class RedisStore:
     """The Store. clock() -> wall-clock ns. count(event): where something is counted. spawn(coro, name=...) -> task.
 
-    Further: fleet (sidecars, last known), is_down, revoke(name), revoked, on_revoked(name).
+    Further: fleet (sidecars, last known), is_down, why (it is down, for people), revoke(names), revoked,
+    on_revoked(name).
     """
 
     def __init__(
@@ -92,6 +154,7 @@ class RedisStore:
         self.id = secrets.token_hex(8)
         self.fleet = 1
         self.is_down = True  # until it answered once
+        self.why = ""
         self._is_lost = False  # it was said that it does not answer
         self.on_error: OnError = settings.on_error
         self.ttl_ms = int(settings.lease_s * 1000)
@@ -105,13 +168,15 @@ class RedisStore:
         self._alive: WeakValueDictionary[tuple[Any, ...], Item] = WeakValueDictionary()
         self._queue: dict[Item, None] = {}
         self._wake = asyncio.Event()
-        self._joined = asyncio.Event()  # it has answered once
+        self._joined = asyncio.Event()  # it has answered once, and what is revoked is known
         self._tasks: list[asyncio.Task[None]] = []
         self._client: Any = None
+        self._connecting = asyncio.Lock()
         self._at = 0  # which address
         self._failures = 0
         self._fleet_at_s = 0.0
         self._seen_revocations = -1
+        self._sealed: dict[bytes, tuple[bytes, str]] = {}  # revocations as they were read: field -> (value, name)
         self._is_closing = False
 
     # -- the interface
@@ -172,6 +237,20 @@ class RedisStore:
     def new_epoch(self) -> str:
         return secrets.token_hex(8)
 
+    def claim(self, key: str, mark: str, then: Callable[[], None]) -> None:
+        """then() is called if this sidecar is the first of the fleet to come with that mark, or nobody can say."""
+        self._spawn(self._claim(key, mark, then), name="store mark")
+
+    async def _claim(self, key: str, mark: str, then: Callable[[], None]) -> None:
+        is_first = True
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(self.settings.deadline_s):
+                client = self._client
+                if client is not None and not self.is_down:
+                    is_first = bool(await client.execute_command("HSETNX", key, f"m:{mark}", 1))
+        if is_first:
+            then()
+
     def _find(self, place: tuple[Any, ...], make: Callable[[str], Any]) -> Any:
         found = self._kept.get(place) or self._alive.get(place)
         if found is None and len(self._kept) >= self.max_keys and place[2] != OVERFLOW and not self._make_room():
@@ -202,26 +281,14 @@ class RedisStore:
 
     # -- the connection
 
-    def _connect(self) -> Any:
-        settings = self.settings
-        common: dict[str, Any] = {
-            "socket_timeout": settings.deadline_s,
-            "socket_connect_timeout": settings.deadline_s,
-            "retry": Retry(NoBackoff(), 0),
-            "username": settings.user,
-            "password": settings.password.expose().decode() if settings.password is not None else None,
-            "protocol": 2,
-        }
-        if settings.tls:
-            common |= {"ssl": True, "ssl_ca_certs": str(settings.ca) if settings.ca is not None else None}
-        if settings.cluster:
-            nodes = [ClusterNode(host, port) for host, port in settings.addresses]
-            return RedisCluster(startup_nodes=nodes, **common)
-        common |= {"db": settings.database, "max_connections": 4}
-        if settings.unix_path is not None:
-            return Redis(unix_socket_path=settings.unix_path, **common)
-        host, port = settings.addresses[self._at % len(settings.addresses)]
-        return Redis(host=host, port=port, **common)
+    async def _ensure(self) -> None:
+        """There is a client. Raises: RedisError, OSError, TimeoutError."""
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._connect()
+
+    async def _connect(self) -> Any:
+        return await connect(self.settings, self._at)
 
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
@@ -274,8 +341,7 @@ class RedisStore:
 
     async def _exchange(self, batch: list[Item]) -> None:
         """Raises: RedisError, OSError, TimeoutError, StoreAnswerError."""
-        if self._client is None:
-            self._client = self._connect()
+        await self._ensure()
         began_ns = time.monotonic_ns()
         async with asyncio.timeout(self.settings.deadline_s):
             if batch:
@@ -301,13 +367,14 @@ class RedisStore:
         self._failures = 0
         if self.is_down:
             self.is_down = self._is_lost = False
-            self._joined.set()
             self.count("store_joined")
             for item in list(self._alive.values()):
-                self.kick(item)
+                if not (isinstance(item, LeasedSpend) and item.is_idle):
+                    self.kick(item)
 
     async def _fail(self, exc: Exception) -> None:
         self.count("store_failed")
+        self.why = f"{type(exc).__name__}: {exc}"[:WHY_CHARS]
         # One late answer is none: a second is, and so is any other failure.
         if not self._is_lost and (self._failures >= 1 or not isinstance(exc, TimeoutError)):
             self.is_down = self._is_lost = True
@@ -339,12 +406,11 @@ class RedisStore:
                 self._wake.set()  # the other task connects
                 if not self.is_down or self._failures:
                     return
-                self._client = self._connect()
+                await self._ensure()
             async with asyncio.timeout(self.settings.deadline_s):
                 await self._ask_fleet()
-        except (RedisError, OSError, TimeoutError, StoreAnswerError) as exc:
-            if self.is_down or not isinstance(exc, TimeoutError):
-                return
+        except (RedisError, OSError, TimeoutError, StoreAnswerError):
+            self._wake.set()  # the other task asks, and says what it finds
         else:
             self._answered()
 
@@ -357,45 +423,81 @@ class RedisStore:
         self.fleet = max(1, min(sidecars, 1_000_000))
         if revocations != self._seen_revocations:
             await self._read_revocations()
+        self._joined.set()
 
     # -- revocations
 
-    async def revoke(self, name: str) -> None:
+    async def revoke(self, *names: str) -> None:
         """Known here at once; told to the others now, or when the store answers again."""
-        self._learn_revoked(name)
+        for name in names:
+            self._learn_revoked(name)
         self._seen_revocations = -1
         if self._client is not None:
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 async with asyncio.timeout(self.settings.deadline_s):
-                    await self._write_revocations([name])
-                    await self._client.execute_command("PUBLISH", self._channel, "1")
+                    await self._tell_revocations(names)
+        self._seen_revocations = -1  # what was read meanwhile knew nothing of them
+
+    async def revoke_alone(self, *names: str) -> None:
+        """As `revoke`, without being one of the fleet; of a store that was not started. Closes it.
+
+        Raises: RedisError, OSError, TimeoutError where no address answers.
+        """
+        tries = max(1, len(self.settings.addresses)) if self.settings.sentinel is None else 1
+        try:
+            for left in reversed(range(tries)):
+                try:
+                    await self._ensure()
+                    async with asyncio.timeout(self.settings.deadline_s * 4):  # somebody waits at a terminal
+                        await self._tell_revocations(names)
+                    return
+                except (RedisError, OSError, TimeoutError):
+                    self._at += 1
+                    await self._disconnect()
+                    if not left:
+                        raise
+        finally:
+            await self._disconnect()
 
     @property
     def _channel(self) -> str:
         return f"{self._tag('fleet')}:c"
 
     def _learn_revoked(self, name: str) -> None:
-        if name not in self.revoked:
-            self.revoked.add(name)
-            self.on_revoked(name)
+        if name in self.revoked:
+            return
+        if len(self.revoked) >= MAX_REVOKED:
+            self.count("store_revocations_full")
+            return
+        self.revoked.add(name)
+        self.on_revoked(name)
+
+    async def _tell_revocations(self, names: Iterable[str]) -> None:
+        await self._write_revocations(names)
+        await self._client.execute_command("PUBLISH", self._channel, "1")
 
     async def _write_revocations(self, names: Iterable[str]) -> None:
-        for name in names:
-            field = hmac.digest(self._key, f"revoked\0{name}".encode(), "sha256").hex()
-            await self._client.execute_command("HSET", self._fleet_keys[1], field, self._seal(field, name))
+        for some in _batches(names):
+            words: list[Any] = []
+            for name in some:
+                field = hmac.digest(self._key, f"revoked\0{name}".encode(), "sha256").hex()
+                words += (field, self._seal(field, name))
+            await self._client.execute_command("HSET", self._fleet_keys[1], *words)
 
     async def _read_revocations(self) -> None:
         rows = await self._client.hgetall(self._fleet_keys[1])
-        found = set()
+        known, self._sealed = self._sealed, {}
         for field, sealed in rows.items():
-            name = self._unseal(field.decode("ascii", "replace"), sealed)
+            before = known.get(field)
+            name = before[1] if before is not None and before[0] == sealed else self._unseal(field, sealed)
             if name is None:
                 self.count("store_forged")  # whoever wrote it does not have the fleet's key
             else:
-                found.add(name)
+                self._sealed[field] = (sealed, name)
                 self._learn_revoked(name)
-        await self._write_revocations(self.revoked - found)
-        self._seen_revocations = len(rows) + len(self.revoked - found)
+        missing = self.revoked - {name for _, name in self._sealed.values()}
+        await self._write_revocations(missing)
+        self._seen_revocations = len(rows) + len(missing)
 
     def _cipher(self) -> Any:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -406,19 +508,20 @@ class RedisStore:
         nonce = os.urandom(12)
         return nonce + bytes(self._cipher().encrypt(nonce, name.encode(), field.encode()))
 
-    def _unseal(self, field: str, sealed: bytes) -> str | None:
+    def _unseal(self, field: bytes, sealed: bytes) -> str | None:
         from cryptography.exceptions import InvalidTag
 
         try:
-            return bytes(self._cipher().decrypt(sealed[:12], sealed[12:], field.encode())).decode()
+            return bytes(self._cipher().decrypt(sealed[:12], sealed[12:], field)).decode()
         except (InvalidTag, ValueError):
             return None
 
     async def _listen(self) -> None:
         """The channel says that there is something new; what it is, is read and unsealed."""
         while True:
-            client = self._connect()
+            client: Any = None
             try:
+                client = await self._connect()
                 async with client.pubsub() as channel:
                     await channel.subscribe(self._channel)
                     while True:
@@ -429,8 +532,14 @@ class RedisStore:
             except (RedisError, OSError, TimeoutError):
                 await asyncio.sleep(PAUSES_S[-1])
             finally:
-                with contextlib.suppress(RedisError, OSError, TimeoutError):
-                    await client.aclose()
+                if client is not None:
+                    with contextlib.suppress(RedisError, OSError, TimeoutError):
+                        await client.aclose()
+
+
+def _batches(names: Iterable[str]) -> Iterator[list[str]]:
+    every = list(names)
+    yield from (every[at : at + BATCH] for at in range(0, len(every), BATCH))
 
 
 def _task(coro: Coroutine[Any, Any, None], *, name: str) -> "asyncio.Task[None]":

@@ -138,7 +138,10 @@ class ShmStore:
         place = ("spend", name, key)
         found: _Spend | None = self._kept.get(place) or self._alive.get(place)
         if found is None:
-            found = _Spend(lambda period, insert: self._sum(name, key, period, insert=insert))
+            found = _Spend(
+                lambda period, insert: self._sum(name, key, period, insert=insert),
+                lambda period, mark: self._mark(name, key, period, mark),
+            )
         self._keep(place, found)
         return found
 
@@ -203,6 +206,11 @@ class ShmStore:
                 raise StoreFullError(f"no room is left for the sums of {name}; raise caps.limit_keys and restart")
         return sharedcells.SharedSum(handle) if handle is not None else None
 
+    def _mark(self, name: str, key: str, period: str, mark: str) -> SharedSum | None:
+        """A cell of its own for each mark that was reached; None where there is no room."""
+        handle = self._handle(sharedcells.SUM, ("mark", name, key, period, mark))
+        return sharedcells.SharedSum(handle) if handle is not None else None
+
     def _keep(self, place: tuple[Any, ...], found: Any) -> None:
         self._kept[place] = self._alive[place] = found
         self._kept.move_to_end(place)
@@ -223,11 +231,26 @@ class StoreFullError(Exception):
 class _Spend:
     """One key of a budget: a cell for each period, the last few kept at hand. A period's name sorts by time."""
 
-    __slots__ = ("__weakref__", "_find", "_sums")
+    __slots__ = ("__weakref__", "_claim", "_find", "_marks", "_sums")
 
-    def __init__(self, find: Callable[[str, bool], SharedSum | None]) -> None:
+    def __init__(
+        self,
+        find: Callable[[str, bool], SharedSum | None],
+        claim: Callable[[str, str], SharedSum | None] = lambda period, mark: None,
+    ) -> None:
         self._find = find
+        self._claim = claim
         self._sums: dict[str, SharedSum] = {}
+        self._marks: list[tuple[str, SharedSum]] = []
+
+    def say_once(self, period: str, mark: str, say: Callable[[], None]) -> None:
+        """Of all workers the first one says it; its cell is used again when the period is over for long."""
+        cell = self._claim(period, mark)
+        if cell is not None:
+            if cell.add(1) > 1:
+                return
+            self._marks.append((period, cell))
+        say()
 
     def add(self, period: str, amount: int) -> int:
         found = self._sums.get(period)
@@ -255,9 +278,18 @@ class _Spend:
     def _hold(self, period: str, found: SharedSum) -> None:
         self._sums[period] = found
         while len(self._sums) > _PERIODS_KEPT:
-            self._sums.pop(min(self._sums)).retire()
+            over = min(self._sums)
+            self._sums.pop(over).retire()
+            self._retire_marks(over)
 
     def retire(self) -> None:
         for found in self._sums.values():
             found.retire()
         self._sums.clear()
+        self._retire_marks(None)
+
+    def _retire_marks(self, until: str | None) -> None:
+        for period, mark in self._marks:
+            if until is None or period <= until:
+                mark.retire()
+        self._marks = [] if until is None else [kept for kept in self._marks if kept[0] > until]

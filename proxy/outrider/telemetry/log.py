@@ -24,7 +24,7 @@ from outrider_ext.lines import LineBuffer
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FLUSH_S = 0.1
 MAX_WAITING_BYTES = 8 << 20
-_FLUSH_BYTES = 64 << 10
+_FLUSH_BYTES = 256 << 10  # the writer's turn takes the interpreter away from the loop: few large pieces
 
 
 class _Loop(Protocol):

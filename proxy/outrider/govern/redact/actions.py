@@ -44,11 +44,18 @@ class Kept:
 
 @dataclass(slots=True, repr=False)
 class Vault:
-    """The pseudonyms of one exchange. A retry of the exchange shows the provider the same ones."""
+    """The pseudonyms of one exchange. A retry of the exchange shows the provider the same ones.
 
+    redacted: label -> how often something was found and acted on, in the request and in the answer.
+    """
+
+    redacted: dict[str, int] = field(default_factory=dict)
     by_token: dict[bytes, Kept] = field(default_factory=dict)
     _by_value: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
+
+    def count(self, label: str) -> None:
+        self.redacted[label] = self.redacted.get(label, 0) + 1
 
     def pseudonym(self, label: str, value: bytes, restore_in: frozenset[str]) -> bytes:
         token = self._by_value.get((label, value))

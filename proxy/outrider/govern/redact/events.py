@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from outrider.govern.jsontext import dump, written
 from outrider.govern.redact.stream import TextStream
 from outrider.govern.redact.texts import ALL, Event, Json, Key, Slot, drop_logprobs, read_event, walk
 from outrider_ext.eventholes import is_plain
@@ -55,18 +56,20 @@ class Events:
         self._texts: dict[Key, _Text] = {}
         self.plain: Slot | None = None  # of the last event, where it held a piece of one text and nothing else changed
 
-    def event(self, event: Any, frame: Any = None) -> Out:
+    def event(self, event: Any, frame: Any = None, text: bytes | None = None) -> Out:
         """What to send for this event: its JSON, and before it what had to be flushed.
 
-        event: parsed, and taken over.
+        event: parsed, and taken over. text: what it was parsed from, so that its numbers keep their spelling.
         """
         if type(event) is not dict:
             holder = [event]
             walk(holder, self._ways.whole)
-            return [(frame, orjson.dumps(holder[0]))]
-        wrapped = _native_of(event)
-        inner = event if wrapped is None else wrapped
-        return self._event(inner, frame, event if wrapped is not None else None)
+            return [(frame, dump(holder[0]) if text is None else written(text, holder[0]))]
+        found = _native_of(event)
+        if found is None:
+            return self._event(event, frame, None, text)
+        native, native_text = found
+        return self._event(native, frame, event, native_text)
 
     def end(self) -> Out:
         """The stream ends: everything that was kept back."""
@@ -78,7 +81,7 @@ class Events:
         text.raw = (event, start, end)
         return text.stream.feed(piece)
 
-    def _event(self, event: Json, frame: Any, wrapped: Json | None) -> Out:
+    def _event(self, event: Json, frame: Any, wrapped: Json | None, said: bytes | None) -> Out:
         read = read_event(event)
         keys = tuple(slot.key for slot in read.slots)
         out: Out = []
@@ -94,7 +97,7 @@ class Events:
             if text is not None:
                 text.raw = None
                 text.last, text.slot, text.slots, text.frame, text.wrapped = event, slot, read.slots, frame, wrapped
-        out.append((frame, _dumped(event, wrapped)))
+        out.append((frame, _dumped(event, wrapped, said)))
         alone = len(read.slots) == 1 and read.ends is None and wrapped is None and not (changed or dropped)
         self.plain = read.slots[0] if alone else None
         if read.ends is not None:
@@ -147,39 +150,22 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _native_of(event: Json) -> Json | None:
-    """The model's own event inside one of Bedrock's invoke stream."""
+def _native_of(event: Json) -> tuple[Json, bytes] | None:
+    """The model's own event inside one of Bedrock's invoke stream, and its text."""
     encoded = event.get("bytes")
     if type(encoded) is not str:
         return None
     try:
-        native = orjson.loads(b64decode(encoded, validate=True))
+        text = b64decode(encoded, validate=True)
+        native = orjson.loads(text)
     except ValueError:
         return None
-    return native if type(native) is dict else None
+    return (native, text) if type(native) is dict else None
 
 
-def _dumped(event: Json, wrapped: Json | None) -> bytes:
-    data = dump(event)
+def _dumped(event: Json, wrapped: Json | None, said: bytes | None = None) -> bytes:
+    """said: the text that the event was read from, where it is not one of ours."""
+    data = dump(event) if said is None else written(said, event)
     if wrapped is None:
         return data
     return orjson.dumps({**wrapped, "bytes": b64encode(data).decode("ascii")})
-
-
-def dump(value: Any) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError:  # half a surrogate pair, or an integer beyond 64 bits
-        import json
-
-        return json.dumps(value, separators=(",", ":")).encode()
-
-
-def load(data: bytes) -> Any:
-    """Raises: ValueError."""
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        import json
-
-        return json.loads(data)  # the same, but for half a surrogate pair; RecursionError is for the caller

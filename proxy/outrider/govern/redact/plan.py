@@ -9,6 +9,7 @@ Does not know: exchanges, JSON.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from typing import Final, NamedTuple
 
 from outrider.errors import ForbiddenError
@@ -75,6 +76,12 @@ class Plan:
         self.answer = _side(told, catalogue, "restore" if self.restores else "")
         self.redacts_answers = bool(told)
 
+    def untold(self) -> "Plan":
+        """The same, of which nothing is counted: for a text that was read before."""
+        found = copy(self)
+        found._tally = lambda *labels: None
+        return found
+
     # -- what is put in a match's place
 
     def for_request(self, vault: Vault) -> Replace:
@@ -99,6 +106,7 @@ class Plan:
                 self._tally(PSEUDONYM.name, action, where)
                 return kept.value
             self._tally(detector.name, action, where)
+            vault.count(detector.label)
             if action == "block":
                 raise blocked(detector.name, where)
             if action == "mask":

@@ -1,0 +1,1 @@
+cpdef bytes body_text(bytes body)
