@@ -68,6 +68,32 @@ _AWS_TYPES: Final[Mapping[int, str]] = MappingProxyType(
 )
 
 
+# What went wrong at a provider, in words of our own -> the status that says it where the provider's own is not known.
+KINDS: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "invalid_request": 400,
+        "authentication": 401,
+        "billing": 402,
+        "permission": 403,
+        "not_found": 404,
+        "timeout": 504,
+        "conflict": 409,
+        "too_large": 413,
+        "rate_limit": 429,
+        "overloaded": 503,
+        "server": 500,
+    }
+)
+_KIND_BY_STATUS: Final[Mapping[int, str]] = MappingProxyType(
+    {status: kind for kind, status in KINDS.items()} | {408: "timeout", 529: "overloaded"}
+)
+
+
+def kind_of(status: int) -> str:
+    """The kind that an HTTP status speaks of; "server" where it speaks of none (0, and what is not an error)."""
+    return _KIND_BY_STATUS.get(status) or ("invalid_request" if 400 <= status < 500 else "server")
+
+
 def _by_status(table: Mapping[int, str], status: int, client: str, server: str) -> str:
     return table.get(status) or (client if status < 500 else server)
 
