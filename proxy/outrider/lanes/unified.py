@@ -23,7 +23,7 @@ from outrider.providers import anthropic, cohere, openai
 from outrider.providers.model import Operation
 from outrider.providers.owners import UnknownModelError, owner_of
 from outrider.providers.registry import Binding, Registry
-from outrider.stack.call import Call, Route
+from outrider.stack.call import Route
 from outrider.stack.document import plain_body
 from outrider_ext.jsonscan import FieldScan, JsonScanError
 
@@ -57,9 +57,9 @@ class Resolved:
 
 
 class Unified:
-    """One per configuration. aliases: alias -> the provider of its first target. make(binding, operation, path) -> Route.
+    """One per configuration. aliases: alias -> the provider of its first target.
 
-    find(method, path) -> the operation, None where there is no such path. resolve(...) Raises: SidecarError.
+    make(binding, operation, path) -> a call's Route. Raises (all methods): SidecarError.
     """
 
     def __init__(

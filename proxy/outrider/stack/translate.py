@@ -1,7 +1,7 @@
 """A call that is served in another dialect than the app's: what is sent to the target, and what becomes of its answer.
 
 Rules
-- Every other layer sees the app's dialect: this one stands between them and the wire. Usage alone is read from the wire.
+- Every other layer sees the app's dialect: this one stands between them and the wire. Usage alone is read off the wire.
 - What cannot be carried is refused before anything is sent, with a sentence that names it; what was left out or changed
   is said in `x-outrider-translated`.
 - An answer that cannot be read is withheld; a stream that breaks ends in the app's dialect's own error event.
@@ -68,7 +68,7 @@ class Translator:
     # -- to the target
 
     def remote_media(self, call: "Call", body: bytes) -> list[Media]:
-        """What the target wants as bytes and the app named by URL; (url, data and mime are set by whoever fetches it)."""
+        """What the target wants as bytes and the app named by URL."""
         if b"http" not in body:
             return []
         translation, request = self._read(call, body)
@@ -133,7 +133,7 @@ class Translator:
         coding = x.answer_head.get(_CONTENT_ENCODING)
         if coding is not None and coding.lower() != b"identity":
             shown = coding.decode("latin-1")[:40]
-            raise UpstreamBrokenError(f"the answer came as {shown!r} though asked for plain, so it cannot be translated")
+            raise UpstreamBrokenError(f"the answer came as {shown!r} though asked for plain: it cannot be translated")
         kind = (x.answer_head.get(_CONTENT_TYPE) or b"").lower()
         x.drop_mask |= _REPLACED
         if x.status >= 400:
