@@ -35,6 +35,12 @@ class UriNotFoundError(SidecarError):
     code, status, should_retry = "not_found", 404, False
 
 
+class ModelNotFoundError(SidecarError):
+    """A name that no provider here serves."""
+
+    code, status, should_retry = "model_not_found", 404, False
+
+
 class BodyTooLargeError(SidecarError):
     code, status, should_retry = "body_too_large", 413, False
 

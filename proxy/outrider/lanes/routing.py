@@ -50,7 +50,7 @@ class Router:
     """find(exchange) -> Route. One per configuration; memo tables live and die with it.
 
     passthrough: the stand-in binding for plain-HTTP destinations that no provider claims. egress(host, port) raises
-    ForbiddenError where config denies them.
+    ForbiddenError where config denies them. unified(method, path): a route of the API over all providers, or None.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Router:
         *,
         passthrough: Binding,
         egress: Callable[[str, int], None],
+        unified: Callable[[bytes, bytes], Route | None],
         own_names: frozenset[bytes],
         allowed_origins: frozenset[bytes],
     ) -> None:
@@ -67,6 +68,7 @@ class Router:
         self._make = make
         self._passthrough = passthrough
         self._egress = egress
+        self._unified = unified
         self._own_names = own_names
         self._allowed_origins = allowed_origins
         self._own: dict[tuple[bytes, bytes], Route] = {}
@@ -124,6 +126,10 @@ class Router:
 
     def _base_url(self, method: bytes, path: bytes) -> Route:
         name, slash, _ = path[1:].partition(b"/")
+        if name == b"v1":
+            found = self._unified(method, path)
+            if found is not None:
+                return found
         binding = self._registry.by_name(name.decode("latin-1")) if slash else None
         if binding is None:
             raise UriNotFoundError(

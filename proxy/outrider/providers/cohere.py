@@ -13,7 +13,7 @@ _CHAT_V1: Final = Operation("chat", "cohere.chat_v1", "body", "cohere.chat_v1", 
 _CHAT: Final = Operation("chat", "cohere.chat", "body", "cohere.chat", "sse", "sent")
 _GENERATE: Final = Operation("completions", "cohere.generate", "body", "cohere.chat_v1", "ndjson", "sent")
 _EMBED: Final = Operation("embeddings", "cohere.embed", "body", "cohere.meta")
-_RERANK: Final = Operation("rerank", "cohere.rerank", "body", "cohere.meta")
+RERANK: Final = Operation("rerank", "cohere.rerank", "body", "cohere.meta")
 _META: Final = Operation("classify", "", "body", "cohere.meta")
 _BOTH: Final = ("/v1", "/v2")
 _ROWS: Final = (
@@ -21,7 +21,7 @@ _ROWS: Final = (
     Endpoint("POST", "/v1/chat", _CHAT_V1),
     Endpoint("POST", "/v1/generate", _GENERATE),
     Endpoint("POST", "/embed", _EMBED, _BOTH),
-    Endpoint("POST", "/rerank", _RERANK, _BOTH),
+    Endpoint("POST", "/rerank", RERANK, _BOTH),
     Endpoint("POST", "/v1/classify", _META),
     Endpoint("POST", "/v1/summarize", _META),
     Endpoint("POST", "/tokenize", Operation("count_tokens", model_in="body"), _BOTH),
