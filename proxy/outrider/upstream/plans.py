@@ -172,7 +172,7 @@ class PlanCalls:
 
         def hook(x: "Exchange", call: Call) -> Awaitable[None] | None:
             if call.model is None and x.head.mask & _ENCODED and groups:
-                self._read_encoded(x, call)
+                self._read_name(x, call)
             routed = call.routed
             if routed is not None and routed[0] is not None:
                 key: Any = routed
@@ -192,12 +192,17 @@ class PlanCalls:
 
         return hook
 
-    def _read_encoded(self, x: "Exchange", call: Call) -> None:
-        """A compressed body, which the scan of its fields passes over."""
+    def _read_name(self, x: "Exchange", call: Call) -> None:
+        """Of a compressed body, which the scan of its fields passes over."""
         document = document_of(x, call, self._cap_bytes)
         model = document.value.get("model") if document.value is not None else None
         if isinstance(model, str) and model in self._groups:
             call.model = model
+
+    def _unpack(self, x: "Exchange", call: Call) -> None:
+        """What a target needs under another name, or in another dialect, is sent plain."""
+        document = document_of(x, call, self._cap_bytes)
+        if document.encoded and not document.changed and document.value is not None:
             x.body = orjson.dumps(document.change())
 
     def _plan(self, x: "Exchange", call: Call, group: Group, found: Sequence[Target | str]) -> Awaitable[None] | None:
@@ -206,6 +211,8 @@ class PlanCalls:
             raise ForbiddenError(f"{group.name} cannot be served here: {'; '.join(str(why) for why in found)}")
         if self._refusal is not None:
             targets = self._allowed(x, call, targets, self._refusal)
+        if x.head.mask & _ENCODED and any(target.model is not None for target in targets):
+            self._unpack(x, call)
         assert x.body is not None
         needs = self._needs(x, call, group)
         now_ns = self._clock()
@@ -214,7 +221,8 @@ class PlanCalls:
             wanted = ", ".join(sorted(needs.has)) or "so long a text"
             raise BadRequestError(f"no target of {group.name} has what this request needs ({wanted})")
         plan = Plan(group, ordered, x.body, call.model, needs)
-        plan.body_span = self._span(x.body)
+        if any(target.model is not None for target in ordered):
+            plan.body_span = self._span(x.body)
         plan.path_query = x.target.partition(b"?")[2]
         plan.strip_usage = call.strip_usage
         call.dispatch = plan
