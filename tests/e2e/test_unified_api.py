@@ -6,10 +6,8 @@ One emulator stands for all providers and takes only each one's own key; a whole
 import asyncio
 import gzip
 import json
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +63,7 @@ class Answer:
 
     @property
     def message(self) -> str:
-        error = self.json["error"] if "error" in self.json else self.json
+        error = self.json.get("error", self.json)
         return str(error["message"])
 
 
@@ -190,11 +188,10 @@ async def test_a_bare_model_goes_to_its_maker(tmp_path: Path, model: str, provid
 
 async def test_what_the_app_wrote_goes_on_as_it_was_where_the_dialect_is_the_same(tmp_path: Path) -> None:
     async with api(tmp_path) as ride:
-        body = b'{ "x_unknown":[1.50, 2e0],\n"model" : "openai/gpt-4o",  "messages":[{"role":"user","content":"\\u0068i"}]}'
-        answer = await ride.ask(CHAT, body.replace(b'"x_unknown":[1.50, 2e0],', b'"temperature": 0.50,'))
+        body = b'{ "temperature": 0.50,\n"model" : "openai/gpt-4o",  "messages":[{"role":"user","content":"\\u0068i"}]}'
+        answer = await ride.ask(CHAT, body)
         assert answer.status == 200
-        sent = b'{ "temperature": 0.50,\n"model" : "gpt-4o",  "messages":[{"role":"user","content":"\\u0068i"}]}'
-        assert ride.last().body == sent
+        assert ride.last().body == body.replace(b"openai/gpt-4o", b"gpt-4o")
         assert answer.header("x-outrider-translated") is None
 
 
@@ -409,3 +406,219 @@ async def test_documents_are_ranked_by_every_name_of_the_model(tmp_path: Path) -
         refused = await ride.ask(RERANK, {"model": "openai/gpt-4o", **asked})
         assert refused.status in (400, 403)
         assert "openai does not speak cohere.rerank" in refused.json["message"]
+
+
+# -- governance: by the provider's own name for the model, whatever the app called it
+
+
+async def test_an_allowlist_of_models_holds_on_every_name(tmp_path: Path) -> None:
+    policies = [{"pack": "model-allowlist", "with": {"models": ["claude-*", "gpt-4o", "mixed", "to-*", "none"]}}]
+    models = aliases(mixed=["gemini/gemini-2.5-flash", "anthropic/claude-sonnet-4-6"], none=["gemini/gemini-2.5-flash"])
+    async with api(tmp_path, models=models, policies=policies) as ride:
+        for model, provider in (
+            ("anthropic/claude-sonnet-4-6", "anthropic"), ("gpt-4o", "openai"), ("to-anthropic", "anthropic"),
+            ("mixed", "anthropic"),
+        ):  # fmt: skip
+            for path in (CHAT, MESSAGES, RESPONSES):
+                answer = await ride.ask(path, {"model": model, **ASKED[path]}, VERSION)
+                assert answer.status == 200, (model, path, answer.body)
+                assert ride.served() == [provider]
+        for model in ("gemini/gemini-2.5-flash", "gemini-2.5-flash", "none", "cohere/command-a-03-2025", "to-ollama"):
+            for path in (CHAT, MESSAGES, RESPONSES):
+                answer = await ride.ask(path, {"model": model, **ASKED[path]}, VERSION)
+                assert answer.status == 403, (model, path, answer.body)
+                assert answer.header("x-outrider-decision") == "model-allowlist/listed"
+                assert "not on the list of models" in answer.message
+        assert ride.served() == []
+
+
+async def test_requests_stay_in_the_union_though_one_target_of_the_alias_is_outside(tmp_path: Path) -> None:
+    models = aliases(mixed=["anthropic/claude-sonnet-4-6", "bedrock/eu.anthropic.claude-3-haiku-20240307-v1:0"])
+    bedrock = {"region": "eu-central-1"}
+    async with api(tmp_path, providers={"bedrock": bedrock}, models=models, policies=["eu-residency"]) as ride:
+        answer = await ride.ask(CHAT, {"model": "mixed", "messages": USER})
+        assert text_of(CHAT, answer.json) == f"Echo: {HELLO}"
+        assert ride.last().header("host") == "bedrock-runtime.eu-central-1.amazonaws.com"
+        assert ride.served() == ["bedrock"]
+        for model in ("to-anthropic", "openai/gpt-4o"):
+            refused = await ride.ask(CHAT, {"model": model, "messages": USER})
+            assert refused.status == 451, model
+        assert (await ride.ask(MODELS, method=b"GET")).status == 200  # which asks nobody outside
+        assert ride.served() == []
+
+
+async def test_limits_and_budgets_count_the_model_that_serves(tmp_path: Path) -> None:
+    limits = [
+        {"name": "each", "key": ["provider", "model"], "requests": "2/h"},
+        {"name": "tokens", "key": ["provider"], "tokens": "9/h", "providers": ["cohere"]},
+    ]
+    budgets = [{"name": "day", "key": ["model"], "usd": "0.001/day", "models": ["claude-*"], "unpriced": "allow"}]
+    async with api(tmp_path, limits=limits, budgets=budgets) as ride:
+        names = ["openai/gpt-4o", "to-openai", "gpt-4o", "openai/gpt-4o-mini"]
+        answers = [await ride.ask(CHAT, {"model": name, "messages": USER}) for name in names]
+        assert [answer.status for answer in answers] == [200, 200, 429, 200]
+        assert answers[2].header("retry-after") is not None
+        assert total(ride.sidecar, "outrider_requests_total", provider="openai", model="gpt-4o") == 3
+        assert total(ride.sidecar, "outrider_tokens_total", provider="openai", model="gpt-4o", type="input") == 8
+        first = await ride.ask(CHAT, {"model": "to-cohere", "messages": USER, "max_tokens": 4})
+        second = await ride.ask(MESSAGES, {"model": "cohere/command-a-03-2025", "messages": USER, "max_tokens": 4})
+        assert (first.status, second.status) == (200, 429)
+        assert second.json["type"] == "error"
+        for model in ("to-anthropic", "anthropic/claude-sonnet-4-6"):
+            assert (await ride.ask(CHAT, {"model": model, "messages": USER, "max_tokens": 9})).status == 200
+        dear = await ride.ask(CHAT, {"model": "claude-sonnet-4-5", "messages": USER, "max_tokens": 9000})
+        assert (dear.status, dear.header("x-outrider-error")) == (429, "budget_exceeded")
+        assert total(ride.sidecar, "outrider_cost_usd_total", provider="anthropic") > 0
+
+
+MAIL = "ada.planted@example.com"
+TOLD = f"write to {MAIL} about it"
+
+
+@pytest.mark.parametrize("action", ["mask", "pseudonymise"])
+async def test_redaction_holds_in_both_directions_whoever_serves(tmp_path: Path, action: str) -> None:
+    always = [{"detectors": ["pii"], "action": action}]
+    async with api(tmp_path, redact={"always": always}) as ride:
+        peer = await client_of(ride.sidecar)
+        for path in (CHAT, MESSAGES, RESPONSES):
+            fields = json.loads(json.dumps(ASKED[path]).replace(HELLO, TOLD))
+            for provider in TARGETS:
+                for model in (f"to-{provider}", f"{provider}/{TARGETS[provider]}"):
+                    for stream in (False, True):
+                        where = (path, model, stream)
+                        asked = {"model": model, "stream": stream, **fields}
+                        answer = await ride.ask(path, asked, VERSION, peer=peer)
+                        assert answer.status == 200, (where, answer.body)
+                        said = streamed_text_of(path, answer.events) if stream else text_of(path, answer.json)
+                        assert MAIL.encode() not in ride.last().body, where
+                        if action == "mask":
+                            assert said.startswith("Echo: write to ["), (where, said)
+                        else:
+                            assert said == f"Echo: {TOLD}", where
+        peer.close()
+        assert not any(MAIL.encode() in entry.body for entry in ride.mock.journal)
+
+
+async def test_what_a_provider_says_is_redacted_in_the_apps_dialect(tmp_path: Path) -> None:
+    always = [{"detectors": ["pii"], "action": "mask", "where": ["answer"]}]
+    async with api(tmp_path, redact={"always": always}) as ride:
+        for path in (CHAT, MESSAGES, RESPONSES):
+            fields = json.loads(json.dumps(ASKED[path]).replace(HELLO, TOLD))
+            for provider in TARGETS:
+                for stream in (False, True):
+                    answer = await ride.ask(path, {"model": f"to-{provider}", "stream": stream, **fields}, VERSION)
+                    assert answer.status == 200, answer.body
+                    assert MAIL.encode() in ride.last().body
+                    assert MAIL.encode() not in answer.body
+                    said = streamed_text_of(path, answer.events) if stream else text_of(path, answer.json)
+                    assert MAIL not in said
+                    assert said.startswith("Echo: write to ["), (path, provider, stream, said)
+
+
+async def test_the_audit_log_has_who_served_and_what_was_asked_for(tmp_path: Path) -> None:
+    log = tmp_path / "log" / "audit.jsonl"
+    async with api(tmp_path, telemetry={"log": "off", "audit": {"path": str(log)}}) as ride:
+        for model in ("to-anthropic", "gemini/gemini-2.5-flash"):
+            await ride.ask(CHAT, {"model": model, "messages": USER})
+        await ride.ask(CHAT, {"model": "nobody/x", "messages": USER})
+        await ride.ask(MODELS, method=b"GET")
+    files = sorted(log.parent.glob("audit-0*.jsonl"))
+    lines = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    exchanges = [line for line in lines if line["event"] == "exchange"]
+    told = [(line["provider"], line["model"], line["status"]) for line in exchanges]
+    assert told[:2] == [("anthropic", "claude-sonnet-4-6", 200), ("gemini", "gemini-2.5-flash", 200)]
+    assert exchanges[0]["asked"] == "to-anthropic"
+    assert [line["status"] for line in exchanges[2:]] == [404, 200]
+    assert (exchanges[0]["tokens"]["input"], exchanges[0]["targets"]) == (4, ["anthropic/claude-sonnet-4-6"])
+    text = json.dumps(lines)
+    assert not any(secret in text for secret in (*ENVIRON.values(), HELLO))
+
+
+# -- keys and headers
+
+
+APPS_OWN = (
+    b"anthropic-version: 2023-06-01\r\nanthropic-beta: x-1\r\nanthropic-dangerous-direct-browser-access: true\r\n"
+    b"openai-organization: org-app\r\nopenai-project: p-app\r\nopenai-beta: assistants=v2\r\n"
+    b"x-goog-user-project: g-app\r\nx-goog-api-client: gl-python\r\nx-amz-date: 20260101T000000Z\r\n"
+    b"x-amz-security-token: t-app\r\namz-sdk-invocation-id: i-app\r\namz-sdk-request: attempt=1\r\n"
+    b"x-stainless-lang: python\r\nx-stainless-retry-count: 0\r\ncookie: session=app\r\nreferer: http://app\r\n"
+    b"x-api-key: app-own-key\r\nx-goog-api-key: app-own-key\r\napi-key: app-own-key\r\n"
+)
+# field -> whose it is; nobody's means that no provider is to see it
+OWNERS = {
+    "anthropic-version": "anthropic", "anthropic-beta": "anthropic", "openai-organization": "openai",
+    "openai-project": "openai", "openai-beta": "openai", "x-goog-user-project": "gemini",
+    "x-goog-api-client": "gemini", "amz-sdk-invocation-id": "bedrock", "amz-sdk-request": "bedrock",
+    "anthropic-dangerous-direct-browser-access": "anthropic", "cookie": "",
+}  # fmt: skip
+CREDENTIALS = {
+    "openai": ("authorization", "Bearer sk-real-openai"),
+    "anthropic": ("x-api-key", "sk-ant-real"),
+    "gemini": ("x-goog-api-key", "gemini-real"),
+    "cohere": ("authorization", "Bearer cohere-real"),
+    "ollama": ("authorization", "Bearer ollama-real"),
+}
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES, RESPONSES])
+async def test_each_provider_gets_its_own_credential_and_nothing_of_another_providers_sdk(
+    tmp_path: Path, path: bytes
+) -> None:
+    async with api(tmp_path) as ride:
+        placeholder = ride.sidecar.placeholder
+        for provider in TARGETS:
+            answer = await ride.ask(path, {"model": f"to-{provider}", **ASKED[path]}, APPS_OWN)
+            assert answer.status == 200, answer.body
+            sent = ride.last()
+            head = b"\n".join(name + b": " + value for name, value in sent.headers)
+            for shape in (placeholder.value, placeholder.aws_access_key_id, "app-own-key", "t-app", "session=app"):
+                assert shape.encode() not in head, (provider, shape)
+            others = [secret for name, secret in KEYS.items() if name != provider]
+            assert not any(part.encode() in head for secret in others for part in secret.split(":"))
+            if provider == "bedrock":
+                assert (sent.header("authorization") or "").startswith("AWS4-HMAC-SHA256 Credential=AKIAREAL")
+            else:
+                name, value = CREDENTIALS[provider]
+                assert sent.all(name) == [value]
+            leaked = {name for name, owner in OWNERS.items() if owner != provider and sent.header(name) is not None}
+            assert not leaked, (provider, leaked)
+            assert answer.header("x-outrider-request-id")
+
+
+async def test_without_the_placeholder_nothing_is_sent(tmp_path: Path) -> None:
+    async with api(tmp_path) as ride:
+        for path, model in ((CHAT, "to-anthropic"), (MESSAGES, "openai/gpt-4o"), (RESPONSES, "gemini-2.5-flash")):
+            for more in (b"", b"authorization: Bearer sk-app-own\r\n", b"x-api-key: sk-app-own\r\n"):
+                answer = await ride.ask(path, {"model": model, **ASKED[path]}, more, shows=False)
+                assert (answer.status, answer.header("x-outrider-error")) == (401, "placeholder_required")
+        assert ride.served() == []
+
+
+async def test_the_placeholder_is_taken_from_the_slot_of_any_sdk(tmp_path: Path) -> None:
+    async with api(tmp_path) as ride:
+        shown = ride.sidecar.placeholder.value.encode()
+        for path, more in ((MESSAGES, b"x-api-key: %b\r\n"), (CHAT, b"authorization: Bearer %b\r\n")):
+            for provider in TARGETS:
+                asked = {"model": f"to-{provider}", **ASKED[path]}
+                answer = await ride.ask(path, asked, VERSION + more % shown, shows=False)
+                assert answer.status == 200, (path, provider, answer.body)
+                assert shown not in b"".join(value for _, value in ride.last().headers)
+
+
+async def test_an_apps_own_key_goes_to_the_provider_that_has_none_here_and_to_no_other(tmp_path: Path) -> None:
+    """The app shows a key of its own, of one provider; config has none of that provider."""
+    providers = {"openai": {"credential": None}}
+    models = aliases(both=["openai/gpt-4o", "anthropic/claude-sonnet-4-6"])
+    async with api(tmp_path, providers=providers, models=models) as ride:
+        own = b"authorization: Bearer sk-real-openai\r\n"  # of whom the app is a customer itself
+        answer = await ride.ask(CHAT, {"model": "openai/gpt-4o", "messages": USER}, own, shows=False)
+        assert answer.status == 200, answer.body
+        assert ride.last().all("authorization") == ["Bearer sk-real-openai"]
+        assert ride.served() == ["openai"]
+        ride.mock.fail(500)
+        failed = await ride.ask(CHAT, {"model": "both", "messages": USER}, own, shows=False)
+        assert set(ride.served()) == {"openai"}, failed.body
+        shown = await ride.ask(CHAT, {"model": "openai/gpt-4o", "messages": USER})
+        assert (shown.status, shown.header("x-outrider-error")) == (401, "placeholder_required")
+        assert ride.served() == []
