@@ -20,7 +20,6 @@ from outrider.mock import MockProvider
 from outrider.mock.journal import Journalled
 from outrider.runtime import Sidecar
 from support.running import client_of, get, running, total, until
-from support.sdks import PIXEL
 from support.wire import Peer
 
 HELLO = "hello big world"

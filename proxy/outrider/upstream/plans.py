@@ -50,8 +50,8 @@ class Plan:
     """What is known about the attempts of one call; `call.dispatch`. The driver changes it, nobody else."""
 
     __slots__ = (
-        "answered", "asked", "body", "body_span", "current", "error", "fetched", "final", "group", "hedge_timer",
-        "held_bytes", "needs", "occupied", "path_query", "probe", "retries", "rival", "rival_connection", "rival_probe",
+        "answer_lines", "answered", "asked", "body", "body_span", "current", "error", "fetched", "final", "group",
+        "hedge_timer",        "held_bytes", "needs", "occupied", "path_query", "probe", "retries", "rival", "rival_connection", "rival_probe",
         "rival_ticket", "saw", "sent_ns", "settled", "stale", "strip_usage", "targets", "timer", "total_timer", "tries",
     )  # fmt: skip
 
@@ -60,6 +60,7 @@ class Plan:
         self.targets = targets
         self.body = body
         self.body_span = (-1, -1)  # of the model's name in the body
+        self.answer_lines: bytes | None = None  # of the layers before, for whatever answer goes on
         self.asked = asked
         self.needs = needs
         self.path_query = b""
@@ -225,6 +226,7 @@ class PlanCalls:
             plan.body_span = self._span(x.body)
         plan.path_query = x.target.partition(b"?")[2]
         plan.strip_usage = call.strip_usage
+        plan.answer_lines = call.answer_lines
         call.dispatch = plan
         call.target = ordered[0]
         if ordered[0].model is not None:
