@@ -205,8 +205,8 @@ class Desk:
             return call.translating.end() or None
         sentence = _CUT_SENTENCES.get(kind, "the provider closed the connection before its answer was complete")
         code = UpstreamTimeoutError.code if kind == "timeout" else UpstreamBrokenError.code
-        kind = kind_of(x.answer_head.get(H_CONTENT_TYPE)) if x.pipe is not None else x.units
-        framing = "sse" if kind == "sse" else _FRAMINGS[int(kind)]
+        units = kind_of(x.answer_head.get(H_CONTENT_TYPE)) if x.pipe is not None else x.units
+        framing = "sse" if units == "sse" else _FRAMINGS[int(units)]
         event = stream_error(call.route.operation.dialect or call.route.error_dialect, framing, code, sentence)
         if x.units == _ARRAY and not x.events:  # nothing went on that opened it
             return b"[" + event.lstrip(b",\r\n")

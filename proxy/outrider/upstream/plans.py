@@ -51,8 +51,9 @@ class Plan:
 
     __slots__ = (
         "answer_lines", "answered", "asked", "body", "body_span", "current", "error", "fetched", "final", "group",
-        "hedge_timer",        "held_bytes", "needs", "occupied", "path_query", "probe", "retries", "rival", "rival_connection", "rival_probe",
-        "rival_ticket", "saw", "sent_ns", "settled", "stale", "strip_usage", "targets", "timer", "total_timer", "tries",
+        "hedge_timer", "held_bytes", "needs", "occupied", "path_query", "probe", "retries", "rival", "rival_connection",
+        "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale", "strip_usage", "targets", "timer",
+        "total_timer", "tries",
     )  # fmt: skip
 
     def __init__(self, group: Group, targets: list[Target], body: bytes, asked: str | None, needs: Needs) -> None:
