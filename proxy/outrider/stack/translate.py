@@ -44,6 +44,7 @@ _STREAM_TYPES: Final = {
     "json-array": b"application/json",
 }
 JSON_TYPE: Final = b"application/json"
+INVOKE_EMBED: Final = "bedrock.invoke_embed"  # of `translator`: InvokeModel, for a model that makes embeddings
 
 _JSON: Final = {"content-type": "application/json"}  # whatever the app's body was
 
@@ -199,7 +200,48 @@ class Relocation:
         """It is the app's dialect already."""
 
 
-type AnyTranslator = Translator | Form[Any] | Relocation
+class GeminiEmbed(Relocation):
+    """Gemini's own embeddings for a name of ours: the path names the model, and every request in the body once more."""
+
+    def request(
+        self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
+    ) -> Sent:
+        """Raises: UntranslatableError, BadRequestError."""
+        value: Json = _reading(lambda value: value, body)
+        model = str(target.model)
+        requests = value.get("requests")
+        for one in requests if isinstance(requests, list) else [value]:
+            if isinstance(one, dict):
+                one["model"] = f"models/{model.removeprefix('models/')}"
+        return _sent(_place(target, self._name, model, stream=False), value, {})
+
+
+class InvokeEmbed:
+    """InvokeModel's bodies for embeddings, Titan's or Cohere's: which one it is, the body tells."""
+
+    def __init__(self, titan: Form[Any], cohere: Form[Any]) -> None:
+        self._titan = titan
+        self._cohere = cohere
+
+    def remote_media(self, call: "Call", body: bytes) -> list[Media]:
+        return []
+
+    def request(
+        self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
+    ) -> Sent:
+        """Raises: UntranslatableError, BadRequestError."""
+        value: Json = _reading(lambda value: value, body)
+        form = self._titan if value.keys() & {"inputText", "inputImage"} else self._cohere
+        sent = form.request(call, target, body, fetched)
+        call.translation = form, call.translation
+        return sent
+
+    def answer(self, x: "Exchange", call: "Call") -> None:
+        form, call.translation = call.translation
+        form.answer(x, call)
+
+
+type AnyTranslator = Translator | Form[Any] | Relocation | InvokeEmbed
 
 
 @cache
@@ -207,6 +249,9 @@ def translator(asked: str, spoken: str) -> AnyTranslator | None:
     """None where one of the two has no adapter, or where nothing has to be translated."""
     if asked == spoken:
         return None
+    if asked == INVOKE_EMBED:
+        titan, cohere = _embeddings("bedrock.titan_embed", spoken), _embeddings("bedrock.cohere_embed", spoken)
+        return InvokeEmbed(titan, cohere) if titan is not None and cohere is not None else None
     client, provider = dialect(asked), dialect(spoken)
     if client is not None and provider is not None:
         return Translator(client, provider)

@@ -45,6 +45,12 @@ def _relocation(asked: str) -> Translator:
     return Relocation(asked)
 
 
+def _gemini_embed() -> Translator:
+    from outrider.stack.translate import GeminiEmbed
+
+    return GeminiEmbed("gemini.embed")
+
+
 class MakeRoute(Protocol):
     """The route to a path of another provider, for calls of `route`."""
 
@@ -207,7 +213,8 @@ class Aliases:
         template = route.binding.provider.template_of(route.method, route.path)
         if template is None:
             return f"the path of this call has no place for {model}"
-        return route, fill_path(template, model), True, None
+        own = _gemini_embed() if route.operation.dialect == "gemini.embed" else None
+        return route, fill_path(template, model), True, own
 
     def _elsewhere(self, route: Route, binding: Binding, model: str) -> Found | str:
         if binding.origin is None:
@@ -235,6 +242,8 @@ class Aliases:
             if place is None:
                 return None
             return place, _relocation(asked) if place.body or place.drop else None
+        if asked == "bedrock.invoke" and "embed" in model.lower():
+            asked = "bedrock.invoke_embed"
         for dialect in spoken if asked else ():
             translator = self._translator(asked, dialect)
             place = place_of(binding, dialect, model, stream=False) if translator is not None else None
