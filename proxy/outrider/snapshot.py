@@ -355,9 +355,12 @@ class Snapshot:
         return route
 
     def _front_route(
-        self, binding: Binding, operation: Operation, path: bytes, others: tuple[Binding, ...] = ()
+        self, binding: Binding, operation: Operation, path: bytes, others: tuple[Binding, ...] | None
     ) -> Route:
-        """For calls of the API over all providers that are for this one, or for others; all of them are dispatched."""
+        """For calls of the API over all providers that are for this one; all of them are dispatched.
+
+        others: of a name of `models:`, who may serve it besides.
+        """
         if binding.origin is None:
             raise UriNotFoundError(
                 f"the address of {binding.name} is not known without config; "
@@ -382,13 +385,18 @@ class Snapshot:
         where = pool.destination
         plain = where.context is None and not where.named
         route.attempt = Attempt(route, self.sources.get(binding.name), plain=plain)
-        if self._rules is not None and others:
-            from outrider.stack.cheap_rules import facts_of_target
+        layers = self._layers
+        if self._rules is not None and others is not None:
+            from outrider.stack.cheap_rules import facts_of_route, facts_of_target
 
-            self._rules.others[route] = tuple(
+            found = tuple(
                 facts_of_target(route, other, other.origin[1]) for other in others if other.origin is not None
             )
-        bind(route, self._layers)
+            self._rules.others[route] = found
+            if self._rules.rules.differs(facts_of_route(route), *found):
+                # Who may not be served is known behind the cache only: a denied call never reads it.
+                layers = tuple(layer for layer in layers if not getattr(layer, "answers_itself", False))
+        bind(route, layers)
         return route
 
     def _target_refusal(self) -> "Refusal | None":

@@ -66,14 +66,15 @@ class Own(Sender):
 class Unified:
     """One per configuration. make(binding, operation, path, others) -> a call's Route.
 
-    others: who may serve it besides. make_own(operation, method, path, resolver) -> one that leads to no provider.
+    others: of an alias, who may serve it besides. make_own(operation, method, path, resolver) -> one that leads to no
+    provider.
     """
 
     def __init__(
         self,
         registry: Registry,
         models: Mapping[str, AliasLike],
-        make: Callable[[Binding, Operation, bytes, tuple[Binding, ...]], Route],
+        make: Callable[[Binding, Operation, bytes, tuple[Binding, ...] | None], Route],
         make_own: Callable[..., Route],
         *,
         cap_bytes: int,
@@ -86,7 +87,7 @@ class Unified:
         self._make_own = make_own
         self._cap_bytes = cap_bytes
         self._scan = FieldScan((b"model",))
-        self._fronts: dict[tuple[tuple[str, ...], bytes], Route] = {}
+        self._fronts: dict[tuple[tuple[str, ...], bytes, bool], Route] = {}
         usable = (
             (name, found.provider.kind) for name, found in registry.bindings.items() if found.settings is not None
         )
@@ -115,7 +116,7 @@ class Unified:
             model = self._model(x)
             serving = self._serving.get(model)
             if serving is not None:
-                return self._front(serving, path)
+                return self._front(serving, path, is_alias=True)
             try:
                 owner = owner_of(model, self._registry)
             except UnknownModelError as exc:
@@ -123,7 +124,7 @@ class Unified:
             call.routed = owner.binding.name, owner.model
             if owner.model != model:
                 self._rename(x, call, owner.model)
-            return self._front((owner.binding.name,), path)
+            return self._front((owner.binding.name,), path, is_alias=False)
 
         return resolve
 
@@ -152,13 +153,13 @@ class Unified:
         self._scan.clear()
         x.body = b"%b%b%b" % (plain[:start], orjson.dumps(model), plain[end:])
 
-    def _front(self, serving: tuple[str, ...], path: bytes) -> Route:
+    def _front(self, serving: tuple[str, ...], path: bytes, *, is_alias: bool) -> Route:
         """serving: names of providers, the first of them first."""
-        found = self._fronts.get((serving, path))
+        found = self._fronts.get((serving, path, is_alias))
         if found is None:
             bindings = [binding for name in serving if (binding := self._registry.by_name(name)) is not None]
-            made = self._make(bindings[0], OPERATIONS[path], path, tuple(bindings[1:]))
-            found = self._fronts[serving, path] = made
+            made = self._make(bindings[0], OPERATIONS[path], path, tuple(bindings[1:]) if is_alias else None)
+            found = self._fronts[serving, path, is_alias] = made
         return found
 
     # -- the listing

@@ -173,6 +173,8 @@ class CacheState:
 class Cache:
     """The filter that answers. One for a configuration; `state` outlives it. cap_bytes: of a request's body."""
 
+    answers_itself = True
+
     def __init__(self, settings: Settings, state: CacheState, clock: Clock, metrics: "Metrics", cap_bytes: int) -> None:
         self.settings, self.state, self.clock = settings, state, clock
         self.canon = Canon(max_bytes=cap_bytes)
