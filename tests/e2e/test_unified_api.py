@@ -449,11 +449,10 @@ async def test_requests_stay_in_the_union_though_one_target_of_the_alias_is_outs
 async def test_an_answer_is_remembered_where_rules_do_not_tell_targets_apart(tmp_path: Path) -> None:
     models = aliases(mixed=["openai/gpt-4o", "anthropic/claude-sonnet-4-6"])
     asked = {"model": "mixed", "messages": USER, "temperature": 0}
-    for policies, served in (([], 1), (["pii"], 1), (["eu-residency"], 2)):
-        folder = tmp_path / str(policies)
+    apart = [{"pack": "eu-residency", "with": {"hosts": ["api.openai.com"]}}]
+    for policies, served in (([], 1), (["pii"], 1), (apart, 2)):
+        folder = tmp_path / str(len(str(policies)))
         folder.mkdir()
-        if policies == ["eu-residency"]:
-            policies = [{"pack": "eu-residency", "with": {"hosts": ["api.openai.com"]}}]
         async with api(folder, models=models, policies=policies, cache={"mode": "exact"}) as ride:
             for _ in range(2):
                 answer = await ride.ask(CHAT, asked)
