@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from outrider.govern.redact.plan import Count, Plans
     from outrider.govern.redaction import Redaction
     from outrider.stack.audit import Audit
+    from outrider.stack.cheap_rules import Rules
     from outrider.stack.digest import Digest
     from outrider.telemetry.audit import AuditLog
     from outrider.upstream.fetch import Fetched, MediaFetcher
@@ -132,6 +133,7 @@ class Snapshot:
         self.directory = _directory(config, shared)
         self._pools: dict[tuple[Any, ...], Pool] = {}
         self.policies = policies_of(config) if config.policies else None
+        self._rules: Rules | None = None
         cheap_rules, body_rules = self._rule_layers()
         ledger, pricing = (
             shared.ledger,
@@ -197,7 +199,7 @@ class Snapshot:
         from outrider.stack.cheap_rules import CheapRules, Rules
 
         cap_bytes = self.config.caps.held_body_bytes
-        rules = Rules(self.policies.rules, self._shared.metrics, cap_bytes=cap_bytes)
+        self._rules = rules = Rules(self.policies.rules, self._shared.metrics, cap_bytes=cap_bytes)
         return CheapRules(rules), BodyRules(rules)
 
     @property
@@ -317,7 +319,12 @@ class Snapshot:
         plain = where.context is None and not where.named
         translates = to.operation.dialect != route.operation.dialect
         to.attempt = Attempt(
-            to, self.sources.get(binding.name), plain=plain, asked=route.binding, translates=translates
+            to,
+            self.sources.get(binding.name),
+            plain=plain,
+            asked=route.binding,
+            translates=translates,
+            is_front=route.is_front,
         )
         bind_target(to, route, self._layers)
         return to
@@ -347,8 +354,10 @@ class Snapshot:
         bind(route, self._layers)
         return route
 
-    def _front_route(self, binding: Binding, operation: Operation, path: bytes) -> Route:
-        """For calls of the API over all providers that are for this one; all of them are dispatched."""
+    def _front_route(
+        self, binding: Binding, operation: Operation, path: bytes, others: tuple[Binding, ...] = ()
+    ) -> Route:
+        """For calls of the API over all providers that are for this one, or for others; all of them are dispatched."""
         if binding.origin is None:
             raise UriNotFoundError(
                 f"the address of {binding.name} is not known without config; "
@@ -373,6 +382,12 @@ class Snapshot:
         where = pool.destination
         plain = where.context is None and not where.named
         route.attempt = Attempt(route, self.sources.get(binding.name), plain=plain)
+        if self._rules is not None and others:
+            from outrider.stack.cheap_rules import facts_of_target
+
+            self._rules.others[route] = tuple(
+                facts_of_target(route, other, other.origin[1]) for other in others if other.origin is not None
+            )
         bind(route, self._layers)
         return route
 

@@ -68,6 +68,8 @@ def test_every_place_is_what_the_providers_own_table_says_it_is(name: str, model
         ("azure", {"hosts": ("r.openai.azure.com",), "api_version": "preview"}, "openai.responses", "d", True,
          "/openai/responses?api-version=preview"),
         ("cohere", {}, "cohere.chat", "command-a", True, "/v2/chat"),
+        ("cohere", {}, "cohere.embed", "embed-v4.0", False, "/v2/embed"),
+        ("cohere", {}, "cohere.rerank", "rerank-v3.5", False, "/v2/rerank"),
     ],
 )  # fmt: skip
 def test_a_place_has_its_providers_path(

@@ -38,6 +38,7 @@ from outrider.govern.rules import Match, PrincipalMatch, Require, Rule
 from outrider.govern.verdicts import Outcome
 
 MAX_PLANS: Final = 1024
+_REFUSES: Final = frozenset({"deny", "require"})
 _SIGNED: Final = "(rule {} of the sidecar's policies)"
 # A prompt does not stay in memory until the next one comes.
 _NO_WORDS: Final = {variable("text"): "", variable("system"): ""}
@@ -249,9 +250,13 @@ class RuleSet:
         self._patterns = dict(patterns or {})
         self._set: Any = None
 
-    def on_route(self, facts: Facts) -> "RouteRules | None":
-        """None: no rule can ever have anything to say there."""
-        found = [(rule, applies) for rule in self.rules if (applies := rule.on_route(facts)) is not False]
+    def on_route(self, facts: Facts, *others: Facts) -> "RouteRules | None":
+        """None: no rule can ever have anything to say there.
+
+        others: where a call can be served besides. Each of these places is judged again by itself, so what refuses
+        counts here only where it refuses all of them; what permits or changes counts where it is for any.
+        """
+        found = [(rule, applies) for rule in self.rules if (applies := _applies(rule, facts, others)) is not False]
         return RouteRules(self, facts, found) if found or self.default_deny else None
 
     def matched(self, text: str) -> list[str]:
@@ -262,6 +267,15 @@ class RuleSet:
             self._set = _pattern_set(self._patterns.values())
         names = list(self._patterns)
         return [names[at] for at in self._set.Match(text.encode("utf-8", "replace")) or ()]
+
+
+def _applies(rule: CompiledRule, facts: Facts, others: Sequence[Facts]) -> bool | None:
+    if not others:
+        return rule.on_route(facts)
+    found = [rule.on_route(one) for one in (facts, *others)]
+    if rule.action in _REFUSES:
+        return False if False in found else None if None in found else True
+    return True if True in found else None if None in found else False
 
 
 def _pattern_set(patterns: Iterable[str]) -> Any:

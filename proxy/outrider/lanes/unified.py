@@ -64,27 +64,29 @@ class Own(Sender):
 
 
 class Unified:
-    """One per configuration. make(binding, operation, path) -> a call's Route.
+    """One per configuration. make(binding, operation, path, others) -> a call's Route.
 
-    make_own(operation, method, path, resolver) -> one that leads to no provider.
+    others: who may serve it besides. make_own(operation, method, path, resolver) -> one that leads to no provider.
     """
 
     def __init__(
         self,
         registry: Registry,
         models: Mapping[str, AliasLike],
-        make: Callable[[Binding, Operation, bytes], Route],
+        make: Callable[[Binding, Operation, bytes, tuple[Binding, ...]], Route],
         make_own: Callable[..., Route],
         *,
         cap_bytes: int,
     ) -> None:
         self._registry = registry
-        self._firsts = {alias: one.targets[0].provider for alias, one in models.items()}
+        self._serving = {
+            alias: tuple(dict.fromkeys(target.provider for target in one.targets)) for alias, one in models.items()
+        }
         self._make = make
         self._make_own = make_own
         self._cap_bytes = cap_bytes
         self._scan = FieldScan((b"model",))
-        self._fronts: dict[tuple[str, bytes], Route] = {}
+        self._fronts: dict[tuple[tuple[str, ...], bytes], Route] = {}
         usable = (
             (name, found.provider.kind) for name, found in registry.bindings.items() if found.settings is not None
         )
@@ -111,11 +113,9 @@ class Unified:
     def _resolver(self, path: bytes) -> Callable[["Exchange", Call], Route]:
         def resolve(x: "Exchange", call: Call) -> Route:
             model = self._model(x)
-            first = self._firsts.get(model)
-            if first is not None:
-                binding = self._registry.by_name(first)
-                assert binding is not None  # config was checked
-                return self._front(binding, path)
+            serving = self._serving.get(model)
+            if serving is not None:
+                return self._front(serving, path)
             try:
                 owner = owner_of(model, self._registry)
             except UnknownModelError as exc:
@@ -123,7 +123,7 @@ class Unified:
             call.routed = owner.binding.name, owner.model
             if owner.model != model:
                 self._rename(x, call, owner.model)
-            return self._front(owner.binding, path)
+            return self._front((owner.binding.name,), path)
 
         return resolve
 
@@ -152,11 +152,13 @@ class Unified:
         self._scan.clear()
         x.body = b"%b%b%b" % (plain[:start], orjson.dumps(model), plain[end:])
 
-    def _front(self, binding: Binding, path: bytes) -> Route:
-        key = (binding.name, path)
-        found = self._fronts.get(key)
+    def _front(self, serving: tuple[str, ...], path: bytes) -> Route:
+        """serving: names of providers, the first of them first."""
+        found = self._fronts.get((serving, path))
         if found is None:
-            found = self._fronts[key] = self._make(binding, OPERATIONS[path], path)
+            bindings = [binding for name in serving if (binding := self._registry.by_name(name)) is not None]
+            made = self._make(bindings[0], OPERATIONS[path], path, tuple(bindings[1:]))
+            found = self._fronts[serving, path] = made
         return found
 
     # -- the listing

@@ -106,9 +106,12 @@ def bind_target(to: Route, route: Route, layers: Sequence[Any]) -> None:
     """
     hooks = _hooks(route, layers, "answer", to)
     if to.operation.dialect != route.operation.dialect:
-        from outrider.stack.translate import TRANSLATE_ANSWER  # with the adapters of dialects, for those who translate
+        # With the adapters of dialects, for those who translate.
+        from outrider.stack.translate import FRAME_ANSWER, TRANSLATE_ANSWER
 
         hooks = (TRANSLATE_ANSWER, *hooks)
+        if route.operation.dialect == "gemini.generate":
+            hooks = (*hooks, FRAME_ANSWER)
     to.answer_hooks = hooks
     to.end_hooks = _hooks(route, layers[::-1], "end", to)
     to.reads_answer = bool(to.operation.usage)

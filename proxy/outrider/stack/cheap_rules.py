@@ -5,6 +5,7 @@ one dictionary look-up (compiled: outrider_ext.rulehooks); a refusal comes befor
 Does not know: bodies (body_rules.py), files, what a rule says.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from outrider.govern.plan import Late, Plan, RouteRules, RuleSet
@@ -17,6 +18,7 @@ from outrider.stack.identify import check_method
 from outrider_ext.rulehooks import DecideEarly, Settled
 
 if TYPE_CHECKING:
+    from outrider.providers.registry import Binding
     from outrider.telemetry.metrics import Metrics
     from outrider_ext.relay import Exchange
 
@@ -29,12 +31,14 @@ class Rules:
         self.cap_bytes = cap_bytes
         self._tally = metrics.rules.tally
         self._count = metrics.rules.add
+        # Of a route for several providers: the others, beside the one that it is made for.
+        self.others: dict[Route, tuple[Facts, ...]] = {}
         # Of the route that is being made: both layers ask for it, one after the other.
         self._last: tuple[Route, RouteRules | None] | None = None
 
     def of(self, route: Route) -> RouteRules | None:
         if self._last is None or self._last[0] is not route:
-            self._last = (route, self.rules.on_route(facts_of_route(route)))
+            self._last = (route, self.rules.on_route(facts_of_route(route), *self.others.get(route, ())))
         return self._last[1]
 
     # -- outcomes as the compiled hooks know them
@@ -96,6 +100,13 @@ def facts_of_route(route: Route) -> Facts:
         method=route.method.decode("latin-1"),
         path=None if decoded is None else decoded.replace("\x00", "/"),
         path_model=route.model,
+    )
+
+
+def facts_of_target(front: Route, binding: "Binding", host: str, path_model: str | None = None) -> Facts:
+    """Of a call that came by `front`, as if it had been addressed to this provider."""
+    return replace(
+        facts_of_route(front), provider=binding.name, kind=binding.provider.kind, host=host, path_model=path_model
     )
 
 

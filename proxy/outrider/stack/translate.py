@@ -19,6 +19,7 @@ import orjson
 from outrider.dialects.base import Dialect, Json, UnreadableError
 from outrider.dialects.canonical import Media
 from outrider.dialects.carry import CannotCarryError
+from outrider.dialects.frames import ArrayWriter
 from outrider.dialects.registry import dialect
 from outrider.dialects.translate import StreamTranslation, Translation
 from outrider.errors import BadRequestError, SidecarError, UpstreamBrokenError
@@ -110,7 +111,6 @@ class Translator:
     def answer(self, x: "Exchange", call: "Call") -> None:
         """At the head of an answer: how its bytes are changed. Raises: UpstreamBrokenError."""
         translation: Translation = call.translation
-        translation.client = client = _as_asked(self.client, x)
         kind = _plain_kind(x)
         if x.status >= 400:
             x.whole = lambda x, body: translation.error(x.status, body)[1]
@@ -118,7 +118,10 @@ class Translator:
         elif kind.startswith(_STREAMS):
             call.translating = stream = translation.stream()
             _stream(x, stream, is_sse=kind.startswith(b"text/event-stream"))
-            call.spoken_kind = _STREAM_TYPES[client.framing]
+            call.spoken_kind = _STREAM_TYPES[self.client.framing]
+            if _wants_array(x, call):
+                _head(x, call, translation.note, JSON_TYPE)
+                return
         else:
             x.whole = _whole(call, translation.answer)
             call.spoken_kind = JSON_TYPE
@@ -248,7 +251,44 @@ def _answered(x: "Exchange", call: "Call") -> None:
         call.target.translator.answer(x, call)
 
 
+def _wants_array(x: "Exchange", call: "Call") -> bool:
+    """Google's streams are one JSON array unless the query says otherwise."""
+    return call.route.operation.dialect == "gemini.generate" and b"alt=sse" not in x.target.partition(b"?")[2]
+
+
+class _ArrayEnd:
+    """In the place of a StreamTranslation, for whom the provider breaks off."""
+
+    def __init__(self, stream: StreamTranslation, array: ArrayWriter) -> None:
+        self._stream = stream
+        self._array = array
+
+    def end(self) -> bytes:
+        return self._array.take(self._stream.end(), True)
+
+
+def _as_array(x: "Exchange", call: "Call") -> None:
+    stream = call.translating
+    if stream is None or not _wants_array(x, call):
+        return
+    array = ArrayWriter()
+    call.translating = _ArrayEnd(stream, array)
+    if x.pipe is not None:
+        pipe = x.pipe
+        x.pipe = lambda x, data, is_last: array.take(pipe(x, data, is_last), is_last)
+    else:
+        run, end = x.rewrite, x.rewrite_end
+        assert run is not None
+        assert end is not None
+        x.rewrite = lambda x, data: array.take(run(x, data), False)
+        x.rewrite_end = lambda x, rest: array.take(end(x, rest), True)
+    words = x.last_words
+    if words is not None:
+        x.last_words = lambda x, failure: array.take(words(x, failure), True)
+
+
 TRANSLATE_ANSWER: Final = PlainHook(_answered)  # first of the hooks of an answer: those that follow see what it makes
+FRAME_ANSWER: Final = PlainHook(_as_array)  # last of them: none of the others knows this framing
 
 
 # -- pieces
@@ -276,15 +316,6 @@ def _carrying[Made](write: Callable[[], Made]) -> Made:
         return write()
     except CannotCarryError as exc:
         raise UntranslatableError(str(exc)) from exc
-
-
-def _as_asked(client: Dialect, x: "Exchange") -> Dialect:
-    """Google's streams come as the query asks: as events, or as one JSON array."""
-    if client.name != "gemini.generate" or b"alt=sse" in x.target:
-        return client
-    from outrider.dialects.gemini_generate import ARRAY
-
-    return ARRAY
 
 
 def _place(target: TargetLike, spoken: str, model: str, *, stream: bool) -> Place:
@@ -338,11 +369,11 @@ def _stream(x: "Exchange", stream: StreamTranslation, *, is_sse: bool) -> None:
         x.pipe = lambda x, data, is_last: stream.feed(data) + (stream.end() if is_last else b"")
 
 
-def _head(x: "Exchange", call: "Call", note: str) -> None:
+def _head(x: "Exchange", call: "Call", note: str, kind: bytes | None = None) -> None:
     x.drop_mask |= _REPLACED
     x.whole_cap = x.client.hub.usage_bytes
     assert call.spoken_kind is not None
-    lines = b"content-type: %b\r\n" % call.spoken_kind
+    lines = b"content-type: %b\r\n" % (kind or call.spoken_kind)
     if note:
         lines += b"x-outrider-translated: " + note.encode("ascii", "replace") + b"\r\n"
     call.answer_lines = (call.answer_lines or b"") + lines

@@ -251,6 +251,9 @@ def _reached(health: Health, connection: Any) -> None:
 def _refusal(route: Route, to: Route) -> str | None:
     """Why a call of this route may not be sent there: whoever shows nothing does not get our credential elsewhere."""
     attempt, binding = to.attempt, to.binding
+    if binding is route.binding and not attempt.injects:
+        refused: str | None = attempt.refusal
+        return refused  # else it is the app's own key, for whom it is
     if attempt.injects:
         settings = route.binding.settings
         shows = route.attempt.injects and (settings is None or settings.require_placeholder)

@@ -50,9 +50,10 @@ class Plan:
     """What is known about the attempts of one call; `call.dispatch`. The driver changes it, nobody else."""
 
     __slots__ = (
-        "answered", "asked", "body", "body_span", "current", "error", "fetched", "final", "group", "hedge_timer",
-        "held_bytes", "needs", "occupied", "path_query", "probe", "retries", "rival", "rival_connection", "rival_probe",
-        "rival_ticket", "saw", "sent_ns", "settled", "stale", "strip_usage", "targets", "timer", "total_timer", "tries",
+        "answer_lines", "answered", "asked", "body", "body_span", "current", "error", "fetched", "final", "group",
+        "hedge_timer", "held_bytes", "needs", "occupied", "path_query", "probe", "retries", "rival", "rival_connection",
+        "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale", "strip_usage", "targets", "timer",
+        "total_timer", "tries",
     )  # fmt: skip
 
     def __init__(self, group: Group, targets: list[Target], body: bytes, asked: str | None, needs: Needs) -> None:
@@ -60,6 +61,7 @@ class Plan:
         self.targets = targets
         self.body = body
         self.body_span = (-1, -1)  # of the model's name in the body
+        self.answer_lines: bytes | None = None  # of the layers before, for whatever answer goes on
         self.asked = asked
         self.needs = needs
         self.path_query = b""
@@ -172,7 +174,7 @@ class PlanCalls:
 
         def hook(x: "Exchange", call: Call) -> Awaitable[None] | None:
             if call.model is None and x.head.mask & _ENCODED and groups:
-                self._read_encoded(x, call)
+                self._read_name(x, call)
             routed = call.routed
             if routed is not None and routed[0] is not None:
                 key: Any = routed
@@ -192,12 +194,17 @@ class PlanCalls:
 
         return hook
 
-    def _read_encoded(self, x: "Exchange", call: Call) -> None:
-        """A compressed body, which the scan of its fields passes over."""
+    def _read_name(self, x: "Exchange", call: Call) -> None:
+        """Of a compressed body, which the scan of its fields passes over."""
         document = document_of(x, call, self._cap_bytes)
         model = document.value.get("model") if document.value is not None else None
         if isinstance(model, str) and model in self._groups:
             call.model = model
+
+    def _unpack(self, x: "Exchange", call: Call) -> None:
+        """What a target needs under another name, or in another dialect, is sent plain."""
+        document = document_of(x, call, self._cap_bytes)
+        if document.encoded and not document.changed and document.value is not None:
             x.body = orjson.dumps(document.change())
 
     def _plan(self, x: "Exchange", call: Call, group: Group, found: Sequence[Target | str]) -> Awaitable[None] | None:
@@ -206,6 +213,8 @@ class PlanCalls:
             raise ForbiddenError(f"{group.name} cannot be served here: {'; '.join(str(why) for why in found)}")
         if self._refusal is not None:
             targets = self._allowed(x, call, targets, self._refusal)
+        if x.head.mask & _ENCODED and any(target.model is not None for target in targets):
+            self._unpack(x, call)
         assert x.body is not None
         needs = self._needs(x, call, group)
         now_ns = self._clock()
@@ -214,9 +223,11 @@ class PlanCalls:
             wanted = ", ".join(sorted(needs.has)) or "so long a text"
             raise BadRequestError(f"no target of {group.name} has what this request needs ({wanted})")
         plan = Plan(group, ordered, x.body, call.model, needs)
-        plan.body_span = self._span(x.body)
+        if any(target.model is not None for target in ordered):
+            plan.body_span = self._span(x.body)
         plan.path_query = x.target.partition(b"?")[2]
         plan.strip_usage = call.strip_usage
+        plan.answer_lines = call.answer_lines
         call.dispatch = plan
         call.target = ordered[0]
         if ordered[0].model is not None:
