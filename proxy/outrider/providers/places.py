@@ -60,9 +60,15 @@ class Place:
         return self.operation.model_in
 
 
-def dialects_of(binding: Binding, model: str) -> tuple[str, ...]:
-    """The dialects in which this provider serves this model, the best first; () where it serves none that we know."""
+def dialects_of(binding: Binding, model: str, asked: str = "") -> tuple[str, ...]:
+    """The dialects in which this provider serves this model, the best first; () where it serves none that we know.
+
+    asked: what the app speaks: which is the best may follow from it.
+    """
     kind = binding.provider.kind
+    if kind == "bedrock" and asked == "anthropic.messages" and "anthropic.claude" in model:
+        # InvokeModel takes Anthropic's own body, with what Converse has no place for: betas, thinking, marks of caches.
+        return ("bedrock.invoke", "bedrock.converse")
     if kind == "vertex":
         return ("anthropic.messages",) if model.startswith(_CLAUDE) else ("gemini.generate",)
     if kind == "azure" and model.startswith(_CLAUDE):

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 
-from outrider.dialects.base import Dialect, Json, UnreadableError
+from outrider.dialects.base import Dialect, Json, Notes, UnreadableError, WrittenRequest
 from outrider.dialects.canonical import Media
 from outrider.dialects.carry import CannotCarryError
 from outrider.dialects.registry import dialect
 from outrider.dialects.translate import StreamTranslation, Translation
 from outrider.errors import BadRequestError, SidecarError, UpstreamBrokenError
+from outrider.providers.betas import betas_for, betas_of
 from outrider.providers.places import Place, place_of
 from outrider.stack.call import PlainHook
 from outrider_ext import http1
@@ -95,6 +96,8 @@ class Translator:
         with_target = _carrying(lambda: translation.write(request, target.model))
         place = _place(target, self.provider.name, request.model, stream=request.stream)
         call.translation, call.plain_answer = translation, True
+        if call.dispatch is not None and call.dispatch.betas:
+            _put_betas(call, target, with_target, self.provider.name, translation.notes)
         return _sent(place, with_target.body, {**_JSON, **with_target.headers})
 
     def _read(self, call: "Call", body: bytes) -> Translation:
@@ -124,6 +127,42 @@ class Translator:
         _head(x, call, translation.note)
 
 
+class Lifted(Translator):
+    """A newer form of the API that the app speaks, as govern.lifts names them: functions as tools, completions as chat.
+
+    Where the provider is the app's own, it is asked at the app's own path, which is that of the other form.
+    """
+
+    def __init__(self, client: Dialect, provider: Dialect, forms: tuple[str, ...]) -> None:
+        super().__init__(client, provider)
+        self._forms = forms
+
+    def request(
+        self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
+    ) -> Sent:
+        """Raises: UntranslatableError, BadRequestError."""
+        translation = self._read(call, body)
+        request = translation.asked
+        if call.strip_usage:
+            request.stream_usage, call.strip_usage = None, False
+        was_legacy, request.legacy_functions = request.legacy_functions, False
+        if was_legacy and request.tools and request.parallel_tool_calls is None:
+            request.parallel_tool_calls = False  # a message of the older form has room for one call
+        written = _carrying(lambda: translation.write(request, target.model))
+        request.legacy_functions = was_legacy  # its answers are written so
+        if was_legacy:
+            translation.notes.add("functions lifted to tools")
+        if self.client is not self.provider:
+            translation.notes.add("completions lifted to chat")
+        if "max_tokens" in self._forms and "max_tokens" in written.body:
+            written.body["max_completion_tokens"] = written.body.pop("max_tokens")
+        call.translation, call.plain_answer = translation, True
+        headers = {**_JSON, **written.headers} if self.client is not self.provider else written.headers
+        if target.model is None:
+            return _own_path(call, self.client is not self.provider), _lines(headers), orjson.dumps(written.body)
+        return _sent(_place(target, self.provider.name, request.model, stream=request.stream), written.body, headers)
+
+
 class Form[Asked]:
     """Embeddings and rerankings, which are never streamed: what an adapter of either kind has.
 
@@ -146,8 +185,6 @@ class Form[Asked]:
         self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
     ) -> Sent:
         """Raises: UntranslatableError, BadRequestError."""
-        from outrider.dialects.base import Notes
-
         asked: Any = _reading(lambda value: self.client.read_request(value, call.route.model), body)
         asked.model = target.model or asked.model
         notes = Notes()
@@ -210,6 +247,12 @@ def translator(asked: str, spoken: str) -> AnyTranslator | None:
         if (found := forms(asked, spoken)) is not None:
             return found
     return None
+
+
+@cache
+def lifted(asked: str, spoken: str, forms: tuple[str, ...]) -> Lifted | None:
+    client, provider = dialect(asked), dialect(spoken)
+    return Lifted(client, provider, forms) if client is not None and provider is not None else None
 
 
 def _embeddings(asked: str, spoken: str) -> Form[Any] | None:
@@ -295,9 +338,32 @@ def _sent(place: Place, body: Json, headers: Mapping[str, str]) -> Sent:
     for name in place.drop:
         body.pop(name, None)
     body.update(place.body)
-    told = {**place.headers, **headers}
-    lines = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in told.items())
-    return path.encode("ascii"), lines, orjson.dumps(body)
+    return path.encode("ascii"), _lines({**place.headers, **headers}), orjson.dumps(body)
+
+
+def _lines(headers: Mapping[str, str]) -> bytes:
+    return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in headers.items())
+
+
+def _own_path(call: "Call", is_completions: bool) -> bytes:
+    """The path that the app asked, as rules lifted it, with its query; of a legacy completion that of a chat."""
+    plan = call.dispatch
+    path = plan.own_path.partition(b"?")[0] if plan.own_path is not None else call.route.path
+    if is_completions:
+        path = path.removesuffix(b"completions") + b"chat/completions"
+    return b"%b?%b" % (path, plan.path_query) if plan.path_query else bytes(path)
+
+
+def _put_betas(call: "Call", target: TargetLike, written: WrittenRequest, spoken: str, notes: Notes) -> None:
+    """What the app's head says of Anthropic's betas, where the target takes Anthropic's own body."""
+    if spoken not in ("bedrock.invoke", "anthropic.messages") or "anthropic_version" not in written.body:
+        return
+    said = [*(written.body.get("anthropic_beta") or ()), *betas_of(call.dispatch.betas.decode("latin-1"))]
+    kept, left = betas_for(target.binding.provider.kind, said)
+    if kept:
+        written.body["anthropic_beta"] = kept
+    if left:
+        notes.add(f"betas left out: {', '.join(left)}")
 
 
 def _plain_kind(x: "Exchange") -> bytes:

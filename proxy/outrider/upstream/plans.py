@@ -50,9 +50,10 @@ class Plan:
     """What is known about the attempts of one call; `call.dispatch`. The driver changes it, nobody else."""
 
     __slots__ = (
-        "answered", "asked", "body", "body_span", "current", "error", "fetched", "final", "group", "hedge_timer",
-        "held_bytes", "needs", "occupied", "path_query", "probe", "retries", "rival", "rival_connection", "rival_probe",
-        "rival_ticket", "saw", "sent_ns", "settled", "stale", "strip_usage", "targets", "timer", "total_timer", "tries",
+        "answered", "asked", "betas", "body", "body_span", "current", "error", "fetched", "final", "group",
+        "hedge_timer", "held_bytes", "needs", "occupied", "own_path", "path_query", "probe", "retries", "rival",
+        "rival_connection", "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale", "strip_usage",
+        "targets", "timer", "total_timer", "tries",
     )  # fmt: skip
 
     def __init__(self, group: Group, targets: list[Target], body: bytes, asked: str | None, needs: Needs) -> None:
@@ -63,7 +64,9 @@ class Plan:
         self.asked = asked
         self.needs = needs
         self.path_query = b""
+        self.own_path: bytes | None = None  # what rules made of path and query; None as the app asked
         self.fetched: dict[str, Media] = {}  # URL -> the same with its bytes, for targets that take no URL
+        self.betas = b""  # what the app's head says of Anthropic's, for who takes them elsewhere
         self.strip_usage = False
         self.tries: dict[str, int] = {}  # by target
         self.retries = 0
@@ -112,7 +115,7 @@ class Plan:
 
 
 class PlanCalls:
-    """The filter. targets_of(route, alias) -> its targets there; routed(route, provider, model) -> (group, targets).
+    """The filter. targets_of(route, alias) -> its targets there; routed(route, *call.routed) -> (group, targets).
 
     plain: the group for calls that name no alias, None where these have no plan. refusal(x, call, to, model): why the
     rules do not let a target serve the call, None where they do. fetch(url): for what targets want as bytes.
@@ -122,7 +125,7 @@ class PlanCalls:
         self,
         groups: Mapping[str, Group],
         targets_of: MakeTargets,
-        routed: Callable[[Route, str, str], tuple[Group, Sequence[Target | str]]],
+        routed: Callable[..., tuple[Group, Sequence[Target | str]]],
         plain: tuple[Group, Callable[[Route, str | None], Target]] | None,
         *,
         rules_route: bool,
@@ -174,8 +177,8 @@ class PlanCalls:
             if call.model is None and x.head.mask & _ENCODED and groups:
                 self._read_encoded(x, call)
             routed = call.routed
-            if routed is not None and routed[0] is not None:
-                key: Any = routed
+            if routed is not None and (routed[0] is not None or len(routed) > 2):
+                key: Any = routed  # (provider or None, model), and the forms to which rules lift it
             elif call.model in groups or plain is not None:
                 key = call.model
             else:
@@ -215,7 +218,9 @@ class PlanCalls:
             raise BadRequestError(f"no target of {group.name} has what this request needs ({wanted})")
         plan = Plan(group, ordered, x.body, call.model, needs)
         plan.body_span = self._span(x.body)
-        plan.path_query = x.target.partition(b"?")[2]
+        plan.own_path = call.path
+        plan.path_query = (call.path or x.target).partition(b"?")[2]
+        plan.betas = x.head.get_name(b"anthropic-beta") or b""
         plan.strip_usage = call.strip_usage
         call.dispatch = plan
         call.target = ordered[0]
