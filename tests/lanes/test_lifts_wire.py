@@ -266,3 +266,20 @@ async def test_anthropics_version_and_betas_are_lifted(tmp_path: Path) -> None:
         assert r.last.header("anthropic-beta") == "new-2025-01-01, kept-2025-03-03"
         status, _, _ = await r.ask("/anthropic/v1/messages", asked, b"anthropic-beta: gone-2024-02-02\r\n")
         assert (status, r.last.header("anthropic-beta")) == (200, None)
+
+
+@pytest.mark.parametrize("asked", [{"prompt": "Hello"}, {"messages": HELLO, "functions": FUNCTIONS}])
+async def test_the_apps_own_key_goes_with_what_is_lifted(tmp_path: Path, asked: dict[str, Any]) -> None:
+    rules = tmp_path / "rules.yaml"
+    lift = "{lift: {functions: tools, completions: chat}}"
+    rules.write_text(f"version: 1\nrules: [{{id: new, description: Lifted., then: {lift}}}]\n")
+    async with MockProvider(keys={"openai": "sk-the-apps"}, tls=False) as mock:
+        async with running(tmp_path, {"openai": {"connect_to": mock.http_url}}, policies=[str(rules)]) as sidecar:
+            peer = await client_of(sidecar)
+            path = b"/openai/v1/completions" if "prompt" in asked else b"/openai/v1/chat/completions"
+            key = b"authorization: Bearer sk-the-apps\r\n"
+            await peer.send(post(sidecar, json.dumps({"model": "gpt-4o"} | asked).encode(), path, JSON + key))
+            head, answer = await peer.answer()
+            peer.close()
+            assert b" 200 " in head, answer
+            assert mock.journal[-1].target == "/v1/chat/completions"

@@ -89,6 +89,14 @@ def test_anthropic_on_vertex_wants_its_version_in_the_body_and_the_model_in_the_
     assert (dict(place.body), place.drop) == ({"anthropic_version": "vertex-2023-10-16"}, ("model",))
 
 
+def test_claude_at_bedrock_takes_anthropics_own_body_from_those_who_speak_it() -> None:
+    one = binding("bedrock", region="us-east-1")
+    for model in ("us.anthropic.claude-x", "arn:aws:bedrock:us-east-1:1:inference-profile/eu.anthropic.claude-x"):
+        assert dialects_of(one, model, "anthropic.messages") == ("bedrock.invoke", "bedrock.converse")
+        assert dialects_of(one, model, "openai.chat") == ("bedrock.converse", "bedrock.invoke")
+    assert dialects_of(one, "amazon.nova-pro-v1:0", "anthropic.messages") == ("bedrock.converse", "bedrock.invoke")
+
+
 def test_an_imitation_is_never_preferred_to_the_real_thing() -> None:
     for name, dialects in PREFERRED.items():
         one = binding(name, **CONFIGURED.get(name, {}))

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from outrider.errors import CredentialUnavailableError
+from outrider.providers.betas import TAKEN
 from outrider.providers.registry import Binding, join_host_port
 from outrider.secrets.injection import Injector, strip_query, with_query_key
 from outrider.secrets.sigv4 import Signer
@@ -68,27 +69,27 @@ class Attempt(HeadWriter):
         binding, auth = route.binding, route.binding.provider.auth
         injects, self.refusal, self.no_credential = _decide(route, source, plain=plain)
         slots = binding.provider.slots
-        names = [name.encode("ascii") for name in slots.headers]
         drop = REQUEST_DROP
-        strips = injects
-        if asked is not None and asked is not binding:  # no key of one provider is for another's eyes
-            strips = True
+        is_elsewhere = asked is not None and asked is not binding
+        # Our own key is the only one; and no key of one provider is for another's eyes.
+        names = [name.encode("ascii") for name in slots.headers] if injects or is_elsewhere else []
+        if asked is not None and is_elsewhere:
             names += [name.encode("ascii") for name in asked.provider.slots.headers]
             names += FOR_ONE_PROVIDER
-        if strips:
-            drop |= http1.mask_of(*(name for name in names if http1.header_id(name)))
-            drop |= _SIGV4_SLOTS if auth.kind == "sigv4" else 0
+        if asked is not None and binding.provider.kind in TAKEN:
+            names.append(b"anthropic-beta")  # whoever makes the call ready says which of them are known there
+        drop |= _SIGV4_SLOTS if names and auth.kind == "sigv4" else 0
         if translates:  # the app's own dialect, as its SDK tells it, is not what is spoken there
             drop |= _SAID_OF_BODY
             names += SAID_OF_DIALECT
-            strips = True
+        drop |= http1.mask_of(*(name for name in names if http1.header_id(name)))
         self._query = frozenset(name.lower().encode("ascii") for name in slots.query)
         self._subprotocols = tuple(prefix.encode("ascii") for prefix in slots.subprotocols) if injects else ()
         self._host = _host_line(route)
         super().__init__(
             injects=injects,
             drop=drop,
-            drop_names=frozenset(name for name in names if not http1.header_id(name)) if strips else frozenset(),
+            drop_names=frozenset(name for name in names if not http1.header_id(name)),
             query=self._query,
             host=self._host,
             prefix_bytes=route.prefix_bytes,

@@ -22,7 +22,7 @@ from outrider.dialects.carry import CannotCarryError
 from outrider.dialects.registry import dialect
 from outrider.dialects.translate import StreamTranslation, Translation
 from outrider.errors import BadRequestError, SidecarError, UpstreamBrokenError
-from outrider.providers.betas import betas_for, betas_of
+from outrider.providers.betas import TAKEN, betas_for, betas_of
 from outrider.providers.places import Place, place_of
 from outrider.stack.call import PlainHook
 from outrider_ext import http1
@@ -226,7 +226,18 @@ class Relocation:
             value["model"] = target.model
         model = str(value.get("model") or "")
         place = _place(target, self._name, model, stream=bool(value.get("stream") or call.stream))
-        return _sent(place, value, {})
+        return _sent(place, value, self._betas(call, target))
+
+    @staticmethod
+    def _betas(call: "Call", target: TargetLike) -> dict[str, str]:
+        """The header of Anthropic's betas, as this provider has them."""
+        if call.dispatch is None or not call.dispatch.betas or target.binding.provider.kind not in TAKEN:
+            return {}
+        kept, left = betas_for(target.binding.provider.kind, betas_of(call.dispatch.betas.decode("latin-1")))
+        line = b"x-outrider-translated: betas left out: %b\r\n" % ", ".join(left).encode("ascii", "replace")
+        if left and line not in (call.answer_lines or b""):
+            call.answer_lines = (call.answer_lines or b"") + line
+        return {"anthropic-beta": ", ".join(kept)} if kept else {}
 
     def answer(self, x: "Exchange", call: "Call") -> None:
         """It is the app's dialect already."""

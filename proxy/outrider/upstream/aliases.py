@@ -258,7 +258,7 @@ class Aliases:
         path, query, value = place.path.partition("?")
         to = self._make_route(route, binding, path.encode("ascii"), lifts=bool(forms))
         refusal = _refusal(route, to)
-        if refusal is not None and binding is not route.binding:
+        if refusal is not None:
             return refusal
         # A stream of Google's says in its query how it comes: as the app wants it, where the dialect is the same.
         whole = path if asked == "gemini.generate" else path + query + value
@@ -303,6 +303,9 @@ def _reached(health: Health, connection: Any) -> None:
 def _refusal(route: Route, to: Route) -> str | None:
     """Why a call of this route may not be sent there: whoever shows nothing does not get our credential elsewhere."""
     attempt, binding = to.attempt, to.binding
+    if binding is route.binding and not attempt.injects:
+        refused: str | None = attempt.refusal
+        return refused  # else it is the app's own key, for whom it is
     if attempt.injects:
         settings = route.binding.settings
         shows = route.attempt.injects and (settings is None or settings.require_placeholder)
