@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -273,13 +273,15 @@ async def test_the_apps_own_key_goes_with_what_is_lifted(tmp_path: Path, asked: 
     rules = tmp_path / "rules.yaml"
     lift = "{lift: {functions: tools, completions: chat}}"
     rules.write_text(f"version: 1\nrules: [{{id: new, description: Lifted., then: {lift}}}]\n")
-    async with MockProvider(keys={"openai": "sk-the-apps"}, tls=False) as mock:
-        async with running(tmp_path, {"openai": {"connect_to": mock.http_url}}, policies=[str(rules)]) as sidecar:
-            peer = await client_of(sidecar)
-            path = b"/openai/v1/completions" if "prompt" in asked else b"/openai/v1/chat/completions"
-            key = b"authorization: Bearer sk-the-apps\r\n"
-            await peer.send(post(sidecar, json.dumps({"model": "gpt-4o"} | asked).encode(), path, JSON + key))
-            head, answer = await peer.answer()
-            peer.close()
-            assert b" 200 " in head, answer
-            assert mock.journal[-1].target == "/v1/chat/completions"
+    async with AsyncExitStack() as stack:
+        mock = await stack.enter_async_context(MockProvider(keys={"openai": "sk-the-apps"}, tls=False))
+        providers = {"openai": {"connect_to": mock.http_url}}
+        sidecar = await stack.enter_async_context(running(tmp_path, providers, policies=[str(rules)]))
+        peer = await client_of(sidecar)
+        path = b"/openai/v1/completions" if "prompt" in asked else b"/openai/v1/chat/completions"
+        key = b"authorization: Bearer sk-the-apps\r\n"
+        await peer.send(post(sidecar, json.dumps({"model": "gpt-4o"} | asked).encode(), path, JSON + key))
+        head, answer = await peer.answer()
+        peer.close()
+        assert b" 200 " in head, answer
+        assert mock.journal[-1].target == "/v1/chat/completions"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 
+from outrider.dialects import count_tokens
 from outrider.dialects.base import Dialect, Json, Notes, UnreadableError, WrittenRequest
 from outrider.dialects.canonical import Media
 from outrider.dialects.carry import CannotCarryError
@@ -23,7 +24,7 @@ from outrider.dialects.registry import dialect
 from outrider.dialects.translate import StreamTranslation, Translation
 from outrider.errors import BadRequestError, SidecarError, UpstreamBrokenError
 from outrider.providers.betas import TAKEN, betas_for, betas_of
-from outrider.providers.places import Place, place_of
+from outrider.providers.places import CALLS, Place, place_of
 from outrider.stack.call import PlainHook
 from outrider_ext import http1
 
@@ -243,7 +244,64 @@ class Relocation:
         """It is the app's dialect already."""
 
 
-type AnyTranslator = Translator | Form[Any] | Relocation
+class Counting:
+    """From the app's question for tokens (asked: a name of CALLS) to a target's (spoken: another), and back."""
+
+    def __init__(self, asked: str, spoken: str) -> None:
+        self._asked, self._spoken = asked, spoken
+
+    def remote_media(self, call: "Call", body: bytes) -> list[Media]:
+        return []
+
+    def request(
+        self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
+    ) -> Sent:
+        """Raises: UntranslatableError, BadRequestError."""
+        translation = asked_about(self._asked, self._spoken, call, body)
+        request = translation.asked
+        if translation.remote_media(request):
+            name = target.binding.name
+            raise UntranslatableError(f"{name} takes files by their bytes alone, and this question names one by URL")
+        if self._spoken == "anthropic.count_tokens" and request.max_tokens is None:
+            request.max_tokens = 1  # a call has to have one, and a question has none
+        written = _carrying(lambda: translation.write(request, target.model))
+        question = count_tokens.written_question(CALLS[self._spoken], written.body, request.model)
+        place = _place(target, self._spoken, request.model, stream=False)
+        call.translation, call.plain_answer = translation, True
+        return _sent(place, question, {**_JSON, **written.headers})
+
+    def answer(self, x: "Exchange", call: "Call") -> None:
+        translation: Translation = call.translation
+        _plain_kind(x)
+        if x.status >= 400:
+            x.whole = lambda x, body: translation.error(x.status, body)[1]
+        else:
+            x.whole = _whole(call, self._back)
+        call.spoken_kind = JSON_TYPE
+        _head(x, call, translation.note)
+
+    def _back(self, body: bytes) -> bytes:
+        tokens = count_tokens.read_answer(CALLS[self._spoken], _object(body))
+        return orjson.dumps(count_tokens.written_answer(CALLS[self._asked], tokens))
+
+
+def asked_about(asked: str, spoken: str, call: "Call", body: bytes) -> Translation:
+    """The call that a question for tokens is about, read: its `asked`. Raises: BadRequestError."""
+    client, provider = dialect(CALLS[asked]), dialect(CALLS[spoken])
+    assert client is not None
+    assert provider is not None
+    translation = Translation(client, provider)
+    model = call.route.model if call.route.operation.model_in == "path" else None
+
+    def read(value: Json) -> None:
+        question = count_tokens.read_question(CALLS[asked], value, model)
+        translation.read(question, model, None if model is None else False)
+
+    _reading(read, body)
+    return translation
+
+
+type AnyTranslator = Translator | Form[Any] | Relocation | Counting
 
 
 @cache
@@ -254,6 +312,8 @@ def translator(asked: str, spoken: str) -> AnyTranslator | None:
     client, provider = dialect(asked), dialect(spoken)
     if client is not None and provider is not None:
         return Translator(client, provider)
+    if asked in CALLS and spoken in CALLS:
+        return Counting(asked, spoken)
     for forms in (_embeddings, _rerankings):
         if (found := forms(asked, spoken)) is not None:
             return found

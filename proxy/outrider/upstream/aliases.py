@@ -8,7 +8,7 @@ Does not know: pools, credentials (`make_route` is handed in), exchanges.
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from outrider.config import Config
 from outrider.config.schema import AttemptTimeouts, Hedge, ModelAlias, ModelTarget
@@ -16,15 +16,18 @@ from outrider.errors import StartError
 from outrider.govern.pricing import Pricing
 from outrider.govern.queues import Room
 from outrider.providers.model import fill_path
-from outrider.providers.places import Place, dialects_of, place_of
+from outrider.providers.places import CALLS, Place, dialects_of, place_of
 from outrider.providers.registry import Binding, Registry
-from outrider.stack.call import Route
+from outrider.stack.call import Call, Route, Taken
 from outrider.upstream.breaker import BreakerSettings
 from outrider.upstream.health import Health, Healths
 from outrider.upstream.needs import Needs
 from outrider.upstream.plans import Fetch, PlanCalls, Refusal
 from outrider.upstream.retries import RetryBudget, RetrySettings
-from outrider.upstream.targets import EVERYTHING, Group, HedgeSettings, Target, Timeouts, Translator
+from outrider.upstream.targets import EVERYTHING, Answer, Group, HedgeSettings, Target, Timeouts, Translator
+
+if TYPE_CHECKING:
+    from outrider_ext.relay import Exchange
 
 _COST_TOKENS = 500  # an answer whose length nobody bounded
 
@@ -44,6 +47,15 @@ def _relocation(asked: str) -> Translator:
     from outrider.stack.translate import Relocation
 
     return Relocation(asked)
+
+
+def _estimated(asked: str) -> Answer:
+    def answer(x: "Exchange", call: Call, body: bytes) -> Taken:
+        from outrider.stack.counting import Estimate
+
+        return Estimate(x, call, asked, body)
+
+    return answer
 
 
 def _lifted(asked: str, spoken: str, forms: Forms) -> Translator | None:
@@ -213,12 +225,16 @@ class Aliases:
         if binding is None:
             return f"there is no provider {spec.provider}"
         at_home = binding is route.binding and not route.is_front
+        found: Found | Answer | str
         if at_home and not forms:
             found = self._at_home(route, spec.model)
         else:
             found = self._elsewhere(route, binding, spec.model, forms)
         if isinstance(found, str):
             return found
+        if not isinstance(found, tuple):
+            health = self.healths.of(spec.name, self._breaker)
+            return Target(spec.name, binding, spec.model, route.operation, route, health, answer=found)
         to, path, in_path, translator = found
         health = self.healths.of(spec.name, self._breaker)
         if spec.name in self._known or len(self._known) < Healths.MOST:
@@ -247,11 +263,13 @@ class Aliases:
             return f"the path of this call has no place for {model}"
         return route, fill_path(template, model), True, None
 
-    def _elsewhere(self, route: Route, binding: Binding, model: str, forms: Forms = ()) -> Found | str:
+    def _elsewhere(self, route: Route, binding: Binding, model: str, forms: Forms = ()) -> Found | Answer | str:
         if binding.origin is None:
             return f"the address of {binding.name} is not known without config"
         asked = route.operation.dialect
         found = self._place(route, binding, model, forms)
+        if found is None and asked in CALLS and route.known:
+            return _estimated(asked)
         if found is None:
             return f"{binding.name} does not speak {asked or 'this operation'}, and no translation leads there"
         place, translator = found

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from outrider.errors import BadRequestError, BodyTooLargeError, ForbiddenError, SidecarError
-from outrider.stack.call import Call, LayerHook, Route
-from outrider.stack.document import document_of
+from outrider.stack.call import Call, LayerHook, Route, Taken
+from outrider.stack.document import document_of, plain_body
 from outrider.upstream.needs import Needs, is_stateful, needs_of
 from outrider.upstream.targets import Group, Target
 from outrider_ext import http1
@@ -173,7 +173,7 @@ class PlanCalls:
                     known[key] = found
             return found
 
-        def hook(x: "Exchange", call: Call) -> Awaitable[None] | None:
+        def hook(x: "Exchange", call: Call) -> Awaitable[None] | Taken | None:
             if call.model is None and x.head.mask & _ENCODED and groups:
                 self._read_encoded(x, call)
             routed = call.routed
@@ -203,7 +203,9 @@ class PlanCalls:
             call.model = model
             x.body = orjson.dumps(document.change())
 
-    def _plan(self, x: "Exchange", call: Call, group: Group, found: Sequence[Target | str]) -> Awaitable[None] | None:
+    def _plan(
+        self, x: "Exchange", call: Call, group: Group, found: Sequence[Target | str]
+    ) -> Awaitable[None] | Taken | None:
         targets = [target for target in found if isinstance(target, Target)]
         if not targets:
             raise ForbiddenError(f"{group.name} cannot be served here: {'; '.join(str(why) for why in found)}")
@@ -216,6 +218,10 @@ class PlanCalls:
         if not ordered:
             wanted = ", ".join(sorted(needs.has)) or "so long a text"
             raise BadRequestError(f"no target of {group.name} has what this request needs ({wanted})")
+        if ordered[0].answer is not None:
+            call.target = ordered[0]
+            return ordered[0].answer(x, call, plain_body(x, self._cap_bytes))
+        ordered = [target for target in ordered if target.answer is None]
         plan = Plan(group, ordered, x.body, call.model, needs)
         plan.body_span = self._span(x.body)
         plan.own_path = call.path
