@@ -1,5 +1,6 @@
 """Apps pinned to an old version of an API, lifted by rule: what the provider was asked, and what the app got back."""
 
+import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,9 +13,17 @@ import pytest
 from outrider.mock import MockProvider
 from outrider.mock.journal import Journalled
 from outrider.runtime import Sidecar
-from support.running import client_of, post, running
+from support.running import client_of, get, post, running
 
-KEYS = {"OPENAI_KEY": "sk-real-openai", "ANTHROPIC_KEY": "sk-ant-real", "AZURE_KEY": "azure-real", "VLLM_KEY": "vllm"}
+KEYS = {
+    "OPENAI_KEY": "sk-real-openai", "ANTHROPIC_KEY": "sk-ant-real", "AZURE_KEY": "azure-real",
+    "VERTEX_KEY": "ya29.real",
+    "AWS_ACCESS_KEY_ID": "AKIAREALREALREALREAL", "AWS_SECRET_ACCESS_KEY": "REALawssecret/0123456789+abcdefghijklmnop",
+}  # fmt: skip
+REAL = {
+    name: KEYS[f"{name.upper()}_KEY"] for name in ("openai", "anthropic", "azure", "vertex")
+} | {"bedrock": f"{KEYS['AWS_ACCESS_KEY_ID']}:{KEYS['AWS_SECRET_ACCESS_KEY']}"}  # fmt: skip
+CLAUDE = "anthropic.claude-sonnet-4-5-20250929-v1:0"
 JSON = b"content-type: application/json\r\n"
 RESOURCE = "mine.openai.azure.com"
 HELLO = [{"role": "user", "content": "Hello big world"}]
@@ -55,12 +64,16 @@ async def ride(folder: Path, *lifts: str, more: str = "", **sections: Any) -> As
     rules = folder / "rules.yaml"
     rows = [f"- {{id: lift-{at}, description: Lifted., then: {{lift: {one}}}}}\n" for at, one in enumerate(lifts)]
     rules.write_text("version: 1\nrules:\n" + "".join(rows) + more)
-    async with MockProvider(tls=False) as mock:
+    async with MockProvider(keys=REAL, tls=False) as mock:
         reach = {"connect_to": mock.http_url, "require_placeholder": False}
         providers: dict[str, Any] = {
             name: {**reach, "credential": {"env": f"{name.upper()}_KEY"}} for name in ("openai", "anthropic")
         }
         providers["azure"] = {**reach, "hosts": [RESOURCE], "credential": {"env": "AZURE_KEY"}}
+        providers["vertex"] = {
+            **reach, "region": "us-east5", "project": "my-project", "credential": {"env": "VERTEX_KEY"}
+        }  # fmt: skip
+        providers["bedrock"] = {**reach, "region": "us-east-1", "credential": {"env": "AWS_ACCESS_KEY_ID"}}
         async with running(folder, providers, environ=KEYS, policies=[str(rules)], **sections) as sidecar:
             yield Ride(sidecar, mock)
 
@@ -285,3 +298,37 @@ async def test_the_apps_own_key_goes_with_what_is_lifted(tmp_path: Path, asked: 
         peer.close()
         assert b" 200 " in head, answer
         assert mock.journal[-1].target == "/v1/chat/completions"
+
+
+async def test_a_call_without_a_body_is_lifted_too(tmp_path: Path) -> None:
+    async with ride(tmp_path, "{api_version: v1}") as r:
+        peer = await client_of(r.sidecar)
+        key = b"api-key: %b\r\n" % r.sidecar.placeholder.value.encode()
+        await peer.send(get(r.sidecar, b"/azure/openai/models?api-version=2024-10-21", key))
+        head, answer = await peer.answer()
+        peer.close()
+        assert b" 200 " in head, answer
+        assert r.last.target == "/openai/v1/models"
+
+
+async def test_a_compressed_body_is_lifted_and_leaves_plain(tmp_path: Path) -> None:
+    async with ride(tmp_path, "{functions: tools}") as r:
+        sent = gzip.compress(json.dumps({"model": "gpt-4o", "messages": HELLO, "functions": FUNCTIONS}).encode())
+        status, _, answer = await r.ask("/openai/v1/chat/completions", sent, b"content-encoding: gzip\r\n")
+        assert status == 200, answer
+        assert r.last.header("content-encoding") is None
+        assert "tools" in r.body
+
+
+async def test_a_rule_has_the_last_word_on_the_betas_of_another_target(tmp_path: Path) -> None:
+    lift = "{anthropic_beta: {drop: ['context-*']}}"
+    models = {"elsewhere": {"targets": ["vertex/claude-sonnet-4-6"]}, "bed": {"targets": [f"bedrock/{CLAUDE}"]}}
+    async with ride(tmp_path, lift, models=models) as r:
+        asked = {"model": "elsewhere", "max_tokens": 9, "messages": HELLO}
+        told = b"anthropic-beta: context-1m-2025-08-07, effort-2025-11-24\r\n"
+        status, _, answer = await r.ask("/anthropic/v1/messages", asked, told)
+        assert status == 200, answer
+        assert r.last.all("anthropic-beta") == ["effort-2025-11-24"]
+        status, _, answer = await r.ask("/anthropic/v1/messages", asked | {"model": "bed"}, told)
+        assert status == 200, answer
+        assert r.body["anthropic_beta"] == ["effort-2025-11-24"]

@@ -232,9 +232,10 @@ class Relocation:
     @staticmethod
     def _betas(call: "Call", target: TargetLike) -> dict[str, str]:
         """The header of Anthropic's betas, as this provider has them."""
-        if call.dispatch is None or not call.dispatch.betas or target.binding.provider.kind not in TAKEN:
+        plan = call.dispatch  # a rule's word leaves with the head as it is
+        if plan is None or plan.betas_ruled or not plan.betas or target.binding.provider.kind not in TAKEN:
             return {}
-        kept, left = betas_for(target.binding.provider.kind, betas_of(call.dispatch.betas.decode("latin-1")))
+        kept, left = betas_for(target.binding.provider.kind, betas_of(plan.betas.decode("latin-1")))
         line = b"x-outrider-translated: betas left out: %b\r\n" % ", ".join(left).encode("ascii", "replace")
         if left and line not in (call.answer_lines or b""):
             call.answer_lines = (call.answer_lines or b"") + line

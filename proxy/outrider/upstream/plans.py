@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
 
 _ENCODED = http1.mask_of(b"content-encoding")
+_BETA = b"anthropic-beta"
+_BETAS = http1.mask_of(_BETA)
 _MAX_REMEMBERED = 256
 _MAX_NAME_CHARS = 256
 _MAX_FETCHED = 16
@@ -50,10 +52,10 @@ class Plan:
     """What is known about the attempts of one call; `call.dispatch`. The driver changes it, nobody else."""
 
     __slots__ = (
-        "answered", "asked", "betas", "body", "body_span", "current", "error", "fetched", "final", "group",
-        "hedge_timer", "held_bytes", "needs", "occupied", "own_path", "path_query", "probe", "retries", "rival",
-        "rival_connection", "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale", "strip_usage",
-        "targets", "timer", "total_timer", "tries",
+        "answered", "asked", "betas", "betas_ruled", "body", "body_span", "current", "error", "fetched", "final",
+        "group", "hedge_timer", "held_bytes", "needs", "occupied", "own_path", "path_query", "probe", "retries",
+        "rival", "rival_connection", "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale",
+        "strip_usage", "targets", "timer", "total_timer", "tries",
     )  # fmt: skip
 
     def __init__(self, group: Group, targets: list[Target], body: bytes, asked: str | None, needs: Needs) -> None:
@@ -67,6 +69,7 @@ class Plan:
         self.own_path: bytes | None = None  # what rules made of path and query; None as the app asked
         self.fetched: dict[str, Media] = {}  # URL -> the same with its bytes, for targets that take no URL
         self.betas = b""  # what the app's head says of Anthropic's, for who takes them elsewhere
+        self.betas_ruled = False  # a rule set or removed them: its word stays as it is
         self.strip_usage = False
         self.tries: dict[str, int] = {}  # by target
         self.retries = 0
@@ -226,7 +229,8 @@ class PlanCalls:
         plan.body_span = self._span(x.body)
         plan.own_path = call.path
         plan.path_query = (call.path or x.target).partition(b"?")[2]
-        plan.betas = x.head.get_name(b"anthropic-beta") or b""
+        if any(target.translator is not None for target in ordered):
+            plan.betas, plan.betas_ruled = _betas(x, call)
         plan.strip_usage = call.strip_usage
         call.dispatch = plan
         call.target = ordered[0]
@@ -298,6 +302,15 @@ class PlanCalls:
         inside = self._scan.inside
         self._scan.clear()
         return (start, end) if start >= 0 else (-1, -inside)
+
+
+def _betas(x: "Exchange", call: Call) -> tuple[bytes, bool]:
+    """(Anthropic's betas as the call asks for them, whether a rule says so)."""
+    edits = call.head_edits
+    if edits is None or not edits.drop & _BETAS:
+        return x.head.get_name(_BETA) or b"", False
+    lines = [line for line in edits.lines.split(b"\r\n") if line.startswith(_BETA + b":")]
+    return lines[0].partition(b":")[2].strip() if lines else b"", True
 
 
 def conversation_key(document: dict[str, Any]) -> bytes:
