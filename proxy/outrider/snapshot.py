@@ -290,18 +290,25 @@ class Snapshot:
         return route
 
     def _rules_route(self) -> bool:
-        """Whether some rule routes to a name of `models:` or to another provider."""
+        """Whether some rule routes to another provider, or lifts a call to another form."""
         if self.policies is None:
             return False
-        routes = (rule.rule.then.route for rule in self.policies.rules.rules)
-        return any(route is not None and route.provider is not None for route in routes)
+        actions = [rule.rule.then for rule in self.policies.rules.rules]
+        return any(
+            (then.route is not None and then.route.provider is not None)
+            or (then.lift is not None and then.lift.changes_form)
+            for then in actions
+        )
 
-    def _target_route(self, route: Route, binding: Binding, path: bytes) -> Route:
-        """The way to another provider, for calls of a route that apps call."""
-        assert binding.origin is not None
-        scheme, host, port = binding.origin
+    def _target_route(self, route: Route, binding: Binding, path: bytes, *, lifts: bool = False) -> Route:
+        """The way to another provider, or to another form of its API, for calls of a route that apps call."""
+        if binding is route.binding and not route.is_front:
+            host, port, pool = route.destination_host, route.destination_port, route.pool
+        else:
+            assert binding.origin is not None
+            scheme, host, port = binding.origin
+            pool = self._pool(binding, host, port, scheme == "https", None)
         match = binding.provider.match(b"POST", path)
-        pool = self._pool(binding, host, port, scheme == "https", None)
         to = Route(
             binding=binding,
             operation=match.operation,
@@ -326,7 +333,7 @@ class Snapshot:
             translates=translates,
             is_front=route.is_front,
         )
-        bind_target(to, route, self._layers)
+        bind_target(to, route, self._layers, translates=translates or lifts)
         return to
 
     def _unified(self) -> Unified:

@@ -249,6 +249,10 @@ def _decision(judged: Judged) -> dict[str, Any]:
         found["redact"] = [one.model_dump() for one in outcome.redactions]
     if outcome.heads and refusal is None:
         found["headers"] = {name: value for _, change in outcome.heads for name, value in change.items()}
+    if judged.lifted.path is not None and refusal is None:
+        found["path"] = judged.lifted.path
+    if judged.lifted.forms and refusal is None:
+        found["forms"] = list(judged.lifted.forms)
     if outcome.edits and refusal is None:
         found["body"] = judged.document
     return found

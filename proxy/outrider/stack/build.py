@@ -99,13 +99,13 @@ def bind(route: Route, layers: Sequence[Any]) -> None:
     route.reads_answer = bool(route.operation.usage)
 
 
-def bind_target(to: Route, route: Route, layers: Sequence[Any]) -> None:
+def bind_target(to: Route, route: Route, layers: Sequence[Any], *, translates: bool) -> None:
     """Give a target's route its hooks of the answer and the end, for the calls of the route that apps called.
 
     What a layer `of_attempt` says is about who served the call; all others are about the call.
     """
     hooks = _hooks(route, layers, "answer", to)
-    if to.operation.dialect != route.operation.dialect:
+    if translates:
         # With the adapters of dialects, for those who translate.
         from outrider.stack.translate import FRAME_ANSWER, TRANSLATE_ANSWER
 
