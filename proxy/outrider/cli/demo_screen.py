@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from typing import Any, Final, TextIO
 
 _TELLING: Final = "yellow"  # of what the sidecar did by itself, its words too
-STYLES: Final = {"app": "cyan", "provider": "magenta", "sidecar": "green", "limit": _TELLING, "failover": _TELLING, "cache": _TELLING}
+STYLES: Final = {
+    "app": "cyan",
+    "provider": "magenta",
+    "sidecar": "green",
+    "limit": _TELLING,
+    "failover": _TELLING,
+    "cache": _TELLING,
+}
 _KEY: Final = re.compile(r"\bsk-[A-Za-z0-9-]{16,}")
 _LABEL_CHARS = 10
 
