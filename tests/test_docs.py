@@ -96,18 +96,6 @@ def test_the_readmes_configuration_leaves_nothing_to_mend_but_the_keys(tmp_path:
     assert [one for one in said["warnings"] if ".credential: " not in one] == []
 
 
-def test_the_readmes_table_of_sdks_has_the_pairs_that_are_tested() -> None:
-    from e2e.test_sdk_matrix import TARGETS, WAYS
-    from support.sdks import SDKS
-
-    text = (ROOT / "README.md").read_text()
-    table = text[text.index("\n| SDK of the app") + 1 :].split("\n\n", 1)[0].splitlines()
-    assert names(table[0]) == list(TARGETS)
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
-    assert [row[0] for row in cells] == list(SDKS)
-    assert {cell for row in cells for cell in row[1:]} == {f"{len(WAYS)} of {len(WAYS)}"}
-
-
 # --- docs/unified-api.md ----------------------------------------------------------------------------------------------
 
 
