@@ -55,7 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     explain.add_argument("--policy", action="append", metavar="PACK", help="this pack instead, once or more")
     explain.add_argument("--json", action="store_true", help="print JSON")
-    commands.add_parser("schema", help="print the JSON schema of policy files", allow_abbrev=False)
+    commands.add_parser(
+        "schema",
+        help="print the JSON schema of policy files",
+        epilog="example: outrider policy schema > policy.schema.json",
+        allow_abbrev=False,
+    )
 
 
 def run(args: argparse.Namespace) -> int:
