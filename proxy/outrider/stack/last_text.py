@@ -97,7 +97,9 @@ def _taken(holder: dict[str, Any], name: str) -> str | None:
         return None
     texts = []
     for part in said:
-        if not isinstance(part, dict) or not isinstance(part.get("text"), str) or part.get("type", "text") not in _SAID:
+        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+            return None
+        if not _is_one_of(part.get("type", "text"), _SAID):
             return None
         if "type" not in part and set(part) != {"text"}:
             return None
@@ -106,11 +108,15 @@ def _taken(holder: dict[str, Any], name: str) -> str | None:
     return "\n".join(texts)
 
 
+def _is_one_of(kind: Any, known: frozenset[str]) -> bool:
+    return isinstance(kind, str) and kind in known
+
+
 def _is_text(turn: Any, content: str) -> bool:
     """Whether a turn holds words, calls of tools and their results, and nothing else."""
     if not isinstance(turn, dict) or turn.keys() & _MEDIA:
         return False
-    if turn.get("type", "message") not in _TYPES:
+    if not _is_one_of(turn.get("type", "message"), _TYPES):
         return False
     return _are_parts(turn.get(content), 0) and _are_parts(turn.get("output"), 0)
 
@@ -127,7 +133,7 @@ def _is_part(part: Any, depth: int) -> bool:
     if not isinstance(part, dict) or part.keys() & _MEDIA:
         return False
     if "type" in part:
-        return part["type"] in _TYPES and _are_parts(part.get("content"), depth)
+        return _is_one_of(part["type"], _TYPES) and _are_parts(part.get("content"), depth)
     if not part.keys() <= _NAMES:
         return False
     result = part.get("toolResult")
