@@ -8,12 +8,11 @@ or sees that it need not ask (a bypass).
 import random
 from typing import Any
 
-from outrider_ext.nearest import nearest, unit
-
 from bench import samples
 from bench.bench_stack import EVERYTHING, OURS, went
 from bench.cases import Case, run_alone
 from bench.rig import Stack
+from outrider_ext.nearest import nearest, unit
 
 _QUESTION = samples.CHAT.replace(b'"temperature":0.2', b'"temperature":0')
 _STREAMED = samples.STREAMED.replace(b'"temperature":0.2', b'"temperature":0')

@@ -4,7 +4,7 @@
 Rules
 - A vector that came from outside is measured here: numbers only, all finite, not all 0, at most MAX_NUMBERS of them.
 - A row of another length than the query's is passed over: it was made by another model.
-- The scan is linear, in the caller's thread: 1,536 numbers take about 0.2 µs a row (bench/bench_cache.py), so whoever
+- The scan is linear, in the caller's thread: 1,536 numbers take about 0.1 µs a row (bench/bench_cache.py), so whoever
   calls bounds the rows.
 Does not know: what vectors stand for.
 """

@@ -16,8 +16,7 @@ KEY_HEX = "0" * 64
 def configured(folder: Path, world: World, admin: object = None) -> str:
     """A file that names the running sidecar's admin port."""
     path = folder / "beside.yaml"
-    place = "127.0.0.1:%d" % world.sidecar.admin_addresses[0][1] if world.sidecar.admin_addresses else None
-    listen = {"admin": place if admin is None else admin}
+    listen = {"admin": admin or f"127.0.0.1:{world.sidecar.admin_addresses[0][1]}"}
     path.write_text(yaml.safe_dump({"version": 1, "listen": listen, "ca": {"dir": str(folder / "ca")}}))
     return str(path)
 

@@ -28,7 +28,9 @@ def at(degrees: float) -> list[float]:
 
 def embedding(vector: object) -> bytes:
     data = [{"object": "embedding", "index": 0, "embedding": vector}]
-    return answer({"object": "list", "data": data, "model": "embed-1", "usage": {"prompt_tokens": 5, "total_tokens": 5}})
+    return answer(
+        {"object": "list", "data": data, "model": "embed-1", "usage": {"prompt_tokens": 5, "total_tokens": 5}}
+    )
 
 
 @asynccontextmanager

@@ -258,7 +258,7 @@ class _Ask:
 
     def __init__(self, cache: Cache, route: Route) -> None:
         self._cache, self._route = cache, route
-        self._requests = requests = Requests(route.operation)
+        self._requests = requests = Requests(route.operation, route.binding.provider.kind, route.model)
         self._settings, self._state = cache.settings, cache.state
         to = route.binding.connect_to  # not the address that was dialled: a provider has many
         self._place = (
@@ -636,7 +636,9 @@ class Books:
         return WhereKept(hook)
 
 
-_STREAMS: Final = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
+_STREAMS: Final = (
+    b"text/event-stream", b"application/x-ndjson", b"application/stream+json", b"application/vnd.amazon.eventstream",
+)  # fmt: skip
 
 
 def kept_lines(head: "Head") -> bytes | None:
