@@ -96,7 +96,7 @@ def _token(config: Config) -> str:
     except (OSError, UnicodeDecodeError) as exc:
         why = reason(exc) if isinstance(exc, OSError) else "it is no token"
         raise StartError(
-            f"the admin port's token {path} cannot be read: {why}; run this as the sidecar's user, with its configuration"
+            f"the admin port's token {path} cannot be read: {why}; run this as the sidecar's user, with its config"
         ) from exc
 
 
@@ -123,7 +123,7 @@ def _connection(where: str, place: str) -> http.client.HTTPConnection:
         host, address = ("127.0.0.1", ip_address("127.0.0.1")) if address.version == 4 else ("[::1]", ip_address("::1"))
     if not address.is_loopback:
         raise StartError(
-            f"{where}: the token is not sent in the clear to {place}; run this where listen.admin has a loopback address",
+            f"{where}: the token is not sent in the clear to {place}; run this where listen.admin is a loopback one",
             exit_code=2,
         )
     return http.client.HTTPConnection(host.strip("[]"), int(port), timeout=TIMEOUT_S)

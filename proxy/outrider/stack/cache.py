@@ -666,5 +666,7 @@ def open_state(settings: Settings, make_far: Callable[[], FarStore | None]) -> C
     return CacheState(MemoryCache(settings.memory_bytes), make_far())
 
 
-__all__ = ["BYPASS", "HIT", "JOINED", "MISS", "OFF", "ON", "SEMANTIC", "STALE", "Books", "Cache", "CacheState", "Entry", "Follower",
-           "Keep", "open_state", "wanted_of"]  # fmt: skip
+__all__ = [
+    "BYPASS", "HIT", "JOINED", "MISS", "OFF", "ON", "SEMANTIC", "STALE", "Books", "Cache", "CacheState", "Entry",
+    "Follower", "Keep", "open_state", "wanted_of",
+]  # fmt: skip

@@ -3,9 +3,9 @@
 Rules
 - The rest is everything but that text: system prompt, earlier turns, tools, parameters. Who compares two requests
   compares it whole.
-- Nothing is guessed: a last turn that is not a user's words alone (a tool's result, an image), a part of any turn that is
-  not in the tables below, a dialect that is not here, or a key that stands twice, and there is no last text.
-- Numbers decide what is asked as words do not: whoever compares texts by their meaning has to compare `numbers` exactly.
+- Nothing is guessed: a last turn that is not a user's words alone (a tool's result, an image), a part of any turn that
+  is not in the tables below, a dialect that is not here, or a key that stands twice, and there is no last text.
+- Numbers decide what is asked as words do not: whoever compares texts by their meaning compares `numbers` exactly.
 Does not know: vectors, tenants.
 """
 

@@ -1,9 +1,9 @@
-"""Questions as vectors: what was asked in other words before is found by what an embedding model makes of the last text.
+"""Questions as vectors: what was asked in other words is found by what an embedding model makes of the last text.
 
 Rules
-- The text goes to the one provider and model of `cache.semantic`, in a call of our own: through that provider's pool and
-  the guard of addresses, with that provider's credential, and with nothing of the app's head. It is in the log, the
-  metrics and the audit log as such a call of the same caller.
+- The text goes to the one provider and model of `cache.semantic`, in a call of our own: through that provider's pool
+  and the guard of addresses, with that provider's credential, and with nothing of the app's head. It is in the log,
+  the metrics and the audit log as such a call of the same caller.
 - It delays a call by `timeout_ms` at most: whatever fails, is late or is not one vector is None, and for REST_S nobody
   is asked again. At most MOST_AT_ONCE are under way.
 - What was asked last is remembered, so that the same words are not embedded twice.

@@ -1,7 +1,7 @@
 """Vectors of questions that were answered, so that the nearest of those that may be compared is found.
 
-Rules: at most `max_entries` in all, the one longest unused goes first; a bucket holds vectors of which any may stand for
-any other, and nothing is ever compared across buckets. Linear in the entries of a bucket.
+Rules: at most `max_entries` in all, the one longest unused goes first; a bucket holds vectors of which any may stand
+for any other, and nothing is ever compared across buckets. Linear in the entries of a bucket.
 Does not know: what a bucket stands for, where the answers are.
 """
 
