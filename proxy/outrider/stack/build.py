@@ -1,6 +1,7 @@
 """The layers, in one list. A layer that later work adds joins here and nowhere else.
 
 A filter may offer request(route), body(route), answer(route), end(route); each returns a hook for that route, or None.
+One that offers translated(route) sees what a translation makes of an answer before the others' answer hooks do.
 Hooks are bound once per route, so a layer that has nothing to say there costs nothing.
 """
 
@@ -108,7 +109,7 @@ def bind_target(to: Route, route: Route, layers: Sequence[Any]) -> None:
     if to.operation.dialect != route.operation.dialect:
         from outrider.stack.translate import TRANSLATE_ANSWER  # with the adapters of dialects, for those who translate
 
-        hooks = (TRANSLATE_ANSWER, *hooks)
+        hooks = (TRANSLATE_ANSWER, *_hooks(route, layers, "translated"), *hooks)
     to.answer_hooks = hooks
     to.end_hooks = _hooks(route, layers[::-1], "end", to)
     to.reads_answer = bool(to.operation.usage)

@@ -23,6 +23,7 @@ from outrider.errors import NotCachedError, UpstreamBrokenError, UpstreamConnect
 from outrider.govern.principal import ANONYMOUS
 from outrider.stack.cacheable import Requests, is_cacheable, is_complete, unpacked
 from outrider.stack.call import Call, LayerHook, Route, Taken
+from outrider.stack.copying import Copying
 from outrider.stack.digest import tenant_of
 from outrider.stack.flight import Flight, Follower
 from outrider.stack.last_text import numbers, split_last_text
@@ -245,6 +246,9 @@ class Cache:
 
     def mark(self, x: "Exchange", call: Call, entry: Entry, state: bytes, similarity: float | None) -> None:
         """Say what it is answered with, and count it."""
+        if call.translation is not None:  # of a target that failed: what is remembered is in the app's own dialect
+            call.translation = call.translating = call.spoken_kind = None
+            call.to = call.route
         call.cache = state
         call.answer_lines = b"x-outrider-cache: %b\r\nage: %d\r\n" % (state, self.age_ns(entry, x) // _NS)
         if similarity is not None:
@@ -589,7 +593,8 @@ class Keep:
         flight: Flight | None = call.keeping
         if flight is None:
             return
-        # What was answered in another dialect than the app speaks is translated on its way; what is kept is not.
+        if call.translation is not None:  # it is copied behind the translation
+            return
         speaks = call.to.operation.dialect == call.route.operation.dialect
         lines = kept_lines(head) if x.status == 200 and speaks else None
         if lines is None:
@@ -599,6 +604,26 @@ class Keep:
         kind, coding = (head.get(_H_TYPE) or b"").lower(), head.get(_H_ENCODING)
         flight.begin(lines, kind, coding.lower() if coding else None, is_stream=kind.startswith(_STREAMS))
         x.sink = flight.take
+
+    def translated(self, route: Route) -> LayerHook | None:
+        return self._translated if self._cache.covers(route) else None
+
+    def _translated(self, x: "Exchange", call: Call) -> None:
+        """What is kept of it is what the app gets, with pseudonyms as they are."""
+        if call.translation is None or call.spoken_kind is None:
+            return
+        flight: Flight | None = call.keeping
+        if flight is not None and (x.status != 200 or kept_lines(x.answer_head) is None):
+            call.keeping = None
+            flight.scatter()
+            flight = None
+        strips = call.dispatch is not None and call.dispatch.strip_usage
+        if flight is None and not strips:
+            return
+        if flight is not None:
+            kind = call.spoken_kind
+            flight.begin(b"content-type: %b\r\n" % kind, kind.lower(), None, is_stream=kind.startswith(_STREAMS))
+        Copying(flight.take if flight is not None else None, strips=strips).begin(x)
 
     def end(self, route: Route) -> LayerHook | None:
         return WhereKept(self._end) if self._cache.covers(route) else None

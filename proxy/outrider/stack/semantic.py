@@ -110,8 +110,8 @@ class Semantic:
     def _open(self) -> Route:
         route, lines = self._make_route()
         self._head = (
-            b"POST %b HTTP/1.1\r\nhost: outrider\r\ncontent-type: application/json\r\naccept: application/json\r\n%b\r\n"
-            % (route.path, lines)
+            b"POST %b HTTP/1.1\r\nhost: outrider\r\ncontent-type: application/json\r\n"
+            b"accept: application/json\r\n%b\r\n" % (route.path, lines)
         )
         route.answer_hooks += (PlainHook(self.answer),)
         route.end_hooks += (PlainHook(self.end),)
