@@ -14,7 +14,7 @@ from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, new_key
 from outrider.mock import MockProvider
 from outrider.stack.semantic import vector_of
 from support.remembering import LAST, STREAM, STREAM_HEAD, WHOLE, App, World, answer, chunk, question, remembering
-from support.running import KEY, client_of, running, total, until
+from support.running import ENVIRON, KEY, client_of, running, settings, total, until
 
 SETTINGS = {"provider": "near", "model": "embed-1", "timeout_ms": 20_000}
 CREDENTIAL = {"credential": {"env": "OPENAI_API_KEY"}}
@@ -71,10 +71,16 @@ async def ask(world: World, app: App, body: bytes, vector: object) -> str:
     """What the cache says of it; where it is a miss, another answer is given."""
     await app.send(body)
     await embed(world, vector)
-    waiting = asyncio.ensure_future(app.answer())
-    if not (await asyncio.wait((waiting,), timeout=0.05))[0]:
-        await reply(world, answer({**WHOLE, "id": "other"}))
-    await waiting
+    called, answered = asyncio.ensure_future(world.called()), asyncio.ensure_future(app.answer())
+    await asyncio.wait((called, answered), return_when=asyncio.FIRST_COMPLETED)
+    if called.done():
+        peer = await called
+        await peer.send(answer({**WHOLE, "id": "other"}))
+        peer.close()
+    else:
+        called.cancel()
+        await asyncio.wait((called,))
+    await answered
     return app.said
 
 
@@ -338,6 +344,52 @@ async def test_against_the_mock_the_log_tells_of_the_call_for_the_vector(tmp_pat
             ("embeddings", None, ["cache:semantic"]), ("chat", "miss", None),
             ("embeddings", None, ["cache:semantic"]), ("chat", "semantic", None),
         ]  # fmt: skip
+
+
+async def test_an_answer_that_is_renewed_is_still_found_by_other_words(tmp_path: Path) -> None:
+    async with finding(tmp_path, {"ttl_s": 60, "stale_while_revalidate_s": 600}) as world:
+        app = await world.app()
+        await fill(world, app, question("Why?"), at(0))
+        (entry,) = [entry for _, entry in world.state.memory.items()]
+        entry.at_ns -= 61 * 10**9
+        await app.ask(question("Why?"))
+        assert app.said == "stale"
+        await reply(world, answer({**WHOLE, "id": "new"}))
+        await until(lambda: world.counted("stored") == 2, "it was renewed")
+        assert await ask(world, app, question("What for?"), at(1)) == "semantic"
+        assert json.loads(app.body)["id"] == "new"
+
+
+async def test_vectors_go_when_configuration_wants_them_no_more(tmp_path: Path) -> None:
+    async with finding(tmp_path) as world:
+        app = await world.app()
+        await fill(world, app, question("Why?"), at(0))
+        state = world.state
+        state.find_by_vectors(1)
+        assert len(state.vectors) == 1
+        state.find_by_vectors(None)
+        assert state.vectors is None
+        assert state.invalidate() == 1
+
+
+def test_where_it_asks_has_to_be_configured_and_to_have_embeddings(tmp_path: Path) -> None:
+    from outrider.config import ConfigError, load
+    from outrider.errors import StartError
+    from outrider.providers.registry import Registry
+    from outrider.snapshot import embedding_place
+
+    def config(provider: str) -> Any:
+        cache = {"mode": "exact", "semantic": {"provider": provider, "model": "m"}}
+        return load(settings(tmp_path, {"openai": CREDENTIAL, "anthropic": CREDENTIAL}, cache=cache), ENVIRON)
+
+    with pytest.raises(ConfigError, match="names a provider that is not configured"):
+        config("mistral")
+    wanted = config("openai")
+    binding, place = embedding_place(wanted, Registry(wanted.providers))
+    assert (binding.name, place.path) == ("openai", "/v1/embeddings")
+    wanted = config("anthropic")
+    with pytest.raises(StartError, match="has no embeddings in OpenAI's shape"):
+        embedding_place(wanted, Registry(wanted.providers))
 
 
 def test_only_one_vector_of_finite_numbers_is_one() -> None:
