@@ -612,8 +612,10 @@ class Keep:
         """What is kept of it is what the app gets, with pseudonyms as they are."""
         if call.translation is None or call.spoken_kind is None:
             return
+        from outrider.stack.translate import wants_array
+
         flight: Flight | None = call.keeping
-        if flight is not None and (x.status != 200 or kept_lines(x.answer_head) is None):
+        if flight is not None and (x.status != 200 or kept_lines(x.answer_head) is None or wants_array(x, call)):
             call.keeping = None
             flight.scatter()
             flight = None

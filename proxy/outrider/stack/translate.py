@@ -125,7 +125,7 @@ class Translator:
             call.translating = stream = translation.stream()
             _stream(x, stream, is_sse=kind.startswith(b"text/event-stream"))
             call.spoken_kind = _STREAM_TYPES[self.client.framing]
-            if _wants_array(x, call):
+            if wants_array(x, call):
                 _head(x, call, translation.note, JSON_TYPE)
                 return
         else:
@@ -368,7 +368,7 @@ def _answered(x: "Exchange", call: "Call") -> None:
         call.target.translator.answer(x, call)
 
 
-def _wants_array(x: "Exchange", call: "Call") -> bool:
+def wants_array(x: "Exchange", call: "Call") -> bool:
     """Google's streams are one JSON array unless the query says otherwise."""
     return call.route.operation.dialect == "gemini.generate" and b"alt=sse" not in x.target.partition(b"?")[2]
 
@@ -386,7 +386,7 @@ class _ArrayEnd:
 
 def _as_array(x: "Exchange", call: "Call") -> None:
     stream = call.translating
-    if stream is None or not _wants_array(x, call):
+    if stream is None or not wants_array(x, call):
         return
     array = ArrayWriter()
     call.translating = _ArrayEnd(stream, array)
