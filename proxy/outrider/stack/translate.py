@@ -370,7 +370,10 @@ def _answered(x: "Exchange", call: "Call") -> None:
 
 def wants_array(x: "Exchange", call: "Call") -> bool:
     """Google's streams are one JSON array unless the query says otherwise."""
-    return call.route.operation.dialect == "gemini.generate" and b"alt=sse" not in x.target.partition(b"?")[2]
+    operation = call.route.operation
+    if operation.dialect != "gemini.generate" or not operation.stream:
+        return False
+    return b"alt=sse" not in x.target.partition(b"?")[2]
 
 
 class _ArrayEnd:
