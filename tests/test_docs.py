@@ -18,7 +18,9 @@ from outrider.errors import SidecarError
 from outrider.govern import verdicts
 from outrider.lanes import http1
 from outrider.runtimes import BASE_URLS, VARIABLES
+from outrider.stack import translate
 from outrider.telemetry import audit
+from outrider.upstream import fetch
 from support.running import client_of, get, local, post, running
 from support.wire import Provider
 
@@ -80,6 +82,35 @@ def test_every_command_that_is_shown_exists(page: Path) -> None:
     assert shown <= set(COMMANDS)
 
 
+# --- README.md --------------------------------------------------------------------------------------------------------
+
+
+def test_the_readmes_configuration_leaves_nothing_to_mend_but_the_keys(tmp_path: Path) -> None:
+    from outrider.cli.check import checked, report
+
+    found = re.search(r"^```yaml\n(version: 1\n.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert found is not None
+    path = tmp_path / "outrider.yaml"
+    path.write_text(found.group(1))
+    config, registry, _ = checked(path, {"HOME": str(tmp_path)})
+    said = report(config, registry, {})
+    assert len(said["models"]) == 2
+    assert [one for one in said["warnings"] if ".credential: " not in one] == []
+
+
+# --- docs/unified-api.md ----------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_the_unified_api_names_every_endpoint_and_what_it_speaks() -> None:
+    from outrider.lanes.unified import MODELS_PATH, OPERATIONS
+
+    said = {names(row[0])[0]: names(row[1]) for row in rows("unified-api.md", "endpoint | speaks")}
+    real = {f"POST {path.decode()}": [operation.dialect] for path, operation in OPERATIONS.items()}
+    listing = f"GET {MODELS_PATH.decode()}"
+    assert {name: dialects for name, dialects in said.items() if name != listing} == real
+    assert listing in said
+
+
 # --- docs/telemetry.md ------------------------------------------------------------------------------------------------
 
 
@@ -111,9 +142,9 @@ def test_only_errors_about_the_provider_are_counted_by_their_code() -> None:
 
 def test_the_metrics_page_names_every_error_as_it_is() -> None:
     # Imported where they are needed only: their errors join the table when they are.
-    assert {http1.InternalError.code, verdicts.PolicyDeniedError.code, audit.AuditUnavailableError.code} <= set(
-        SidecarError.by_code
-    )
+    late = {http1.InternalError, verdicts.PolicyDeniedError, audit.AuditUnavailableError, fetch.MediaUnavailableError}
+    late.add(translate.UntranslatableError)
+    assert {error.code for error in late} <= set(SidecarError.by_code)
     retry = {None: "", True: "true", False: "false"}
     real = {code: [str(kind.status), retry[kind.should_retry]] for code, kind in SidecarError.by_code.items()}
     said = {names(row[0])[0]: row[1:3] for row in rows("telemetry.md", "code |")}

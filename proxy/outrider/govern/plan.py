@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from outrider.errors import SidecarError
+from outrider.govern import lifts
 from outrider.govern.cel import (
     Batch,
     Expression,
@@ -144,19 +145,22 @@ class CompiledRule:
     def permits(self) -> bool:
         return self.action == "allow"
 
-    @property
-    def edits_body(self) -> bool:
+    def edits_body(self, facts: Facts) -> bool:
         """Something but the head is changed."""
-        rewrite = self.rule.then.rewrite
+        rewrite, lift = self.rule.then.rewrite, self.rule.then.lift
+        if lift is not None:
+            return lifts.reads_body(lift, facts)
         return self.action == "route" or (rewrite is not None and rewrite.edits_body)
 
     @property
     def reads_models(self) -> bool:
         return self.match.model is not None or (self.except_ is not None and self.except_.model is not None)
 
-    @property
-    def is_dynamic(self) -> bool:
+    def is_dynamic(self, facts: Facts) -> bool:
         """Something is left to be looked at when principal and models are known."""
+        lift = self.rule.then.lift
+        if lift is not None and lifts.reads_head(lift, facts):
+            return True
         return self.when is not None or (self.action == "require" and not self.is_size_alone)
 
     @property
@@ -176,7 +180,7 @@ class CompiledRule:
         require, redact = self.rule.then.require, self.rule.then.redact
         if require is not None and require.reads_body:
             return True
-        return self.edits_body or (redact is not None and "request" in redact.where)
+        return self.edits_body(facts) or (redact is not None and "request" in redact.where)
 
     def decides_late(self, facts: Facts) -> bool:
         """Whether it can be decided at the body stage only."""
@@ -190,6 +194,9 @@ class CompiledRule:
     def on_route(self, facts: Facts) -> bool | None:
         """False: it can never apply there. None: whether it does cannot be told."""
         if self.except_ is not None and self.except_.model is None and self._is_excepted_by_route_alone(facts):
+            return False
+        lift = self.rule.then.lift
+        if lift is not None and facts.known and not lifts.parts_of(lift, facts):
             return False
         return self.match.facts(facts)
 
@@ -307,7 +314,7 @@ class RouteRules:
         self.plans: dict[tuple[Principal, str, bool], Plan] = {}
         # A rule that errs on the route itself has no better chance later, so it counts as one that reads nothing.
         sure = [rule for rule, applies in rules if applies]
-        self.can_be_late = any(rule.decides_late(facts) or rule.edits_body for rule in sure)
+        self.can_be_late = any(rule.decides_late(facts) or rule.edits_body(facts) for rule in sure)
         self.can_need_body = any(rule.reads_body(facts) for rule in sure)
 
     def plan(self, principal: Principal, via: str, upgrade: bool) -> "Plan":
@@ -340,7 +347,7 @@ class Plan:
         facts = self.facts
         self.path_models = _path_models(facts)
         self.wants_models = any(rule.reads_models and facts.model_source != "path" for rule in rest)
-        self.late = any(rule.decides_late(facts) or rule.edits_body for rule in rest)
+        self.late = any(rule.decides_late(facts) or rule.edits_body(facts) for rule in rest)
         self.rest = tuple(rest)
         self.first: Late | None = None
         if not self.late:
@@ -376,7 +383,7 @@ class Plan:
                 rule.action == "deny" and rule.enforces and rule.when is None and not rule.decides_late(self.facts)
             )
             if certain and (not rule.reads_models or self._fits_path_model(rule)):
-                _apply(self.outcome, rule)
+                _apply(self.outcome, rule, self.facts)
                 return
 
     def _fits_path_model(self, rule: CompiledRule) -> bool:
@@ -461,7 +468,7 @@ class Late:
             elif rule.for_models(facts, plan.principal, plan.via, known, words):
                 found.append(rule)
         self.rules = tuple(found)
-        self.dynamic = any(rule.is_dynamic for rule in found)
+        self.dynamic = any(rule.is_dynamic(facts) for rule in found)
         caps = [
             rule.rule.then.require.max_body_bytes or 0
             for rule in found
@@ -487,7 +494,7 @@ class Late:
         if not self.dynamic:
             for rule in found:
                 if not rule.is_size_alone:
-                    _apply(self.outcome, rule)
+                    _apply(self.outcome, rule, facts)
             plan.finish(self.outcome)
 
     # -- with a request
@@ -505,7 +512,7 @@ class Late:
             elif answer and rule.rule.then.require is not None:
                 _demand(outcome, rule, rule.rule.then.require, view)
             elif answer:
-                _apply(outcome, rule)
+                _apply(outcome, rule, view.facts, view.header)
         self.plan.finish(outcome)
         return outcome
 
@@ -590,7 +597,11 @@ def _refuse(outcome: Outcome, rule: CompiledRule, sentence: str, status: int) ->
         outcome.shadow.append(rule.id)
 
 
-def _apply(outcome: Outcome, rule: CompiledRule) -> None:
+def _no_header(name: str) -> str:
+    return ""
+
+
+def _apply(outcome: Outcome, rule: CompiledRule, facts: Facts, header: Callable[[str], str] = _no_header) -> None:
     then = rule.rule.then
     if then.deny is not None:
         _refuse(outcome, rule, rule.sentence(then.deny.message), then.deny.status)
@@ -614,6 +625,12 @@ def _apply(outcome: Outcome, rule: CompiledRule) -> None:
             outcome.heads.append((rule.id, then.rewrite.headers.changes))
         if then.rewrite.edits_body:
             outcome.edits.append((rule.id, rule.rule.on_error, then.rewrite))
+    elif then.lift is not None:
+        if changes := lifts.head_changes(then.lift, facts, header):
+            outcome.heads.append((rule.id, changes))
+        if lifts.reads_body(then.lift, facts):
+            outcome.edits.append((rule.id, rule.rule.on_error, then.lift))
+        outcome.lifts.append((rule.id, rule.rule.on_error, then.lift))
     elif then.route is not None and not outcome.routed:
         outcome.routed = True
         outcome.edits.append((rule.id, rule.rule.on_error, then.route))
@@ -689,6 +706,7 @@ def carry_out(outcome: Outcome, view: View, change: Callable[[], object]) -> boo
         except (RewriteError, ReadError) as exc:
             outcome.errors.append(rule)
             outcome.heads = [row for row in outcome.heads if row[0] != rule]
+            outcome.lifts = [row for row in outcome.lifts if row[0] != rule]
             if on_error == "deny":
                 outcome.refuse(rule, f"the request could not be changed as it has to be: {exc} {_SIGNED.format(rule)}")
             elif before is not None and view.document is not None:

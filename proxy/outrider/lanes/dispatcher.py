@@ -306,7 +306,7 @@ class Dispatcher:
 
     def _address(self, x: "Exchange", call: Call, plan: Plan, target: Target) -> None:
         """What is sent, and where."""
-        path, lines = target.path, None
+        path, lines = target.path if target.path is not None else plan.own_path, None
         call.translation = call.translating = call.spoken_kind = None
         call.answer_lines = plan.answer_lines
         call.strip_usage = plan.strip_usage

@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from outrider.errors import BadRequestError, BodyTooLargeError, ModelNotFoundError
-from outrider.govern.catalog import Catalog, as_anthropic, as_openai
+from outrider.govern.catalog import Catalog, as_model
 from outrider.providers import anthropic, cohere, openai
 from outrider.providers.model import Operation
 from outrider.providers.owners import UnknownModelError, owner_of
@@ -28,6 +28,7 @@ from outrider_ext.jsonscan import FieldScan, JsonScanError
 from outrider_ext.lane import Lane, Sender
 
 if TYPE_CHECKING:
+    from outrider.dialects.models import Shape
     from outrider_ext.relay import Exchange
 
 MODELS_PATH: Final = b"/v1/models"
@@ -168,19 +169,19 @@ class Unified:
         name = unquote_to_bytes(path[len(MODELS_PATH) + 1 :]).decode("utf-8", "replace")
 
         def answer(x: "Exchange", call: Call) -> Taken:
-            entry = as_anthropic if x.head.get_name(b"anthropic-version") is not None else as_openai
-            if name:
-                found = self._catalog.find(name)
-                if found is None:
-                    raise ModelNotFoundError(
-                        f"no model {name[:80]!r} is listed here; one that is not may still be asked for"
-                    )
-                return Listing(x, call, entry(found))
-            rows = [entry(listed) for listed in self._catalog.all()]
-            if entry is as_anthropic:
-                ends = {"first_id": rows[0]["id"], "last_id": rows[-1]["id"]} if rows else {}
-                return Listing(x, call, {"data": rows, "has_more": False, **ends})
-            return Listing(x, call, {"object": "list", "data": rows})
+            from outrider.dialects.models import Listing as Models  # for who asks
+            from outrider.dialects.models import written_listing, written_model
+
+            shape: Shape = "anthropic" if x.head.get_name(b"anthropic-version") is not None else "openai"
+            if not name:
+                models = [as_model(listed) for listed in self._catalog.all()]
+                return Listing(x, call, written_listing(shape, Models(models)))
+            found = self._catalog.find(name)
+            if found is None:
+                raise ModelNotFoundError(
+                    f"no model {name[:80]!r} is listed here; one that is not may still be asked for"
+                )
+            return Listing(x, call, written_model(shape, as_model(found)))
 
         return answer
 

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from outrider.errors import CredentialUnavailableError
+from outrider.providers.betas import TAKEN
 from outrider.providers.registry import Binding, join_host_port
 from outrider.secrets.injection import Injector, strip_query, with_query_key
 from outrider.secrets.sigv4 import Signer
@@ -90,6 +91,8 @@ class Attempt(HeadWriter):
             names += FOR_ONE_PROVIDER
         if is_front:
             names += _of_others(binding.provider.kind, "" if translates else route.operation.dialect)
+        if asked is not None and binding.provider.kind in TAKEN:
+            names.append(b"anthropic-beta")  # whoever makes the call ready says which of them are known there
         drop |= _SIGV4_SLOTS if names and auth.kind == "sigv4" else 0
         if translates:  # the app's own dialect, as its SDK tells it, is not what is spoken there
             drop |= _SAID_OF_BODY

@@ -124,7 +124,7 @@ class CheapRules:
         def settle(principal: Principal, via: str, upgrade: bool) -> Settled:
             plan = found.plan(principal, via, upgrade)
             dynamic = plan.first is not None and plan.first.dynamic
-            acts = plan.outcome.refusal is not None or dynamic
+            acts = plan.outcome.refusal is not None or dynamic or bool(plan.outcome.lifts)
             return self._rules.settled(plan.outcome, plan, plan=plan, acts=acts, dynamic=dynamic)
 
         return DecideEarly(settle, self._act, ANONYMOUS, check_method)
@@ -133,10 +133,22 @@ class CheapRules:
         plan: Plan = settled.source
         Rules.refuse(call, plan.outcome)
         late: Late | None = plan.first
+        outcome = plan.outcome
         if late is not None and late.dynamic:
             outcome = late.decide(view_of(x, call, plan))
             self._rules.put(call, outcome)
             Rules.refuse(call, outcome)
+        if outcome.lifts:
+            self._lift(x, call, plan, outcome)
+
+    def _lift(self, x: "Exchange", call: Call, plan: Plan, outcome: Outcome) -> None:
+        from outrider.stack.lifts import lift_call
+
+        known, outcome = outcome, outcome.copy()
+        lift_call(x, call, outcome, view_of(x, call, plan), lambda: None)
+        if outcome.errors != known.errors:
+            self._rules.put(call, outcome, known)
+        Rules.refuse(call, outcome)
 
 
 def view_of(x: "Exchange", call: Call, plan: Plan, **more: Any) -> View:
