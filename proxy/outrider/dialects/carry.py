@@ -833,15 +833,19 @@ def _short(feature: str) -> str:
 
 def remote_media(request: Request, target: str) -> list[Media]:
     """Those that are given by URL and whose bytes the target wants; whoever may fetch sets `data` and clears `url`."""
+    at_bedrock = target == "bedrock.invoke"
     target = _column_of(target, request.model)
-    if request.origin == target:
+    if request.origin == target and not at_bedrock:
         return []
     cells = COLUMNS[target]
     found: list[Media] = []
     pending: list[Part] = [*request.system, *(part for message in request.messages for part in message.parts)]
     for part in pending:
         for one in part.parts if isinstance(part, ToolResult) else (part,):
-            if isinstance(one, Media) and one.url is not None and cells[media_feature(one)].fetch:
+            if not isinstance(one, Media) or one.url is None:
+                continue
+            cell = cells[media_feature(one)]
+            if cell.fetch or (at_bedrock and cell.outcome == "carried"):  # Claude takes URLs, and not there
                 found.append(one)
     return found
 

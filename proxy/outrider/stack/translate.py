@@ -77,12 +77,12 @@ class Translator:
 
     # -- to the target
 
-    def remote_media(self, call: "Call", body: bytes) -> list[Media]:
-        """What the app named by URL and the target wants as bytes. Raises: BadRequestError."""
+    def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
+        """What the app named by URL and the target wants as bytes. model: its name there. Raises: BadRequestError."""
         if b"http" not in body:
             return []
         translation = self._read(call, body)
-        return translation.remote_media(translation.asked)
+        return _wanted(translation, model)
 
     def request(
         self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
@@ -94,7 +94,7 @@ class Translator:
             call.strip_usage = False
             if call.keeping is None:  # what is remembered is for those who ask for it too; see stack.copying
                 request.stream_usage = None
-        for media in translation.remote_media(request) if fetched else ():
+        for media in _wanted(translation, target.model) if fetched else ():
             found = fetched.get(media.url or "") if fetched else None
             if found is not None:
                 media.data, media.mime, media.url = found.data, found.mime, None
@@ -186,7 +186,7 @@ class Form[Asked]:
         self._write = write
         self._back = back
 
-    def remote_media(self, call: "Call", body: bytes) -> list[Media]:
+    def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
         return []
 
     def request(
@@ -222,7 +222,7 @@ class Relocation:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def remote_media(self, call: "Call", body: bytes) -> list[Media]:
+    def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
         return []
 
     def request(
@@ -275,7 +275,7 @@ class InvokeEmbed:
         self._titan = titan
         self._cohere = cohere
 
-    def remote_media(self, call: "Call", body: bytes) -> list[Media]:
+    def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
         return []
 
     def request(
@@ -299,7 +299,7 @@ class Counting:
     def __init__(self, asked: str, spoken: str) -> None:
         self._asked, self._spoken = asked, spoken
 
-    def remote_media(self, call: "Call", body: bytes) -> list[Media]:
+    def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
         return []
 
     def request(
@@ -474,6 +474,16 @@ def _object(body: bytes) -> Json:
     if not isinstance(value, dict):
         raise UnreadableError("It is no JSON object.")
     return value
+
+
+def _wanted(translation: Translation, model: str | None) -> list[Media]:
+    """What has to be fetched for this model of the target; of a body that cannot be had there that is said later."""
+    request = translation.asked
+    request.model = model or request.model
+    try:
+        return translation.remote_media(request)
+    except CannotCarryError:
+        return []
 
 
 def _carrying[Made](write: Callable[[], Made]) -> Made:
