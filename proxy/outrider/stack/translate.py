@@ -76,12 +76,13 @@ class Translator:
 
     # -- to the target
 
-    def remote_media(self, call: "Call", body: bytes) -> list[Media]:
-        """What the app named by URL and the target wants as bytes. Raises: BadRequestError."""
+    def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
+        """What the app named by URL and the target wants as bytes. model: its name there. Raises: BadRequestError."""
         if b"http" not in body:
             return []
         translation = self._read(call, body)
-        return translation.remote_media(translation.asked)
+        translation.asked.model = model or translation.asked.model
+        return _carrying(lambda: translation.remote_media(translation.asked))
 
     def request(
         self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
@@ -89,6 +90,7 @@ class Translator:
         """fetched: url -> the same with its bytes. Raises: UntranslatableError, BadRequestError."""
         translation = self._read(call, body)
         request = translation.asked
+        request.model = target.model or request.model
         if call.strip_usage:  # it was asked for on the app's behalf, and is read from the target's own wire
             call.strip_usage = False
             if call.keeping is None:  # what is remembered is for those who ask for it too; see stack.copying
@@ -185,7 +187,7 @@ class Form[Asked]:
         self._write = write
         self._back = back
 
-    def remote_media(self, call: "Call", body: bytes) -> list[Media]:
+    def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
         return []
 
     def request(
@@ -221,7 +223,7 @@ class Relocation:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def remote_media(self, call: "Call", body: bytes) -> list[Media]:
+    def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
         return []
 
     def request(
@@ -257,7 +259,7 @@ class Counting:
     def __init__(self, asked: str, spoken: str) -> None:
         self._asked, self._spoken = asked, spoken
 
-    def remote_media(self, call: "Call", body: bytes) -> list[Media]:
+    def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
         return []
 
     def request(

@@ -264,8 +264,8 @@ class PlanCalls:
 
     def _fetching(self, call: Call, plan: Plan) -> Awaitable[None] | None:
         """None where no target has to be given the bytes of what the app named by URL."""
-        translators = {target.translator for target in plan.targets if target.translator is not None}
-        wanted = [media for one in translators for media in one.remote_media(call, plan.body)]
+        translators = {(target.translator, target.model) for target in plan.targets if target.translator is not None}
+        wanted = [media for one, model in translators for media in one.remote_media(call, plan.body, model)]
         if not wanted:
             return None
         if len(wanted) > _MAX_FETCHED:
