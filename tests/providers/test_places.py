@@ -99,7 +99,8 @@ def test_claude_at_bedrock_takes_anthropics_own_body_from_those_who_speak_it() -
     for model in ("us.anthropic.claude-x", "arn:aws:bedrock:us-east-1:1:inference-profile/eu.anthropic.claude-x"):
         assert dialects_of(one, model, "anthropic.messages") == ("bedrock.invoke", "bedrock.converse")
         assert dialects_of(one, model, "openai.chat") == ("bedrock.converse", "bedrock.invoke")
-    assert dialects_of(one, "amazon.nova-pro-v1:0", "anthropic.messages") == ("bedrock.converse", "bedrock.invoke")
+    for model in ("amazon.nova-pro-v1:0", "anthropic.claude-v2:1", "anthropic.claude-instant-v1"):
+        assert dialects_of(one, model, "anthropic.messages") == ("bedrock.converse", "bedrock.invoke")
 
 
 def test_an_imitation_is_never_preferred_to_the_real_thing() -> None:

@@ -833,19 +833,17 @@ def _short(feature: str) -> str:
 
 def remote_media(request: Request, target: str) -> list[Media]:
     """Those that are given by URL and whose bytes the target wants; whoever may fetch sets `data` and clears `url`."""
-    at_bedrock = target == "bedrock.invoke"
-    target = _column_of(target, request.model)
-    if request.origin == target and not at_bedrock:
+    column = _column_of(target, request.model)
+    # Claude's body at InvokeModel is Anthropic's own, but that host fetches nothing.
+    is_hosted = target == "bedrock.invoke" and column == "anthropic.messages"
+    if request.origin == column and not is_hosted:
         return []
-    cells = COLUMNS[target]
+    cells = COLUMNS[column]
     found: list[Media] = []
     pending: list[Part] = [*request.system, *(part for message in request.messages for part in message.parts)]
     for part in pending:
         for one in part.parts if isinstance(part, ToolResult) else (part,):
-            if not isinstance(one, Media) or one.url is None:
-                continue
-            cell = cells[media_feature(one)]
-            if cell.fetch or (at_bedrock and cell.outcome == "carried"):  # Claude takes URLs, and not there
+            if isinstance(one, Media) and one.url is not None and (is_hosted or cells[media_feature(one)].fetch):
                 found.append(one)
     return found
 

@@ -10,6 +10,7 @@ Does not know: hosts, credentials, bodies.
 Source: the providers' files beside this one; anthropic (lib/vertex), cloud.google.com/vertex-ai, learn.microsoft.com.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -44,6 +45,7 @@ CALLS: Final[Mapping[str, str]] = MappingProxyType(
 # What has no address of its own.
 _WRAPPED: Final = {"bedrock.titan_embed": "bedrock.invoke", "bedrock.cohere_embed": "bedrock.invoke"}
 _CLAUDE: Final = ("claude", "anthropic")
+_MESSAGES_AT_BEDROCK: Final = re.compile(r"anthropic\.claude-(?!v2|instant)")  # the older ones have another body
 _VERTEX_ANTHROPIC: Final = MappingProxyType({"anthropic_version": "vertex-2023-10-16"})
 _ANTHROPIC_VERSION: Final = MappingProxyType({"anthropic-version": "2023-06-01"})
 
@@ -74,7 +76,7 @@ def dialects_of(binding: Binding, model: str, asked: str = "") -> tuple[str, ...
     asked: what the app speaks: which is the best may follow from it.
     """
     kind = binding.provider.kind
-    if kind == "bedrock" and asked == "anthropic.messages" and "anthropic.claude" in model:
+    if kind == "bedrock" and asked == "anthropic.messages" and _MESSAGES_AT_BEDROCK.search(model):
         # InvokeModel takes Anthropic's own body, with what Converse has no place for: betas, thinking, marks of caches.
         return ("bedrock.invoke", "bedrock.converse")
     if kind == "vertex":

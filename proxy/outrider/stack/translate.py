@@ -90,6 +90,7 @@ class Translator:
         """fetched: url -> the same with its bytes. Raises: UntranslatableError, BadRequestError."""
         translation = self._read(call, body)
         request = translation.asked
+        request.model = target.model or request.model
         if call.strip_usage:  # it was asked for on the app's behalf, and is read from the target's own wire
             call.strip_usage = False
             if call.keeping is None:  # what is remembered is for those who ask for it too; see stack.copying
