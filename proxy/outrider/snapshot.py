@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from outrider.govern.packs import Loaded
     from outrider.govern.redact.plan import Count, Plans
     from outrider.govern.redaction import Redaction
+    from outrider.providers.places import Place
     from outrider.stack.audit import Audit
     from outrider.stack.cheap_rules import Rules
     from outrider.stack.digest import Digest
@@ -153,6 +154,8 @@ class Snapshot:
             self.policies.rules.usage = self.rules.usage
         redact = _redact(config, shared, self.policies)
         audit, digest = _audit_layers(config, shared.audit, redacts=redact is not None)
+        if config.cache.semantic is not None and config.cache.mode != "off":
+            embedding_place(config, self.registry)
         self.aliases = Aliases(
             config,
             self.registry,
@@ -178,7 +181,7 @@ class Snapshot:
             adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics),
             audit=audit,
             digest=digest,
-            **_cache(config, shared),
+            **_cache(config, shared, self._embedding_route),
             batch=_batch(config, shared),
         )
         self.router = Router(
@@ -336,6 +339,15 @@ class Snapshot:
         bind_target(to, route, self._layers, translates=translates or lifts)
         return to
 
+    def _embedding_route(self) -> tuple[Route, bytes]:
+        """The way to the model of cache.semantic, for calls of our own, and the lines that they need besides."""
+        binding, place = embedding_place(self.config, self.registry)
+        assert binding.origin is not None
+        scheme, host, port = binding.origin
+        path = place.path.encode("ascii")
+        route = self._make_route(binding, host, port, scheme == "https", b"POST", path, 0, None)
+        return route, b"".join(f"{name}: {value}\r\n".encode("ascii") for name, value in place.headers.items())
+
     def _unified(self) -> Unified:
         cap_bytes = self.config.caps.held_body_bytes
         return Unified(self.registry, self.config.models, self._front_route, self._own_route, cap_bytes=cap_bytes)
@@ -480,8 +492,11 @@ class Snapshot:
 
     def take_over(self) -> None:
         """This configuration is in force now: what it revokes holds, and what the one before revoked is as it says."""
-        if self.config.cache.mode == "off" and self._shared.cache is not None:
-            self._shared.cache.invalidate()
+        if self._shared.cache is not None:
+            semantic = self.config.cache.semantic
+            if self.config.cache.mode == "off":
+                self._shared.cache.invalidate()
+            self._shared.cache.find_by_vectors(semantic.max_entries if semantic is not None else None)
         revocations = self._shared.revocations
         revocations.replace("config", map(key_id, self.config.virtual_keys.revoked))
         if self.revoked_file is not None:
@@ -527,7 +542,24 @@ def _audit_layers(config: Config, log: "AuditLog | None", *, redacts: bool) -> "
     return audit, Digest(config.caps.held_body_bytes)
 
 
-def _cache(config: Config, shared: Shared) -> dict[str, Any]:
+def embedding_place(config: Config, registry: Registry) -> "tuple[Binding, Place]":
+    """Where cache.semantic asks. Raises: StartError where its provider has no embeddings in OpenAI's shape."""
+    from outrider.providers.places import place_of
+
+    semantic = config.cache.semantic
+    assert semantic is not None
+    binding = registry.by_name(semantic.provider)
+    place = place_of(binding, "openai.embeddings", semantic.model, stream=False) if binding is not None else None
+    if binding is None or place is None or binding.origin is None:
+        raise StartError(
+            f"{config.where('cache', 'semantic', 'provider')}: cache.semantic.provider {semantic.provider!r} has no "
+            "embeddings in OpenAI's shape; name another provider",
+            exit_code=2,
+        )
+    return binding, place
+
+
+def _cache(config: Config, shared: Shared, embedding_route: Callable[[], tuple[Route, bytes]]) -> dict[str, Any]:
     """The layers that remember answers, none where none is remembered."""
     if config.cache.mode == "off":
         return {}
@@ -535,7 +567,14 @@ def _cache(config: Config, shared: Shared) -> dict[str, Any]:
 
     if shared.cache is None:
         shared.cache = open_state(config.cache, shared.open_far)
-    cache = Cache(config.cache, shared.cache, shared.ledger.clock, shared.metrics, config.caps.held_body_bytes)
+    semantic = None
+    if config.cache.semantic is not None:
+        from outrider.stack.semantic import Semantic
+
+        semantic = Semantic(config.cache.semantic, embedding_route, shared.metrics)
+    cache = Cache(
+        config.cache, shared.cache, shared.ledger.clock, shared.metrics, config.caps.held_body_bytes, semantic
+    )
     return {"cache": cache, "books": Books(cache), "keep": Keep(cache)}
 
 

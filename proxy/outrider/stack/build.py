@@ -1,6 +1,7 @@
 """The layers, in one list. A layer that later work adds joins here and nowhere else.
 
 A filter may offer request(route), body(route), answer(route), end(route); each returns a hook for that route, or None.
+One that offers translated(route) sees what a translation makes of an answer before the others' answer hooks do.
 Hooks are bound once per route, so a layer that has nothing to say there costs nothing.
 """
 
@@ -109,7 +110,7 @@ def bind_target(to: Route, route: Route, layers: Sequence[Any], *, translates: b
         # With the adapters of dialects, for those who translate.
         from outrider.stack.translate import FRAME_ANSWER, TRANSLATE_ANSWER
 
-        hooks = (TRANSLATE_ANSWER, *hooks)
+        hooks = (TRANSLATE_ANSWER, *_hooks(route, layers, "translated"), *hooks)
         if route.operation.dialect == "gemini.generate":
             hooks = (*hooks, FRAME_ANSWER)
     to.answer_hooks = hooks

@@ -90,7 +90,9 @@ class Translator:
         translation = self._read(call, body)
         request = translation.asked
         if call.strip_usage:  # it was asked for on the app's behalf, and is read from the target's own wire
-            request.stream_usage, call.strip_usage = None, False
+            call.strip_usage = False
+            if call.keeping is None:  # what is remembered is for those who ask for it too; see stack.copying
+                request.stream_usage = None
         for media in translation.remote_media(request) if fetched else ():
             found = fetched.get(media.url or "") if fetched else None
             if found is not None:
