@@ -46,9 +46,12 @@ def test_the_demo_shows_the_whole_job_without_key_or_network_and_leaves_nothing(
     assert re.search(r"provider  got POST api\.openai\.com/v1/chat/completions .*Bearer sk-demo-openai…", text)
     assert re.search(r"provider  got POST api\.anthropic\.com/v1/messages .*sk-demo-anthro…", text)
     assert "counted 14 input and 14 output tokens of openai" in text
-    assert said_by(text) == ["claude-sonnet-4-6", "gpt-4o", "gpt-4o"]
+    assert said_by(text) == ["claude-sonnet-4-6", "claude-sonnet-4-6"]
     down, failover = text.index("answered 503: it is down\n"), text.index("\nfailover  gpt-4o goes on to anthropic/")
-    again, memory = text.index("and once more:"), text.index("\ncache     asked before: answered from memory")
+    again, memory = (
+        text.index("asking gpt-4o the same again:"),
+        text.index("\ncache     asked before: answered from memory"),
+    )
     assert text.index("asking gpt-4o:") < down < failover < again < memory
     assert "RateLimitError 429" in text
     assert re.search(r"median overhead \d+ µs", text)

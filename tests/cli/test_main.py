@@ -27,7 +27,14 @@ def test_every_commands_help_has_an_example_that_begins_with_it(name: str, capsy
 
 
 ACTIONS = [("ca", "show"), ("ca", "bundle"), ("ca", "import"), ("ca", "env"), ("audit", "verify"), ("audit", "tail")]
-ACTIONS += [("policy", "test"), ("policy", "explain"), ("policy", "schema"), ("keys", "new"), ("keys", "revoke")]
+ACTIONS += [
+    ("cache", "invalidate"),
+    ("policy", "test"),
+    ("policy", "explain"),
+    ("policy", "schema"),
+    ("keys", "new"),
+    ("keys", "revoke"),
+]
 
 
 @pytest.mark.parametrize("words", ACTIONS, ids=" ".join)

@@ -49,7 +49,7 @@ _PASSED_ON: Final = (
     "PYTHONPATH",
     "LD_LIBRARY_PATH",
 )
-_SHOWN_CALLS: Final = 5
+_SHOWN_CALLS: Final = 4
 _CHAT: Final = "/v1/chat/completions"
 _CALLS_BEFORE_OUTAGE: Final = 2  # of the app to OpenAI
 

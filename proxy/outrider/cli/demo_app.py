@@ -47,8 +47,8 @@ def stream_anthropic(client: anthropic.Anthropic) -> None:
     print()
 
 
-def ask_thrice(client: openai.OpenAI) -> None:
-    for words in ("asking gpt-4o:", "asking gpt-4o the same again:", "and once more:"):
+def ask_twice(client: openai.OpenAI) -> None:
+    for words in ("asking gpt-4o:", "asking gpt-4o the same again:"):
         print(words)
         time.sleep(PAUSE_S)
         answer = client.chat.completions.create(
@@ -76,7 +76,7 @@ def main() -> None:
         ask_openai(gpt)
         stream_openai(gpt)
         stream_anthropic(claude)
-        ask_thrice(gpt)
+        ask_twice(gpt)
         run_into_the_limit(gpt)
 
 
