@@ -7,6 +7,8 @@ Rules
 - A target that was not tried yet comes before one that was; the retry budget is asked for every further attempt, but
   for one at another target that has hardly failed lately: moving on to it multiplies nothing.
 - The last failure is passed on as the provider gave it, with `x-should-retry: false` once there was more than one try.
+- A target whose limits or budgets have nothing left is none for the call: the next one is tried, before what failed is
+  let go of.
 - Timers are few: one for the attempt in hand, one for the whole call, one for a hedge; all end with the exchange.
 
 Does not know: dialects beyond what an error looks like (dialects.openings), how targets are ordered (upstream.targets).
@@ -227,8 +229,9 @@ class Dispatcher:
         *,
         only_others: bool = False,
         discard: bool = False,
+        paid: bool = False,
     ) -> bool:
-        """Try again if there is a target, a try and a budget left. discard: an answer is in hand."""
+        """Try again if there is a target, a try and a budget left. discard: an answer is in hand. paid: by the budget."""
         now_ns = self._clock()
         retry = plan.group.retry
         if plan.attempts >= retry.attempts:
@@ -240,8 +243,13 @@ class Dispatcher:
             if only_others or not self._may_come_back(target, failed, asked_s, retry.max_wait_s, now_ns):
                 return False
             wait = wait_s(retry, plan.retries, asked_s if target is failed else None, self._random)
-        if wait is None or not self._may_spend(plan, target, failed, now_ns):
+        if wait is None or not (paid or self._may_spend(plan, target, failed, now_ns)):
             return False
+        if wait == 0 and self._lend(x, call, plan, target) is not None:
+            self._leave_out(plan, target)
+            return self._again(
+                x, call, plan, failed, asked_s, only_others=only_others, discard=discard, paid=True
+            )  # fmt: skip
         if discard:
             x.discard()
         plan.retries += 1
@@ -272,7 +280,63 @@ class Dispatcher:
         if not x.ended:
             self._try(x, call, plan, target)
 
+    # -- what it may take of limits and budgets
+
+    @staticmethod
+    def _lend(x: "Exchange", call: Call, plan: Plan, target: Target) -> SidecarError | None:
+        """Why the target's limits have nothing left. None: it is borrowed, or `_try` has to ask."""
+        lender = plan.lender
+        if lender is None or plan.lent is target:
+            return None
+        found = lender.take(x, call, target)
+        return found if isinstance(found, SidecarError) else None
+
+    @staticmethod
+    def _leave_out(plan: Plan, target: Target) -> None:
+        plan.targets = [other for other in plan.targets if other is not target]
+
+    def _borrow(self, x: "Exchange", call: Call, plan: Plan, target: Target) -> bool:
+        """Whether it is borrowed for this target; if not, the call went on its way."""
+        found = plan.lender.take(x, call, target)
+        if found is None:
+            return True
+        if isinstance(found, SidecarError):
+            self._not_lent(x, call, plan, target, found)
+            return False
+
+        async def ask() -> None:
+            try:
+                error = await plan.lender.take_slowly(x, call, target)
+            except Exception as exc:
+                error = exc if isinstance(exc, SidecarError) else SidecarError("what its limits have left is not known")
+                self._log.event("error", "internal_error", where="target limits", type=type(exc).__name__)
+            x.waiter = None
+            if x.ended:
+                return
+            if error is not None:
+                self._not_lent(x, call, plan, target, error)
+            elif target.is_full:  # while it was asked
+                self._wait_for_place(x, call, plan)
+            else:
+                self._try(x, call, plan, target)
+
+        x.waiter = self._spawn(ask(), name="target limits")
+        return False
+
+    def _not_lent(self, x: "Exchange", call: Call, plan: Plan, target: Target, error: SidecarError) -> None:
+        self._leave_out(plan, target)
+        plan.error = plan.error or error
+        other = self._usable(plan, self._clock())
+        if other is not None:
+            self._try(x, call, plan, other)
+        else:
+            self._none_left(x, call, plan, plan.error)
+
+    # -- one try
+
     def _try(self, x: "Exchange", call: Call, plan: Plan, target: Target) -> None:
+        if plan.lender is not None and plan.lent is not target and not self._borrow(x, call, plan, target):
+            return
         now_ns = self._clock()
         plan.current, plan.settled, plan.stale = target, False, False
         plan.tries[target.name] = plan.tries.get(target.name, 0) + 1
@@ -531,6 +595,10 @@ class Dispatcher:
         if not others or plan.attempts >= plan.group.retry.attempts or not plan.group.hedges.take(now_ns):
             return
         rival = others[0]
+        if plan.lender is not None:
+            plan.rival_lease = plan.lender.rival(x, call, rival)
+            if plan.rival_lease is None:
+                return
         plan.rival = rival
         plan.rival_probe = rival.health.breaker.began(now_ns)
         plan.tries[rival.name] = plan.tries.get(rival.name, 0) + 1
@@ -604,18 +672,29 @@ class Dispatcher:
         plan.probe, plan.rival_probe = plan.rival_probe, plan.probe
         plan.occupied = plan.current
         assert plan.current is not None
+        if plan.rival_lease is not None:
+            plan.rival_lease, plan.lent = plan.lender.swap(call, plan.rival_lease), plan.current
         self._address(x, call, plan, plan.current)
 
     def _rival_failed(self, plan: Plan, reason: str) -> None:
         rival, probe = plan.rival, plan.rival_probe
         plan.rival = plan.rival_connection = plan.rival_ticket = None
+        self._return(plan)
         if rival is not None:
             rival.health.in_flight -= 1
             self._note_failure(rival, reason, 1, probe=probe)
 
+    @staticmethod
+    def _return(plan: Plan) -> None:
+        """What was borrowed for the one that does not serve."""
+        lease, plan.rival_lease = plan.rival_lease, None
+        if lease is not None:
+            plan.lender.drop(lease)
+
     def _rival_left(self, plan: Plan) -> None:
         rival, probe = plan.rival, plan.rival_probe
         plan.rival = plan.rival_connection = None
+        self._return(plan)
         if plan.rival_ticket is not None:
             plan.rival_ticket.cancel()
             plan.rival_ticket = None

@@ -92,6 +92,10 @@ class Aliases:
                 cap_bytes=config.caps.held_body_bytes,
             )
 
+    def is_planned(self, route: Route) -> bool:
+        """Whether calls of this route may be served by several targets."""
+        return self.layer is not None and self.layer.covers(route)
+
     # -- groups
 
     def _group(self, config: Config, name: str, alias: ModelAlias) -> Group:

@@ -45,8 +45,8 @@ class Plan:
 
     __slots__ = (
         "answered", "asked", "body", "body_span", "current", "error", "final", "group", "hedge_timer", "held_bytes",
-        "needs", "occupied", "path_query", "probe", "retries", "rival", "rival_connection", "rival_probe",
-        "rival_ticket", "saw", "sent_ns", "settled", "stale", "targets", "timer", "total_timer", "tries",
+        "lender", "lent", "needs", "occupied", "path_query", "probe", "retries", "rival", "rival_connection",
+        "rival_lease", "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale", "targets", "timer", "total_timer", "tries",
     )  # fmt: skip
 
     def __init__(self, group: Group, targets: list[Target], body: bytes, asked: str | None, needs: Needs) -> None:
@@ -73,6 +73,9 @@ class Plan:
         self.timer: Any = None
         self.total_timer: Any = None
         self.hedge_timer: Any = None
+        self.lender: Any = None  # stack.loans.Loans, where limits or budgets count by who serves
+        self.lent: Target | None = None  # the one that the call has borrowed for
+        self.rival_lease: Any = None
         self.rival: Target | None = None
         self.rival_connection: Any = None
         self.rival_probe = False
@@ -131,11 +134,16 @@ class PlanCalls:
         self._random = random
         self._scan = FieldScan((b"model",))
 
-    def body(self, route: Route) -> LayerHook | None:
+    def covers(self, route: Route) -> bool:
+        """Whether a call of this route may have a plan."""
         operation = route.operation
         if operation.model_in not in ("body", "path") or route.method != b"POST" or not route.known:
-            return None
-        if not self._groups and not self._rules_route and (self._plain is None or not operation.usage):
+            return False
+        return bool(self._groups) or self._rules_route or (self._plain is not None and bool(operation.usage))
+
+    def body(self, route: Route) -> LayerHook | None:
+        operation = route.operation
+        if not self.covers(route):
             return None
         known: dict[Any, tuple[Group, Sequence[Target | str]]] = {}
         groups, plain = self._groups, self._plain if operation.usage else None
