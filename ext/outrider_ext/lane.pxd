@@ -12,7 +12,9 @@ cdef class Route:
     cdef readonly Py_ssize_t prefix_bytes
     cdef readonly str error_dialect
     cdef readonly bytes method
-    cdef readonly bytes path         # the provider's own, without the query
+    cdef readonly bytes path         # the provider's own, without the query; ours, where `is_front`
+    cdef readonly bint is_front      # asked of the API over all providers: the path is no provider's
+    cdef public object resolver      # whom the call is for stands in its body: resolve(x, call) -> Route; else None
     # -- how it gets there --
     cdef public object pool
     cdef public Sender attempt
@@ -32,6 +34,9 @@ cdef class Call:
     cdef public object target        # who serves it, of a call that is dispatched; None: the route's own provider
     cdef public object dispatch      # what is known about its attempts; None for a call that has one
     cdef public bytes path           # what to ask there, with its query; None: as the app asked
+    cdef public object translation   # of a call that is served in another dialect than the app's; else None
+    cdef public object translating   # its stream, while it is translated
+    cdef public bytes spoken_kind    # content type of the answer as the app gets it; None: as it came
     cdef public bytes lines          # fields to add to the head that goes there, each with its CRLF
     cdef public bytes answer_lines   # fields to add to the head of the answer, likewise
     cdef public object routed        # (provider or None, model): what a rule routes it to

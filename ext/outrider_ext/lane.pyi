@@ -4,6 +4,7 @@ from typing import Any
 from outrider_ext.relay import Exchange, Owner, Upstream
 
 class Route:
+    resolver: Any
     pool: Any
     attempt: Any
     wants_body: bool
@@ -26,6 +27,8 @@ class Route:
         pool: Any,
         method: bytes = b"",
         path: bytes = b"",
+        is_front: bool = False,
+        resolver: Any = None,
     ) -> None: ...
     @property
     def binding(self) -> Any: ...
@@ -48,6 +51,8 @@ class Route:
     @property
     def path(self) -> bytes: ...
     @property
+    def is_front(self) -> bool: ...
+    @property
     def provider(self) -> str: ...
 
 class Call:
@@ -56,6 +61,9 @@ class Call:
     dispatch: Any
     path: bytes | None
     lines: bytes | None
+    translation: Any
+    translating: Any
+    spoken_kind: bytes | None
     answer_lines: bytes | None
     routed: tuple[str | None, str] | None
     model: str | None
@@ -111,6 +119,7 @@ class Lane(Owner):
     held_body_bytes: int
     def __init__(self, desk: Any, router: Any, id_prefix: bytes, held_body_bytes: int) -> None: ...
     def resume(self, x: Exchange, call: Call, stage: int) -> None: ...
+    def reroute(self, x: Exchange, call: Call, route: Route) -> None: ...
     def dispatch(self, x: Exchange, call: Call) -> None: ...
     def send(self, x: Exchange, call: Call, connection: Upstream) -> None: ...
     def race(self, x: Exchange, call: Call, to: Route, connection: Upstream) -> bool: ...

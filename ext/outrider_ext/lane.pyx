@@ -10,6 +10,7 @@ Rules
 
 The desk
   find(x, request_id) -> Route or None      None: it was answered
+  resolve(x, call)                          a body is there that says whom its call is for: then reroute(x, call, route)
   note_upgrade(x)                           may set x.allow_upgrade
   wait(x, call, stage, awaitable)           then resume(x, call, stage)
   open(x, call)                             a new connection; then send(x, call, connection)
@@ -56,7 +57,7 @@ cdef class Route:
     """
 
     def __init__(self, *, binding, operation, known, model, destination_host, destination_port, prefix_bytes,
-                 error_dialect, pool, bytes method=b"", bytes path=b""):
+                 error_dialect, pool, bytes method=b"", bytes path=b"", bint is_front=False, resolver=None):
         self.binding = binding
         self.operation = operation
         self.known = known
@@ -67,6 +68,8 @@ cdef class Route:
         self.error_dialect = error_dialect
         self.method = method
         self.path = path
+        self.is_front = is_front
+        self.resolver = resolver
         self.pool = pool
         self.request_hooks = self.body_hooks = self.answer_hooks = self.end_hooks = ()
 
@@ -181,12 +184,18 @@ cdef class Lane(Owner):
             last.keep(x, self.router, route)
         call = Call.__new__(Call, route, request_id)
         x.state = call
+        if route.resolver is not None:
+            x.hold(self.held_body_bytes)
+            return
         if x.head.upgrade:
             self._desk.note_upgrade(x)
         self._run(x, call, 0)
 
     cpdef on_body(self, Exchange x):
         cdef Call call = x.state
+        if call.route.resolver is not None:
+            self._desk.resolve(x, call)
+            return
         if x.body is None and (call.needs_body or call.route.attempt.needs_body):
             self._desk.too_large(x, call)
             return
@@ -251,6 +260,12 @@ cdef class Lane(Owner):
     def resume(self, Exchange x, Call call, Py_ssize_t stage):
         """What was waited for is there: go on with hook number `stage`."""
         self._run(x, call, stage)
+
+    def reroute(self, Exchange x, Call call, Route route):
+        """Its body said whom it is for: it is a call of that route, from the first hook on."""
+        call.route = call.to = route
+        call.model = route.model
+        self._run(x, call, 0)
 
     def dispatch(self, Exchange x, Call call):
         """Send it (again)."""

@@ -12,19 +12,28 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from outrider.config import Config, ConfigError
 from outrider.config.problems import Problem
 from outrider.door.contract import Deny, Intercept, Tunnel, Verdict
-from outrider.errors import CredentialUnavailableError, DestinationDeniedError, ForbiddenError, SidecarError, StartError
+from outrider.errors import (
+    CredentialUnavailableError,
+    DestinationDeniedError,
+    ForbiddenError,
+    SidecarError,
+    StartError,
+    UriNotFoundError,
+)
 from outrider.govern.limits import Ledger, Rulebook
 from outrider.govern.pod import PodIdentity
 from outrider.govern.pricing import pricing_of
 from outrider.govern.principals import Clocks, Directory
 from outrider.govern.virtual_keys import KEY_FILE, KeyHasher, Revocations, RevokedFile, key_id
 from outrider.lanes.routing import Router
-from outrider.providers.model import COMMON_SLOTS, Auth, Provider
+from outrider.lanes.unified import Own, Unified
+from outrider.providers.model import COMMON_SLOTS, Auth, Operation, Provider
 from outrider.providers.registry import Binding, Registry, join_host_port
 from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sources import FileSource, Source, source_for
@@ -56,6 +65,8 @@ if TYPE_CHECKING:
     from outrider.stack.audit import Audit
     from outrider.stack.digest import Digest
     from outrider.telemetry.audit import AuditLog
+    from outrider.upstream.fetch import Fetched, MediaFetcher
+    from outrider.upstream.plans import Refusal
 
 type Redactions = tuple[Plans, tuple[Redaction, ...], bool]  # plans, what is always redacted, whether rules may add
 
@@ -76,6 +87,8 @@ _NOBODY = Provider(
     env=(),
 )
 PASSTHROUGH = Binding("other", _NOBODY, (), None, None, None, frozenset(), None)
+# What is asked of the API over all providers, until it is known for whom it is.
+UNIFIED = Binding("unified", _NOBODY, (), None, None, None, frozenset(), SimpleNamespace(require_placeholder=False))
 
 
 @dataclass(slots=True)
@@ -139,8 +152,16 @@ class Snapshot:
         redact = _redact(config, shared, self.policies)
         audit, digest = _audit_layers(config, shared.audit, redacts=redact is not None)
         self.aliases = Aliases(
-            config, self.registry, shared.healths, self._target_route, pricing=pricing, rules_route=self._rules_route()
+            config,
+            self.registry,
+            shared.healths,
+            self._target_route,
+            pricing=pricing,
+            rules_route=self._rules_route(),
+            refusal=self._target_refusal(),
+            fetch=self._fetch,
         )
+        self._fetcher: MediaFetcher | None = None
         self._layers = filters(
             record=Record(shared.metrics, shared.log),
             identify=Identify(shared.placeholder, self.directory, shared.metrics),
@@ -163,6 +184,7 @@ class Snapshot:
             self._make_route,
             passthrough=PASSTHROUGH,
             egress=self._check_egress,
+            unified=self._unified().route,
             own_names=_own_names(shared.listeners, config.listen.allowed_hosts, has_unix=shared.has_unix),
             allowed_origins=frozenset(origin.encode("ascii") for origin in config.listen.allowed_origins),
         )
@@ -293,9 +315,93 @@ class Snapshot:
         )
         where = pool.destination
         plain = where.context is None and not where.named
-        to.attempt = Attempt(to, self.sources.get(binding.name), plain=plain, asked=route.binding)
+        translates = to.operation.dialect != route.operation.dialect
+        to.attempt = Attempt(
+            to, self.sources.get(binding.name), plain=plain, asked=route.binding, translates=translates
+        )
         bind_target(to, route, self._layers)
         return to
+
+    def _unified(self) -> Unified:
+        cap_bytes = self.config.caps.held_body_bytes
+        return Unified(self.registry, self.config.models, self._front_route, self._own_route, cap_bytes=cap_bytes)
+
+    def _own_route(self, operation: Operation, method: bytes, path: bytes, resolver: Any) -> Route:
+        """Of the API over all providers, while nobody knows yet whom it is for, or where we answer ourselves."""
+        route = Route(
+            binding=UNIFIED,
+            operation=operation,
+            known=True,
+            model=None,
+            destination_host="",
+            destination_port=0,
+            prefix_bytes=0,
+            error_dialect=UNIFIED.provider.error_dialect,
+            pool=None,
+            method=method,
+            path=path,
+            is_front=True,
+            resolver=resolver,
+        )
+        route.attempt = Own()
+        bind(route, self._layers)
+        return route
+
+    def _front_route(self, binding: Binding, operation: Operation, path: bytes) -> Route:
+        """For calls of the API over all providers that are for this one; all of them are dispatched."""
+        if binding.origin is None:
+            raise UriNotFoundError(
+                f"the address of {binding.name} is not known without config; "
+                f"set providers.{binding.name}.hosts, region or connect_to"
+            )
+        scheme, host, port = binding.origin
+        pool = self._pool(binding, host, port, scheme == "https", None)
+        route = Route(
+            binding=binding,
+            operation=operation,
+            known=True,
+            model=None,
+            destination_host=host,
+            destination_port=port,
+            prefix_bytes=0,
+            error_dialect=binding.provider.error_dialect,
+            pool=pool,
+            method=b"POST",
+            path=path,
+            is_front=True,
+        )
+        where = pool.destination
+        plain = where.context is None and not where.named
+        route.attempt = Attempt(route, self.sources.get(binding.name), plain=plain)
+        bind(route, self._layers)
+        return route
+
+    def _target_refusal(self) -> "Refusal | None":
+        """What the rules say of a target that the app did not address."""
+        if self.policies is None:
+            return None
+        from outrider.stack.cheap_rules import Rules
+        from outrider.stack.target_rules import TargetRules
+
+        cap_bytes = self.config.caps.held_body_bytes
+        return TargetRules(Rules(self.policies.rules, self._shared.metrics, cap_bytes=cap_bytes)).refusal
+
+    async def _fetch(self, url: str) -> "Fetched":
+        """A file that an app named by URL, for a target that takes bytes."""
+        if self._fetcher is None:
+            from outrider.upstream.fetch import MediaFetcher
+
+            proxy = self.config.upstream.proxy
+            told = proxy.authorization if proxy is not None else None
+            self._fetcher = MediaFetcher(
+                self.dialer,
+                egress=self._check_egress,
+                context=lambda: self._context(None),
+                cap_bytes=self.config.caps.held_body_bytes,
+                proxy=f"http://{proxy.host}:{proxy.port}" if proxy is not None else None,
+                proxy_headers={"proxy-authorization": told.expose().decode("ascii")} if told is not None else None,
+            )
+        return await self._fetcher.fetch(url)
 
     def _pool(self, binding: Binding, host: str, port: int, tls: bool, address: str | None) -> Pool:
         key = (binding.name, host, port, tls, address)

@@ -17,6 +17,7 @@ from outrider.dialects.embeddings import (
     DIALECTS,
     FIELDS,
     EmbeddingsAnswer,
+    dialect_for,
     joined,
     split,
     translate_answer,
@@ -77,6 +78,13 @@ def test_vectors_come_back_in_the_order_of_the_inputs(source: str, client: str) 
     if "gemini" not in source and source != "bedrock.cohere_embed" and client != "gemini.embed":
         assert answer.usage is not None
         assert answer.usage.input_tokens == 4
+
+
+def test_bodies_of_invoke_model_are_told_by_the_model() -> None:
+    assert dialect_for("bedrock.invoke", "amazon.titan-embed-text-v2:0") is DIALECTS["bedrock.titan_embed"]
+    assert dialect_for("bedrock.invoke", "cohere.embed-english-v3") is DIALECTS["bedrock.cohere_embed"]
+    assert dialect_for("bedrock.invoke", "amazon.nova-lite-v1:0") is None
+    assert dialect_for("gemini.embed", "m") is DIALECTS["gemini.embed"]
 
 
 def test_many_inputs_for_a_model_that_takes_one_are_many_calls_and_one_answer() -> None:

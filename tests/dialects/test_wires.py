@@ -372,10 +372,10 @@ def test_bedrocks_turns_alternate_and_declare_the_tools_that_were_called() -> No
 def test_ids_of_elsewhere_are_written_in_the_letters_that_bedrock_takes() -> None:
     asked = conversation("a", "b")
     long = "x" * 90
-    text = json.dumps(asked)
-    for given, other in (("a", "functions.f:0"), ("b", long)):
-        text = text.replace(f'id": "{given}"', f'id": "{other}"')
-    asked = json.loads(text)
+    renamed = json.dumps(asked)
+    for given_id, other in (("a", "functions.f:0"), ("b", long)):
+        renamed = renamed.replace(f'id": "{given_id}"', f'id": "{other}"')
+    asked = json.loads(renamed)
     body, _ = to("bedrock.converse", asked, model=CLAUDE)
     calls = [block["toolUse"]["toolUseId"] for block in body["messages"][1]["content"]]
     assert calls == [block["toolResult"]["toolUseId"] for block in body["messages"][2]["content"]]

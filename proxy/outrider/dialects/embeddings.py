@@ -45,6 +45,7 @@ __all__ = [
     "EmbeddingsAnswer",
     "EmbeddingsDialect",
     "EmbeddingsRequest",
+    "dialect_for",
     "joined",
     "split",
     "translate_answer",
@@ -672,6 +673,16 @@ DIALECTS: Final = _table(
         _cohere_answer("bedrock.cohere_embed"), _cohere_written, *_AWS,
     ),
 )  # fmt: skip
+
+
+_INVOKED: Final = (("titan-embed", "bedrock.titan_embed"), ("cohere.embed", "bedrock.cohere_embed"))
+
+
+def dialect_for(name: str, model: str) -> EmbeddingsDialect | None:
+    """By the operation's dialect; bodies of InvokeModel by the model. None where no adapter is it."""
+    if name == "bedrock.invoke":
+        return next((DIALECTS[one] for part, one in _INVOKED if part in model), None)
+    return DIALECTS.get(name)
 
 
 # -- from one to another

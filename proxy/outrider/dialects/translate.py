@@ -101,6 +101,11 @@ class Translation:
         """For a streamed answer. `read` or `write` came before."""
         return StreamTranslation(self.client, self.provider, self._asked(), self.notes, self._free)
 
+    @property
+    def asked(self) -> Request:
+        """What `read` or `write` was given last."""
+        return self._asked()
+
     def _asked(self) -> Request:
         if self._request is None:
             raise RuntimeError("An answer is translated for a request, and none was read.")

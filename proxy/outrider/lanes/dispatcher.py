@@ -366,13 +366,15 @@ class Dispatcher:
 
     def _address(self, x: "Exchange", call: Call, plan: Plan, target: Target) -> None:
         """What is sent, and where."""
-        body = plan.body_for(target)
         path, lines = target.path, None
+        call.translation = call.translating = call.spoken_kind = None
+        call.strip_usage = plan.strip_usage
         if target.translator is not None:
-            translated, lines, body = target.translator.request(x, call, target, plan.body)
-            path = translated if translated is not None else path
-        elif path is not None and plan.path_query and (target.to is call.route or b"alt=sse" in plan.path_query):
-            path += b"?" + (plan.path_query if target.to is call.route else b"alt=sse")
+            path, lines, body = target.translator.request(call, target, plan.body, plan.fetched)
+        else:
+            body = plan.body_for(target)
+            if path is not None and b"?" not in path:
+                path += _query_for(plan, is_own=target.to is call.route)
         call.to, call.target, call.path, call.lines = target.to, target, path, lines
         call.model = target.model or plan.asked
         x.body = body
@@ -714,3 +716,10 @@ def _field_of(head: Any) -> Callable[[bytes], bytes | None]:
         return found
 
     return get
+
+
+def _query_for(plan: Plan, *, is_own: bool) -> bytes:
+    """What the app asked with its path: all of it at its own provider, elsewhere how a stream comes."""
+    if plan.path_query and is_own:
+        return b"?" + plan.path_query
+    return b"?alt=sse" if b"alt=sse" in plan.path_query else b""

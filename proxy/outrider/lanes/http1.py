@@ -84,6 +84,18 @@ class Desk:
             self._refuse_unrouted(x, request_id, InternalError(_FAILED))
         return None
 
+    def resolve(self, x: "Exchange", call: Call) -> None:
+        """Whom a call of the API over all providers is for."""
+        try:
+            route = call.route.resolver(x, call)
+        except SidecarError as error:
+            self._refuse(x, call, error)
+        except Exception as exc:
+            self.failed(x, call, exc, "resolve")
+        else:
+            if not x.ended:
+                self.lane.reroute(x, call, route)
+
     def note_upgrade(self, x: "Exchange") -> None:
         upgrade = x.head.get(H_UPGRADE)
         # Any other protocol (Java's h2c) is not taken up: the request goes on without the field.
@@ -187,6 +199,8 @@ class Desk:
         if x.status != 200:
             return None
         self._metrics.count("stream_cut", call.to.provider)
+        if call.translating is not None:
+            return call.translating.end() or None
         sentence = _CUT_SENTENCES.get(kind, "the provider closed the connection before its answer was complete")
         code = UpstreamTimeoutError.code if kind == "timeout" else UpstreamBrokenError.code
         event = stream_error(

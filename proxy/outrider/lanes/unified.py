@@ -10,9 +10,8 @@ Does not know: how targets are chosen and called (upstream, lanes.dispatcher), d
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -23,15 +22,16 @@ from outrider.providers import anthropic, cohere, openai
 from outrider.providers.model import Operation
 from outrider.providers.owners import UnknownModelError, owner_of
 from outrider.providers.registry import Binding, Registry
-from outrider.stack.call import Route
-from outrider.stack.document import plain_body
+from outrider.stack.call import Call, PlainHook, Route, Taken
+from outrider.stack.document import document_of, plain_body
 from outrider_ext.jsonscan import FieldScan, JsonScanError
+from outrider_ext.lane import Lane, Sender
 
 if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
 
 MODELS_PATH: Final = b"/v1/models"
-MAX_REMEMBERED: Final = 1024
+LISTING: Final = Operation("models")
 
 # path -> what it is, as the provider who made that API has it.
 OPERATIONS: Final[Mapping[bytes, Operation]] = MappingProxyType(
@@ -47,51 +47,85 @@ OPERATIONS: Final[Mapping[bytes, Operation]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """route: the call's own from now on. routed: (provider, model), or None where the model is an alias."""
+class AliasLike(Protocol):
+    """What is read of config's ModelAlias."""
 
-    route: Route
-    model: str
-    routed: tuple[str, str] | None
+    @property
+    def targets(self) -> tuple[Any, ...]: ...
+
+
+class Own(Sender):
+    """Nothing is sent for a route that we answer ourselves: who asks may show our key, and need not."""
+
+    injects = True
+    refusal = None
+    no_credential = ""
+    needs_body = False
 
 
 class Unified:
-    """One per configuration. aliases: alias -> the provider of its first target.
+    """One per configuration. make(binding, operation, path) -> a call's Route.
 
-    make(binding, operation, path) -> a call's Route. Raises (all methods): SidecarError.
+    make_own(operation, method, path, resolver) -> one that leads to no provider.
     """
 
     def __init__(
         self,
         registry: Registry,
-        aliases: Mapping[str, str],
+        models: Mapping[str, AliasLike],
         make: Callable[[Binding, Operation, bytes], Route],
-        catalog: Catalog,
+        make_own: Callable[..., Route],
         *,
         cap_bytes: int,
     ) -> None:
         self._registry = registry
-        self._aliases = aliases
+        self._firsts = {alias: one.targets[0].provider for alias, one in models.items()}
         self._make = make
-        self._catalog = catalog
+        self._make_own = make_own
         self._cap_bytes = cap_bytes
         self._scan = FieldScan((b"model",))
         self._fronts: dict[tuple[str, bytes], Route] = {}
+        usable = (
+            (name, found.provider.kind) for name, found in registry.bindings.items() if found.settings is not None
+        )
+        self._catalog = Catalog(
+            {alias: [target.name for target in one.targets] for alias, one in models.items()}, usable
+        )
 
-    def resolve(self, x: "Exchange", path: bytes) -> Resolved:
-        """What the held body asks for."""
-        model = self._model(x)
-        first = self._aliases.get(model)
-        if first is not None:
-            binding = self._registry.by_name(first)
-            assert binding is not None  # config was checked
-            return Resolved(self._front(binding, path), model, None)
-        try:
-            owner = owner_of(model, self._registry)
-        except UnknownModelError as exc:
-            raise ModelNotFoundError(str(exc)) from exc
-        return Resolved(self._front(owner.binding, path), model, (owner.binding.name, owner.model))
+    def route(self, method: bytes, path: bytes) -> Route | None:
+        """None where this API has no such path."""
+        if path in OPERATIONS:
+            if method != b"POST":
+                raise BadRequestError(f"{path.decode('ascii')} takes POST and no other method")
+            return self._make_own(OPERATIONS[path], method, path, self._resolver(path))
+        if path == MODELS_PATH or path.startswith(MODELS_PATH + b"/"):
+            if method not in (b"GET", b"HEAD"):
+                raise BadRequestError("the list of models is only read")
+            route = self._make_own(LISTING, method, path, None)
+            route.request_hooks = (*route.request_hooks, PlainHook(self._listing(path)))
+            return route
+        return None
+
+    # -- whom a call is for
+
+    def _resolver(self, path: bytes) -> Callable[["Exchange", Call], Route]:
+        def resolve(x: "Exchange", call: Call) -> Route:
+            model = self._model(x)
+            first = self._firsts.get(model)
+            if first is not None:
+                binding = self._registry.by_name(first)
+                assert binding is not None  # config was checked
+                return self._front(binding, path)
+            try:
+                owner = owner_of(model, self._registry)
+            except UnknownModelError as exc:
+                raise ModelNotFoundError(str(exc)) from exc
+            call.routed = owner.binding.name, owner.model
+            if owner.model != model:
+                self._rename(x, call, owner.model)
+            return self._front(owner.binding, path)
+
+        return resolve
 
     def _model(self, x: "Exchange") -> str:
         if x.body is None:
@@ -107,28 +141,61 @@ class Unified:
             raise BadRequestError('the body has to name a model, as in "model": "openai/gpt-5"')
         return model
 
+    def _rename(self, x: "Exchange", call: Call, model: str) -> None:
+        """From here on the call names the model as its provider does: rules, limits and prices know no other name."""
+        plain = plain_body(x, self._cap_bytes)
+        if plain is not x.body:
+            document_of(x, call, self._cap_bytes).change()["model"] = model
+            return
+        self._scan.scan(plain)
+        start, end = self._scan.span(0)
+        self._scan.clear()
+        x.body = b"%b%b%b" % (plain[:start], orjson.dumps(model), plain[end:])
+
     def _front(self, binding: Binding, path: bytes) -> Route:
         key = (binding.name, path)
         found = self._fronts.get(key)
         if found is None:
-            if len(self._fronts) >= MAX_REMEMBERED:
-                self._fronts.clear()
             found = self._fronts[key] = self._make(binding, OPERATIONS[path], path)
         return found
 
     # -- the listing
 
-    def models(self, path: bytes, *, as_anthropics: bool) -> bytes:
-        """The body of an answer to `GET /v1/models` or `/v1/models/NAME`. Raises: ModelNotFoundError."""
-        entry = as_anthropic if as_anthropics else as_openai
+    def _listing(self, path: bytes) -> Callable[["Exchange", Call], Any]:
         name = unquote_to_bytes(path[len(MODELS_PATH) + 1 :]).decode("utf-8", "replace")
-        if not name:
+
+        def answer(x: "Exchange", call: Call) -> Taken:
+            entry = as_anthropic if x.head.get_name(b"anthropic-version") is not None else as_openai
+            if name:
+                found = self._catalog.find(name)
+                if found is None:
+                    raise ModelNotFoundError(
+                        f"no model {name[:80]!r} is listed here; one that is not may still be asked for"
+                    )
+                return Listing(x, call, entry(found))
             rows = [entry(listed) for listed in self._catalog.all()]
-            if as_anthropics:
+            if entry is as_anthropic:
                 ends = {"first_id": rows[0]["id"], "last_id": rows[-1]["id"]} if rows else {}
-                return orjson.dumps({"data": rows, "has_more": False, **ends})
-            return orjson.dumps({"object": "list", "data": rows})
-        found = self._catalog.find(name)
-        if found is None:
-            raise ModelNotFoundError(f"no model {name[:80]!r} is listed here; one that is not may still be asked for")
-        return orjson.dumps(entry(found))
+                return Listing(x, call, {"data": rows, "has_more": False, **ends})
+            return Listing(x, call, {"object": "list", "data": rows})
+
+        return answer
+
+
+class Listing(Taken):
+    """The answer to who asks which models there are."""
+
+    def __init__(self, x: "Exchange", call: Call, value: dict[str, Any]) -> None:
+        self._x = x
+        self._call = call
+        self._body = orjson.dumps(value)
+
+    def park(self, lane: Lane, stage: int) -> None:
+        x = self._x
+        lines = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-outrider-request-id: %b\r\n" % (
+            self._call.request_id
+        )
+        lines += b"content-length: %d\r\n%b\r\n" % (
+            len(self._body), b"connection: close\r\n" if x.must_close else b"",
+        )  # fmt: skip
+        x.answer(lines if x.method == b"HEAD" else lines + self._body, 200)

@@ -22,16 +22,19 @@ from outrider.providers.model import Endpoint, Operation, Provider
 from outrider.providers.registry import Binding
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-# Of what else they serve they are not the origin: OpenAI's API as Anthropic, Google and Cohere imitate it leaves out
-# what a translation carries, and Bedrock's serves a few models only.
+# Of what else they serve they are not the origin: other providers' APIs as Anthropic, Google, Cohere and Ollama imitate
+# them leave out what a translation carries, and Bedrock's serves a few models only.
 PREFERRED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "anthropic": ("anthropic.messages", "anthropic.count_tokens"),
         "gemini": ("gemini.generate", "gemini.embed", "gemini.count_tokens"),
         "bedrock": ("bedrock.converse", "bedrock.invoke"),
         "cohere": ("cohere.chat", "cohere.embed", "cohere.rerank"),
+        "ollama": ("ollama.chat", "ollama.generate", "ollama.embed"),
     }
 )
+# What has no address of its own.
+_WRAPPED: Final = {"bedrock.titan_embed": "bedrock.invoke", "bedrock.cohere_embed": "bedrock.invoke"}
 _CLAUDE: Final = ("claude", "anthropic")
 _VERTEX_ANTHROPIC: Final = MappingProxyType({"anthropic_version": "vertex-2023-10-16"})
 _ANTHROPIC_VERSION: Final = MappingProxyType({"anthropic-version": "2023-06-01"})
@@ -64,6 +67,8 @@ def dialects_of(binding: Binding, model: str) -> tuple[str, ...]:
         return ("anthropic.messages",) if model.startswith(_CLAUDE) else ("gemini.generate",)
     if kind == "azure" and model.startswith(_CLAUDE):
         return ("anthropic.messages",)
+    if kind == "bedrock" and "embed" in model:
+        return ("bedrock.cohere_embed",) if "cohere." in model else ("bedrock.titan_embed",)
     served = tuple(_served(kind))
     if kind == "azure":
         return tuple(dialect for dialect in served if dialect.startswith("openai."))
@@ -77,7 +82,7 @@ def place_of(binding: Binding, dialect: str, model: str, *, stream: bool) -> Pla
         return _vertex(binding, dialect, model, stream=stream)
     if kind == "azure":
         return _azure(binding, dialect, model, stream=stream)
-    row = _row(binding.provider, dialect, stream=stream)
+    row = _row(binding.provider, _WRAPPED.get(dialect, dialect), stream=stream)
     if row is None:
         return None
     path = _filled(row, model)

@@ -38,6 +38,12 @@ FOR_ONE_PROVIDER = [
     b"cookie", b"origin", b"referer", b"openai-organization", b"openai-project", b"x-goog-user-project",
     b"x-amz-date", b"x-amz-security-token", b"x-amz-content-sha256", b"x-should-retry",
 ]  # fmt: skip
+_SAID_OF_BODY = http1.mask_of(b"content-type", b"content-encoding", b"accept")
+_TYPE_OF_BODY = http1.mask_of(b"content-type")
+SAID_OF_DIALECT = [
+    b"anthropic-version", b"anthropic-beta", b"anthropic-dangerous-direct-browser-access", b"openai-beta",
+    b"x-goog-api-client", b"x-amz-target", b"x-amzn-bedrock-accept", b"amz-sdk-invocation-id", b"amz-sdk-request",
+]  # fmt: skip
 _SIGV4_SLOTS = http1.mask_of(b"x-amz-date", b"x-amz-security-token", b"x-amz-content-sha256")
 
 
@@ -55,6 +61,7 @@ class Attempt(HeadWriter):
         *,
         plain: bool,
         asked: Binding | None = None,
+        translates: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._now = now
@@ -71,6 +78,10 @@ class Attempt(HeadWriter):
         if strips:
             drop |= http1.mask_of(*(name for name in names if http1.header_id(name)))
             drop |= _SIGV4_SLOTS if auth.kind == "sigv4" else 0
+        if translates:  # the app's own dialect, as its SDK tells it, is not what is spoken there
+            drop |= _SAID_OF_BODY
+            names += SAID_OF_DIALECT
+            strips = True
         self._query = frozenset(name.lower().encode("ascii") for name in slots.query)
         self._subprotocols = tuple(prefix.encode("ascii") for prefix in slots.subprotocols) if injects else ()
         self._host = _host_line(route)
@@ -128,7 +139,7 @@ class Attempt(HeadWriter):
             raise CredentialUnavailableError("the request's body is too large to be signed; raise caps.held_body_bytes")
         if self._region is None:
             raise CredentialUnavailableError(f"providers.{self._provider}.region is not set, and a signature needs it")
-        content_type = x.head.get(H_CONTENT_TYPE)
+        content_type = b"application/json" if drop & _TYPE_OF_BODY else x.head.get(H_CONTENT_TYPE)
         if self._signer is None:
             self._signer = Signer(self._region, "bedrock")
         lines = self._signer.sign(

@@ -86,9 +86,10 @@ class BodyRules:
             self._rules.put(call, outcome, known)
             Rules.refuse(call, outcome)
             self._follow(call, view)
-            call.routed = next(
-                ((edit.provider, edit.model) for _, _, edit in outcome.edits if isinstance(edit, RouteTo)), None
-            )
+            for _, _, edit in outcome.edits:
+                if isinstance(edit, RouteTo):
+                    call.routed = edit.provider, edit.model
+                    break
 
     @staticmethod
     def _follow(call: Call, view: View) -> None:

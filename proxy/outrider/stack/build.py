@@ -104,7 +104,12 @@ def bind_target(to: Route, route: Route, layers: Sequence[Any]) -> None:
 
     What a layer `of_attempt` says is about who served the call; all others are about the call.
     """
-    to.answer_hooks = _hooks(route, layers, "answer", to)
+    hooks = _hooks(route, layers, "answer", to)
+    if to.operation.dialect != route.operation.dialect:
+        from outrider.stack.translate import TRANSLATE_ANSWER  # with the adapters of dialects, for those who translate
+
+        hooks = (TRANSLATE_ANSWER, *hooks)
+    to.answer_hooks = hooks
     to.end_hooks = _hooks(route, layers[::-1], "end", to)
     to.reads_answer = bool(to.operation.usage)
 

@@ -165,8 +165,11 @@ class Redact:
             raise ForbiddenError(
                 "what goes over a WebSocket cannot be redacted, and a rule asks for it; use plain HTTP"
             )
-        kind = (x.answer_head.get(_CONTENT_TYPE) or b"").lower()
+        kind = (call.spoken_kind or x.answer_head.get(_CONTENT_TYPE) or b"").lower()
         events = Events(ways_of(redacting))
+        if call.spoken_kind is not None:
+            self._behind_translation(x, call, kind, events)
+            return
         framing = "sse"
         if kind.startswith(b"text/event-stream"):
             x.sse = True
@@ -179,6 +182,28 @@ class Redact:
         elif not kind.startswith(BINARY):
             x.whole, x.whole_cap = WholeRedactor(redacting).answer, self._cap_bytes
             return
+        x.last_words = last_words(call, framing)
+
+    def _behind_translation(self, x: "Exchange", call: Call, kind: bytes, events: Events) -> None:
+        """What the translation gives, in the app's own dialect, is what is redacted."""
+        if x.whole is not None:
+            translate, redactor = x.whole, WholeRedactor(call.redacting)
+            x.whole = lambda x, body: redactor.answer(x, translate(x, body))
+            return
+        framing, pipe = "sse", SseRedactor(events, call, call.redacting).pipe
+        if kind.startswith(b"application/vnd.amazon.eventstream"):
+            framing, pipe = "eventstream", FramesRedactor(events, self._cap_bytes).pipe
+        elif not kind.startswith(b"text/event-stream"):
+            framing, pipe = "ndjson", LinesRedactor(events, self._cap_bytes).pipe
+        if x.pipe is not None:
+            first = x.pipe
+            x.pipe = lambda x, data, is_last: pipe(x, first(x, data, is_last), is_last)
+        else:
+            run, end = x.rewrite, x.rewrite_end
+            assert run is not None
+            assert end is not None
+            x.rewrite = lambda x, data: pipe(x, run(x, data), False)
+            x.rewrite_end = lambda x, rest: pipe(x, end(x, rest), True)
         x.last_words = last_words(call, framing)
 
 
@@ -314,6 +339,11 @@ class SseRedactor:
         self._text = redacting.plan.answer_stream(redacting.vault)
         self._known: list[tuple[Template, Slot]] = []
         self._lessons = 0
+
+    def pipe(self, x: "Exchange", data: bytes, is_last: bool) -> bytes:
+        """The same, of whole events in the order in which somebody else makes them."""
+        out = self.run(x, data) if data else b""
+        return out + self.end(x, b"") if is_last else out
 
     def end(self, x: "Exchange", rest: bytes) -> bytes:
         """The stream ended, perhaps inside an event."""

@@ -10,18 +10,20 @@ Rules
 Does not know: how a target is chosen, sockets, credentials.
 """
 
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 
-from outrider.dialects.base import Dialect, UnreadableError
-from outrider.dialects.canonical import Media, Request
+from outrider.dialects.base import Dialect, Json, UnreadableError
+from outrider.dialects.canonical import Media
 from outrider.dialects.carry import CannotCarryError
 from outrider.dialects.registry import dialect
 from outrider.dialects.translate import StreamTranslation, Translation
 from outrider.errors import BadRequestError, SidecarError, UpstreamBrokenError
 from outrider.providers.places import Place, place_of
+from outrider.stack.call import PlainHook
 from outrider_ext import http1
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 _CONTENT_ENCODING = http1.header_id(b"content-encoding")
 _CONTENT_TYPE = http1.header_id(b"content-type")
 # Of the provider's head: what describes its bytes, which do not go on.
-_REPLACED = http1.mask_of(b"content-type", b"content-encoding", b"content-length", b"etag", b"content-md5")
+_REPLACED = http1.mask_of(b"content-type", b"content-encoding", b"content-length")
 _STREAMS: Final = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
 _STREAM_TYPES: Final = {
     "sse": b"text/event-stream; charset=utf-8",
@@ -41,6 +43,10 @@ _STREAM_TYPES: Final = {
     "json-array": b"application/json",
 }
 JSON_TYPE: Final = b"application/json"
+
+_JSON: Final = {"content-type": "application/json"}  # whatever the app's body was
+
+type Sent = tuple[bytes, bytes, bytes]  # path with its query, head lines, body
 
 
 class UntranslatableError(SidecarError):
@@ -68,128 +74,265 @@ class Translator:
     # -- to the target
 
     def remote_media(self, call: "Call", body: bytes) -> list[Media]:
-        """What the target wants as bytes and the app named by URL."""
+        """What the app named by URL and the target wants as bytes. Raises: BadRequestError."""
         if b"http" not in body:
             return []
-        translation, request = self._read(call, body)
-        return translation.remote_media(request)
+        translation = self._read(call, body)
+        return translation.remote_media(translation.asked)
 
     def request(
-        self, x: "Exchange", call: "Call", target: TargetLike, body: bytes, fetched: dict[str, Media] | None = None
-    ) -> tuple[bytes, bytes, bytes]:
-        """(path with its query, head lines, body). fetched: url -> what was fetched for it.
-
-        Raises: UntranslatableError, BadRequestError.
-        """
-        translation, request = self._read(call, body)
+        self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
+    ) -> Sent:
+        """fetched: url -> the same with its bytes. Raises: UntranslatableError, BadRequestError."""
+        translation = self._read(call, body)
+        request = translation.asked
         if call.strip_usage:  # it was asked for on the app's behalf, and is read from the target's own wire
             request.stream_usage, call.strip_usage = None, False
         for media in translation.remote_media(request) if fetched else ():
             found = fetched.get(media.url or "") if fetched else None
             if found is not None:
                 media.data, media.mime, media.url = found.data, found.mime, None
-        try:
-            written = translation.write(request, target.model)
-        except CannotCarryError as exc:
-            raise UntranslatableError(str(exc)) from exc
-        place = self._place(target, request)
+        with_target = _carrying(lambda: translation.write(request, target.model))
+        place = _place(target, self.provider.name, request.model, stream=request.stream)
         call.translation, call.plain_answer = translation, True
-        lines = _lines(place, written.headers)
-        return place.path.encode("ascii"), lines, orjson.dumps(_placed(written.body, place))
+        return _sent(place, with_target.body, {**_JSON, **with_target.headers})
 
-    def _read(self, call: "Call", body: bytes) -> tuple[Translation, Request]:
+    def _read(self, call: "Call", body: bytes) -> Translation:
         translation = Translation(self.client, self.provider)
         in_path = self.client.model_in == "path"
-        try:
-            value = orjson.loads(body)
-            if not isinstance(value, dict):
-                raise UnreadableError("The body is no JSON object.")
-            request = translation.read(
-                value,
-                call.route.model if in_path else None,
-                call.stream if in_path else None,
-            )
-        except orjson.JSONDecodeError as exc:
-            raise BadRequestError("the body is not JSON, so it cannot be sent to another provider") from exc
-        except UnreadableError as exc:
-            raise BadRequestError(f"the body cannot be read, so it cannot be sent to another provider: {exc}") from exc
-        return translation, request
-
-    def _place(self, target: TargetLike, request: Request) -> Place:
-        place = place_of(target.binding, self.provider.name, request.model, stream=request.stream)
-        if place is None:
-            how = "a stream" if request.stream else "a call"
-            raise UntranslatableError(
-                f"{target.binding.name} takes no such call: {how} of {self.provider.name} has no address there "
-                f"(providers.{target.binding.name}: region and project may be missing)"
-            )
-        return place
+        model = call.route.model if in_path else None
+        stream = bool(call.route.operation.stream) if in_path else None
+        _reading(lambda value: translation.read(value, model, stream), body)
+        return translation
 
     # -- from the target
 
     def answer(self, x: "Exchange", call: "Call") -> None:
-        """At the head of an answer that counts: how its bytes are changed. Raises: UpstreamBrokenError."""
+        """At the head of an answer: how its bytes are changed. Raises: UpstreamBrokenError."""
         translation: Translation = call.translation
-        coding = x.answer_head.get(_CONTENT_ENCODING)
-        if coding is not None and coding.lower() != b"identity":
-            shown = coding.decode("latin-1")[:40]
-            raise UpstreamBrokenError(f"the answer came as {shown!r} though asked for plain: it cannot be translated")
-        kind = (x.answer_head.get(_CONTENT_TYPE) or b"").lower()
-        x.drop_mask |= _REPLACED
+        kind = _plain_kind(x)
         if x.status >= 400:
-            self._whole(x, call, lambda body: translation.error(x.status, body)[1])
-            call.answer_kind = JSON_TYPE
+            x.whole = lambda x, body: translation.error(x.status, body)[1]
+            call.spoken_kind = JSON_TYPE
         elif kind.startswith(_STREAMS):
-            self._stream(x, translation.stream(), call)
-            call.answer_kind = _STREAM_TYPES[self.client.framing]
+            call.translating = stream = translation.stream()
+            _stream(x, stream, is_sse=kind.startswith(b"text/event-stream"))
+            call.spoken_kind = _STREAM_TYPES[self.client.framing]
         else:
-            self._whole(x, call, translation.answer)
-            call.answer_kind = JSON_TYPE
-        note = translation.note
-        lines = b"content-type: " + call.answer_kind + b"\r\n"
-        if note:
-            lines += b"x-outrider-translated: " + note.encode("ascii") + b"\r\n"
-        call.answer_lines = (call.answer_lines or b"") + lines
+            x.whole = _whole(call, translation.answer)
+            call.spoken_kind = JSON_TYPE
+        _head(x, call, translation.note)
 
-    @staticmethod
-    def _whole(x: "Exchange", call: "Call", change: Any) -> None:
-        def whole(x: "Exchange", body: bytes) -> bytes:
-            try:
-                changed: bytes = change(body)
-            except UnreadableError as exc:
-                name = call.to.destination_host
-                raise UpstreamBrokenError(f"the answer of {name} cannot be translated: {exc}") from exc
-            return changed
 
-        x.whole, x.whole_cap = whole, call.translation_cap_bytes
+class Form[Asked]:
+    """Embeddings and rerankings, which are never streamed: what an adapter of either kind has.
 
-    @staticmethod
-    def _stream(x: "Exchange", stream: StreamTranslation, call: "Call") -> None:
-        call.stream_translation = stream
-        if x.sse:
-            x.rewrite, x.rewrite_all = (lambda x, run: stream.feed(run)), True
-            x.rewrite_end = lambda x, rest: stream.feed(rest) + stream.end()
+    write(asked, provider, notes) -> bodies, one for each call that the target wants. Source: dialects.embeddings,
+    dialects.rerank.
+    """
+
+    def __init__(
+        self, client: Any, provider: Any, write: Callable[[Asked, Any, Any], list[Json]], back: Callable[..., Json]
+    ) -> None:
+        self.client = client
+        self.provider = provider
+        self._write = write
+        self._back = back
+
+    def remote_media(self, call: "Call", body: bytes) -> list[Media]:
+        return []
+
+    def request(
+        self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
+    ) -> Sent:
+        """Raises: UntranslatableError, BadRequestError."""
+        from outrider.dialects.base import Notes
+
+        asked: Any = _reading(lambda value: self.client.read_request(value, call.route.model), body)
+        asked.model = target.model or asked.model
+        notes = Notes()
+        bodies = _carrying(lambda: self._write(asked, self.provider, notes))
+        if len(bodies) != 1:
+            raise UntranslatableError(
+                f"{target.binding.name} takes {self.provider.inputs_max} of these inputs a call, and here are more"
+            )
+        place = _place(target, self.provider.name, asked.model, stream=False)
+        call.translation, call.plain_answer = (asked, notes), True
+        return _sent(place, bodies[0], _JSON)
+
+    def answer(self, x: "Exchange", call: "Call") -> None:
+        asked, notes = call.translation
+        _plain_kind(x)
+        if x.status >= 400:
+            x.whole = lambda x, body: orjson.dumps(self.client.write_error(self.provider.read_error(x.status, body)))
         else:
-            x.pipe = lambda x, data, is_last: stream.feed(data) + (stream.end() if is_last else b"")
+            x.whole = _whole(call, lambda body: orjson.dumps(self._back(_object(body), self, asked)))
+        call.spoken_kind = JSON_TYPE
+        _head(x, call, "; ".join(notes.phrases))
+
+
+class Relocation:
+    """The same dialect, at a provider that wants something in its body besides, or the model in the path alone."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def remote_media(self, call: "Call", body: bytes) -> list[Media]:
+        return []
+
+    def request(
+        self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
+    ) -> Sent:
+        """Raises: UntranslatableError, BadRequestError."""
+        value: Json = _reading(lambda value: value, body)
+        if target.model is not None:
+            value["model"] = target.model
+        model = str(value.get("model") or "")
+        place = _place(target, self._name, model, stream=bool(value.get("stream") or call.stream))
+        return _sent(place, value, {})
+
+    def answer(self, x: "Exchange", call: "Call") -> None:
+        """It is the app's dialect already."""
+
+
+type AnyTranslator = Translator | Form[Any] | Relocation
 
 
 @cache
-def translator(asked: str, spoken: str) -> Translator | None:
+def translator(asked: str, spoken: str) -> AnyTranslator | None:
     """None where one of the two has no adapter, or where nothing has to be translated."""
     if asked == spoken:
         return None
     client, provider = dialect(asked), dialect(spoken)
-    return Translator(client, provider) if client is not None and provider is not None else None
+    if client is not None and provider is not None:
+        return Translator(client, provider)
+    for forms in (_embeddings, _rerankings):
+        if (found := forms(asked, spoken)) is not None:
+            return found
+    return None
 
 
-def _placed(body: dict[str, Any], place: Place) -> dict[str, Any]:
+def _embeddings(asked: str, spoken: str) -> Form[Any] | None:
+    from outrider.dialects import embeddings
+
+    client, provider = embeddings.DIALECTS.get(asked), embeddings.DIALECTS.get(spoken)
+    if client is None or provider is None:
+        return None
+
+    def back(body: Json, form: Form[Any], request: Any) -> Json:
+        return embeddings.translate_answer([body], form.provider, form.client, request)
+
+    return Form(client, provider, embeddings.translate_request, back)
+
+
+def _rerankings(asked: str, spoken: str) -> Form[Any] | None:
+    from outrider.dialects import rerank
+
+    client, provider = rerank.DIALECTS.get(asked), rerank.DIALECTS.get(spoken)
+    if client is None or provider is None:
+        return None
+
+    def write(request: Any, target: Any, notes: Any) -> list[Json]:
+        return [rerank.translate_request(request, target, notes)]
+
+    def back(body: Json, form: Form[Any], request: Any) -> Json:
+        made: Json = form.client.write_answer(form.provider.read_answer(body), request)
+        return made
+
+    return Form(client, provider, write, back)
+
+
+def _answered(x: "Exchange", call: "Call") -> None:
+    if call.translation is not None:
+        call.target.translator.answer(x, call)
+
+
+TRANSLATE_ANSWER: Final = PlainHook(_answered)  # first of the hooks of an answer: those that follow see what it makes
+
+
+# -- pieces
+
+
+def _reading(read: Callable[[Json], Any], body: bytes) -> Any:
+    try:
+        return read(_object(body))
+    except UnreadableError as exc:
+        raise BadRequestError(f"the body cannot be read, so it cannot be sent to another provider: {exc}") from exc
+
+
+def _object(body: bytes) -> Json:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise UnreadableError("It is not JSON.") from exc
+    if not isinstance(value, dict):
+        raise UnreadableError("It is no JSON object.")
+    return value
+
+
+def _carrying[Made](write: Callable[[], Made]) -> Made:
+    try:
+        return write()
+    except CannotCarryError as exc:
+        raise UntranslatableError(str(exc)) from exc
+
+
+def _place(target: TargetLike, spoken: str, model: str, *, stream: bool) -> Place:
+    place = place_of(target.binding, spoken, model, stream=stream)
+    if place is None:
+        how = "a stream" if stream else "a call"
+        name = target.binding.name
+        raise UntranslatableError(
+            f"{name} has no address for {how} of {spoken}; providers.{name}.region or project may be missing"
+        )
+    return place
+
+
+def _sent(place: Place, body: Json, headers: Mapping[str, str]) -> Sent:
+    path = place.path
+    if "requests" in body and path.endswith(":embedContent"):
+        path = path.removesuffix("embedContent") + "batchEmbedContents"
     for name in place.drop:
         body.pop(name, None)
     body.update(place.body)
-    return body
+    told = {**place.headers, **headers}
+    lines = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in told.items())
+    return path.encode("ascii"), lines, orjson.dumps(body)
 
 
-def _lines(place: Place, headers: dict[str, str]) -> bytes:
-    """The body is JSON, whatever the app's was called."""
-    told = {"content-type": "application/json", **place.headers, **headers}
-    return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in told.items())
+def _plain_kind(x: "Exchange") -> bytes:
+    coding = x.answer_head.get(_CONTENT_ENCODING)
+    if coding is not None and coding.lower() != b"identity":
+        shown = coding.decode("latin-1")[:40]
+        raise UpstreamBrokenError(f"the answer came as {shown!r} though asked for plain: it cannot be translated")
+    return (x.answer_head.get(_CONTENT_TYPE) or b"").lower()
+
+
+def _whole(call: "Call", change: Callable[[bytes], bytes]) -> Callable[["Exchange", bytes], bytes]:
+    def whole(x: "Exchange", body: bytes) -> bytes:
+        try:
+            return change(body)
+        except UnreadableError as exc:
+            name = call.to.destination_host
+            raise UpstreamBrokenError(f"the answer of {name} cannot be translated: {exc}") from exc
+
+    return whole
+
+
+def _stream(x: "Exchange", stream: StreamTranslation, *, is_sse: bool) -> None:
+    if is_sse:
+        x.sse = x.rewrite_all = True
+        x.rewrite = lambda x, run: stream.feed(run)
+        x.rewrite_end = lambda x, rest: stream.feed(rest) + stream.end()
+    else:
+        x.pipe = lambda x, data, is_last: stream.feed(data) + (stream.end() if is_last else b"")
+
+
+def _head(x: "Exchange", call: "Call", note: str) -> None:
+    x.drop_mask |= _REPLACED
+    x.whole_cap = x.client.hub.usage_bytes
+    assert call.spoken_kind is not None
+    lines = b"content-type: %b\r\n" % call.spoken_kind
+    if note:
+        lines += b"x-outrider-translated: " + note.encode("ascii", "replace") + b"\r\n"
+    call.answer_lines = (call.answer_lines or b"") + lines

@@ -16,19 +16,33 @@ from outrider.errors import StartError
 from outrider.govern.pricing import Pricing
 from outrider.govern.queues import Room
 from outrider.providers.model import fill_path
+from outrider.providers.places import Place, dialects_of, place_of
 from outrider.providers.registry import Binding, Registry
 from outrider.stack.call import Route
 from outrider.upstream.breaker import BreakerSettings
 from outrider.upstream.health import Health, Healths
 from outrider.upstream.needs import Needs
-from outrider.upstream.plans import PlanCalls
+from outrider.upstream.plans import Fetch, PlanCalls, Refusal
 from outrider.upstream.retries import RetryBudget, RetrySettings
-from outrider.upstream.targets import EVERYTHING, Group, HedgeSettings, Target, Timeouts, Translator, endpoint_for
+from outrider.upstream.targets import EVERYTHING, Group, HedgeSettings, Target, Timeouts, Translator
 
 _COST_TOKENS = 500  # an answer whose length nobody bounded
 
 
 type Found = tuple[Route, bytes | None, bool, Translator | None]  # to, path, whether the model stands in it, translator
+
+
+def translator_between(asked: str, spoken: str) -> Translator | None:
+    """The adapters of dialects are imported for those who translate."""
+    from outrider.stack.translate import translator
+
+    return translator(asked, spoken)
+
+
+def _relocation(asked: str) -> Translator:
+    from outrider.stack.translate import Relocation
+
+    return Relocation(asked)
 
 
 class MakeRoute(Protocol):
@@ -37,15 +51,11 @@ class MakeRoute(Protocol):
     def __call__(self, route: Route, binding: Binding, path: bytes) -> Route: ...
 
 
-def no_translator(asked: str, spoken: str) -> Translator | None:
-    """Where only one dialect is known, nothing is translated."""
-    return None
-
-
 class Aliases:
-    """All groups of one configuration. layer: the filter that plans calls, None where nothing asks for one.
+    """All groups of one configuration. layer: the filter that plans calls.
 
-    translator(dialect asked, dialect spoken) -> a Translator, None where there is none between them.
+    translator(dialect asked, dialect spoken) -> a Translator, None where there is none between them. refusal, fetch: as
+    PlanCalls has them.
     Raises: StartError (a condition of `rules` that is no CEL).
     """
 
@@ -58,7 +68,9 @@ class Aliases:
         *,
         pricing: Pricing | None = None,
         rules_route: bool = False,
-        translator: Callable[[str, str], Translator | None] = no_translator,
+        translator: Callable[[str, str], Translator | None] = translator_between,
+        refusal: Refusal | None = None,
+        fetch: Fetch | None = None,
     ) -> None:
         self._registry = registry
         self.healths = healths
@@ -81,16 +93,16 @@ class Aliases:
         self._known: dict[str, tuple[Health, Any]] = {}  # the pool of each target that some call could go to
         self._routed = self._plain_group("the routed model")
         plain = (self._plain_group("the model"), self._own) if settings.plain_calls else None
-        self.layer: PlanCalls | None = None
-        if self.groups or rules_route or plain is not None:
-            self.layer = PlanCalls(
-                self.groups,
-                self._targets_of,
-                self._route_to,
-                plain,
-                rules_route=rules_route,
-                cap_bytes=config.caps.held_body_bytes,
-            )
+        self.layer = PlanCalls(
+            self.groups,
+            self._targets_of,
+            self._route_to,
+            plain,
+            rules_route=rules_route,
+            cap_bytes=config.caps.held_body_bytes,
+            refusal=refusal,
+            fetch=fetch,
+        )
 
     def is_planned(self, route: Route) -> bool:
         """Whether calls of this route may be served by several targets."""
@@ -169,7 +181,7 @@ class Aliases:
         binding = self._registry.by_name(spec.provider)
         if binding is None:
             return f"there is no provider {spec.provider}"
-        at_home = binding is route.binding
+        at_home = binding is route.binding and not route.is_front
         found = self._at_home(route, spec.model) if at_home else self._elsewhere(route, binding, spec.model)
         if isinstance(found, str):
             return found
@@ -204,23 +216,35 @@ class Aliases:
     def _elsewhere(self, route: Route, binding: Binding, model: str) -> Found | str:
         if binding.origin is None:
             return f"the address of {binding.name} is not known without config"
-        translator = None
-        found = endpoint_for(binding.provider, route.operation)
+        asked = route.operation.dialect
+        found = self._place(route, binding, model)
         if found is None:
-            asked = route.operation.dialect
-            for row in binding.provider.endpoints:  # the first that a translator leads to
-                spoken = row.operation.dialect
-                translator = self._translator(asked, spoken) if asked and spoken and "POST" in row.methods else None
-                if translator is not None:
-                    found = row.prefixes[0] + row.template, row.operation
-                    break
-        if found is None:
-            return f"{binding.name} does not speak {route.operation.dialect or 'this operation'}"
-        template, operation = found
-        path = fill_path(template, model)
-        to = self._make_route(route, binding, path)
+            return f"{binding.name} does not speak {asked or 'this operation'}, and no translation leads there"
+        place, translator = found
+        path, query, value = place.path.partition("?")
+        to = self._make_route(route, binding, path.encode("ascii"))
         refusal = _refusal(route, to)
-        return refusal if refusal is not None else (to, path, operation.model_in == "path", translator)
+        if refusal is not None:
+            return refusal
+        # A stream of Google's says in its query how it comes: as the app wants it, where the dialect is the same.
+        whole = path if asked == "gemini.generate" else path + query + value
+        return to, whole.encode("ascii"), place.model_in == "path", translator
+
+    def _place(self, route: Route, binding: Binding, model: str) -> tuple[Place, Translator | None] | None:
+        """Where the provider takes it, in the app's dialect if it can be, else in the first that can be translated."""
+        asked, streams = route.operation.dialect, bool(route.operation.stream)
+        spoken = dialects_of(binding, model)
+        if asked in spoken:
+            place = place_of(binding, asked, model, stream=streams)
+            if place is None:
+                return None
+            return place, _relocation(asked) if place.body or place.drop else None
+        for dialect in spoken if asked else ():
+            translator = self._translator(asked, dialect)
+            place = place_of(binding, dialect, model, stream=False) if translator is not None else None
+            if place is not None:
+                return place, translator
+        return None
 
 
 def _reached(health: Health, connection: Any) -> None:

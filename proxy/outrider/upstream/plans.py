@@ -11,14 +11,15 @@ Does not know: sockets, timers (lanes.dispatcher), how targets are made (snapsho
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
 from random import random as draw
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from outrider.errors import BadRequestError, BodyTooLargeError, ForbiddenError
+from outrider.errors import BadRequestError, BodyTooLargeError, ForbiddenError, SidecarError
 from outrider.stack.call import Call, LayerHook, Route
 from outrider.stack.document import document_of
 from outrider.upstream.needs import Needs, is_stateful, needs_of
@@ -27,16 +28,21 @@ from outrider_ext import http1
 from outrider_ext.jsonscan import FieldScan, JsonScanError
 
 if TYPE_CHECKING:
+    from outrider.dialects.canonical import Media
     from outrider.govern.principal import Principal
+    from outrider.upstream.fetch import Fetched
     from outrider_ext.relay import Exchange
 
 _ENCODED = http1.mask_of(b"content-encoding")
 _MAX_REMEMBERED = 256
 _MAX_NAME_CHARS = 256
+_MAX_FETCHED = 16
 _SHOWN_CHARS = 200
 _STATE_WORDS = (b'"previous_response_id"', b'"conversation"', b'"background"', b'"store"', b'"cachedContent"')
 
 # (route the app called, provider, model) -> Target, or the end of a sentence that says why there is none
+type Refusal = Callable[["Exchange", Call, Route, str], SidecarError | None]
+type Fetch = Callable[[str], Awaitable["Fetched"]]
 type MakeTargets = Callable[[Route, str], Sequence[Target | str]]
 
 
@@ -44,9 +50,10 @@ class Plan:
     """What is known about the attempts of one call; `call.dispatch`. The driver changes it, nobody else."""
 
     __slots__ = (
-        "answered", "asked", "body", "body_span", "current", "error", "final", "group", "hedge_timer", "held_bytes",
-        "lender", "lent", "needs", "occupied", "path_query", "probe", "retries", "rival", "rival_connection",
-        "rival_lease", "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale", "targets", "timer", "total_timer", "tries",
+        "answered", "asked", "body", "body_span", "current", "error", "fetched", "final", "group", "hedge_timer",
+        "held_bytes", "lender", "lent", "needs", "occupied", "path_query", "probe", "retries", "rival",
+        "rival_connection", "rival_lease", "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale",
+        "strip_usage", "targets", "timer", "total_timer", "tries",
     )  # fmt: skip
 
     def __init__(self, group: Group, targets: list[Target], body: bytes, asked: str | None, needs: Needs) -> None:
@@ -57,6 +64,8 @@ class Plan:
         self.asked = asked
         self.needs = needs
         self.path_query = b""
+        self.fetched: dict[str, Media] = {}  # URL -> the same with its bytes, for targets that take no URL
+        self.strip_usage = False
         self.tries: dict[str, int] = {}  # by target
         self.retries = 0
         self.current: Target | None = None
@@ -109,7 +118,8 @@ class Plan:
 class PlanCalls:
     """The filter. targets_of(route, alias) -> its targets there; routed(route, provider, model) -> (group, targets).
 
-    plain: the group for calls that name no alias, None where these have no plan.
+    plain: the group for calls that name no alias, None where these have no plan. refusal(x, call, to, model): why the
+    rules do not let a target serve the call, None where they do. fetch(url): for what targets want as bytes.
     """
 
     def __init__(
@@ -121,6 +131,8 @@ class PlanCalls:
         *,
         rules_route: bool,
         cap_bytes: int,
+        refusal: "Refusal | None" = None,
+        fetch: "Fetch | None" = None,
         clock: Callable[[], int] = time.monotonic_ns,
         random: Callable[[], float] = draw,
     ) -> None:
@@ -129,6 +141,8 @@ class PlanCalls:
         self._routed = routed
         self._plain = plain
         self._rules_route = rules_route
+        self._refusal = refusal
+        self._fetch = fetch
         self._cap_bytes = cap_bytes
         self._clock = clock
         self._random = random
@@ -139,7 +153,8 @@ class PlanCalls:
         operation = route.operation
         if operation.model_in not in ("body", "path") or route.method != b"POST" or not route.known:
             return False
-        return bool(self._groups) or self._rules_route or (self._plain is not None and bool(operation.usage))
+        is_asked = route.is_front or bool(self._groups) or self._rules_route
+        return is_asked or (self._plain is not None and bool(operation.usage))
 
     def body(self, route: Route) -> LayerHook | None:
         operation = route.operation
@@ -164,7 +179,7 @@ class PlanCalls:
                     known[key] = found
             return found
 
-        def hook(x: "Exchange", call: Call) -> None:
+        def hook(x: "Exchange", call: Call) -> Awaitable[None] | None:
             if call.model is None and x.head.mask & _ENCODED and groups:
                 self._read_encoded(x, call)
             routed = call.routed
@@ -173,16 +188,16 @@ class PlanCalls:
             elif call.model in groups or plain is not None:
                 key = call.model
             else:
-                return
+                return None
             if x.body is None:
                 if key in groups or isinstance(key, tuple):
                     raise BodyTooLargeError(
                         "the request's body is too large to be sent to one of several targets; "
                         "raise caps.held_body_bytes"
                     )
-                return
+                return None
             group, found = find(key)
-            self._plan(x, call, group, found)
+            return self._plan(x, call, group, found)
 
         return hook
 
@@ -194,10 +209,12 @@ class PlanCalls:
             call.model = model
             x.body = orjson.dumps(document.change())
 
-    def _plan(self, x: "Exchange", call: Call, group: Group, found: Sequence[Target | str]) -> None:
+    def _plan(self, x: "Exchange", call: Call, group: Group, found: Sequence[Target | str]) -> Awaitable[None] | None:
         targets = [target for target in found if isinstance(target, Target)]
         if not targets:
             raise ForbiddenError(f"{group.name} cannot be served here: {'; '.join(str(why) for why in found)}")
+        if self._refusal is not None:
+            targets = self._allowed(x, call, targets, self._refusal)
         assert x.body is not None
         needs = self._needs(x, call, group)
         now_ns = self._clock()
@@ -208,10 +225,47 @@ class PlanCalls:
         plan = Plan(group, ordered, x.body, call.model, needs)
         plan.body_span = self._span(x.body)
         plan.path_query = x.target.partition(b"?")[2]
+        plan.strip_usage = call.strip_usage
         call.dispatch = plan
         call.target = ordered[0]
         if ordered[0].model is not None:
             call.model = ordered[0].model  # what it is counted and priced by, until another one serves it
+        return self._fetching(call, plan)
+
+    @staticmethod
+    def _allowed(x: "Exchange", call: Call, targets: list[Target], refusal: "Refusal") -> list[Target]:
+        """Those that the rules let serve it. Raises: the first refusal, where they let none."""
+        kept, first = [], None
+        for target in targets:
+            error = refusal(x, call, target.to, target.model or call.model or "")
+            if error is None:
+                kept.append(target)
+            first = first or error
+        if not kept and first is not None:
+            call.decision = getattr(first, "rule", call.decision)
+            raise first
+        return kept
+
+    def _fetching(self, call: Call, plan: Plan) -> Awaitable[None] | None:
+        """None where no target has to be given the bytes of what the app named by URL."""
+        translators = {target.translator for target in plan.targets if target.translator is not None}
+        wanted = [media for one in translators for media in one.remote_media(call, plan.body)]
+        if not wanted:
+            return None
+        if len(wanted) > _MAX_FETCHED:
+            raise BadRequestError(f"the call names {len(wanted)} files by URL, and {_MAX_FETCHED} can be fetched")
+        assert self._fetch is not None
+        return self._fetched(plan, wanted, self._fetch)
+
+    @staticmethod
+    async def _fetched(plan: Plan, wanted: "Sequence[Media]", fetch: "Fetch") -> None:
+        from outrider.dialects.canonical import Media
+
+        for media in wanted:
+            url = media.url or ""
+            if url not in plan.fetched:
+                found = await fetch(url)
+                plan.fetched[url] = Media(media.kind, found.mime, b64encode(found.data).decode("ascii"))
 
     def _needs(self, x: "Exchange", call: Call, group: Group) -> Needs:
         assert x.body is not None

@@ -9,12 +9,12 @@ Rules
 Does not know: sockets, timers, how an attempt ends (lanes.dispatcher).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from outrider.govern.queues import Room
-from outrider.providers.model import Operation, Provider
+from outrider.providers.model import Operation
 from outrider.providers.registry import Binding
 from outrider.stack.call import Call, Route
 from outrider.upstream.breaker import BreakerSettings
@@ -33,18 +33,19 @@ from outrider.upstream.strategies import (
 )
 from outrider_ext.relay import Exchange
 
+if TYPE_CHECKING:
+    from outrider.dialects.canonical import Media
+
 EVERYTHING = frozenset({"vision", "tools", "json", "reasoning"})
 
 
 class Translator(Protocol):
-    """From the dialect that an app speaks to a target's, and back. One per (from, to); it keeps nothing of a call.
+    """From the dialect that an app speaks to a target's, and back (stack.translate). It keeps nothing of a call."""
 
-    request(x, call, target, body) -> (path with query or None, head lines, body); Raises: SidecarError where a feature
-    cannot be carried. answer(x, call): at the head of an answer that counts; sets x.rewrite, x.pipe or x.whole, and
-    what of the head is replaced.
-    """
-
-    def request(self, x: Exchange, call: Call, target: "Target", body: bytes) -> tuple[bytes | None, bytes, bytes]: ...
+    def remote_media(self, call: Call, body: bytes) -> "list[Media]": ...
+    def request(
+        self, call: Call, target: "Target", body: bytes, fetched: "Mapping[str, Media] | None" = None
+    ) -> tuple[bytes, bytes, bytes]: ...
     def answer(self, x: Exchange, call: Call) -> None: ...
 
 
@@ -165,23 +166,3 @@ class Group:
             target.health.passed_over += 1
         chosen[0].health.passed_over = 0
         return chosen
-
-
-def endpoint_for(provider: Provider, operation: Operation) -> tuple[str, Operation] | None:
-    """(path template, operation) of the same dialect at another provider; None when it does not speak it.
-
-    A path without a model's name in it is preferred: the model then stands in the body, as the app wrote it.
-    """
-    if not operation.dialect:
-        return None
-    found = [
-        (prefix + row.template, row.operation)
-        for row in provider.endpoints
-        for prefix in row.prefixes
-        if "POST" in row.methods.split()
-        and row.operation.dialect == operation.dialect
-        and bool(row.operation.stream) == bool(operation.stream)
-        and row.template.replace("{model}", "").replace("{model%}", "").replace("{model*}", "").count("{") == 0
-        and "**" not in row.template
-    ]
-    return min(found, key=lambda row: row[1].model_in != "body", default=None)
