@@ -231,7 +231,7 @@ class Dispatcher:
         discard: bool = False,
         paid: bool = False,
     ) -> bool:
-        """Try again if there is a target, a try and a budget left. discard: an answer is in hand. paid: by the budget."""
+        """Try again if there is a target, a try and a budget left. discard: an answer is in hand. paid: the budget has."""
         now_ns = self._clock()
         retry = plan.group.retry
         if plan.attempts >= retry.attempts:

@@ -62,7 +62,7 @@ class Loans:
         for target in plan.targets:
             found = self._find(x, call, target)
             if found[1] is None:
-                plan.targets = _without(plan.targets, refused)
+                _leave_out(plan, refused)
                 return None
             if _is_far(found):
                 return self._first_slowly(x, call)
@@ -77,7 +77,7 @@ class Loans:
             if x.ended:
                 return
             if found[1] is None:
-                plan.targets = _without(plan.targets, refused)
+                _leave_out(plan, refused)
                 return
             refused.append((target, found))
         waiting = self._none_admits(x, call, refused)
@@ -183,6 +183,10 @@ def _is_far(found: Found) -> bool:
     return isinstance(found[1], tuple) and needs_lease(found[1])
 
 
-def _without(targets: list[Any], refused: list[tuple[Any, Found]]) -> list[Any]:
+def _leave_out(plan: Any, refused: list[tuple[Any, Found]]) -> None:
+    """Another target serves the call; their limits have refused it all the same."""
+    for _, (_, why) in refused:
+        if isinstance(why, tuple):
+            why[0].rejected()
     gone = [target for target, _ in refused]
-    return [target for target in targets if target not in gone]
+    plan.targets = [target for target in plan.targets if target not in gone]
