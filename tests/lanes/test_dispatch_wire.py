@@ -277,18 +277,6 @@ async def test_when_all_are_left_alone_the_refusal_says_when_to_come_back(tmp_pa
         assert b"throttled" in body
 
 
-async def test_a_static_answer_stands_in_marked_as_such(tmp_path: Path) -> None:
-    async with ride(tmp_path, alias(static_answer={"text": "Later, please."})) as r:
-        for mock in (r.one, r.two):
-            mock.fail(500, times=100)
-        head, body = await r.ask()
-        assert b"x-outrider-degraded: static" in head
-        assert json.loads(body)["choices"][0]["message"]["content"] == "Later, please."
-        head, body = await r.ask(stream=True)
-        assert b"text/event-stream" in head
-        assert body.endswith(b"data: [DONE]\n\n")
-
-
 async def test_plain_calls_are_tried_again_where_config_says_so(tmp_path: Path) -> None:
     async with ride(tmp_path, resilience={**FAST, "plain_calls": True}) as r:
         r.one.fail(500)

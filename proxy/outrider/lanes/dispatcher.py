@@ -231,7 +231,10 @@ class Dispatcher:
         discard: bool = False,
         paid: bool = False,
     ) -> bool:
-        """Try again if there is a target, a try and a budget left. discard: an answer is in hand. paid: the budget has."""
+        """Try again if there is a target, a try and a budget left. discard: an answer is in hand.
+
+        paid: the budget has been asked.
+        """
         now_ns = self._clock()
         retry = plan.group.retry
         if plan.attempts >= retry.attempts:
@@ -307,8 +310,10 @@ class Dispatcher:
         async def ask() -> None:
             try:
                 error = await plan.lender.take_slowly(x, call, target)
+            except SidecarError as exc:
+                error = exc
             except Exception as exc:
-                error = exc if isinstance(exc, SidecarError) else SidecarError("what its limits have left is not known")
+                error = SidecarError("the sidecar failed on this request; its log says more")
                 self._log.event("error", "internal_error", where="target limits", type=type(exc).__name__)
             x.waiter = None
             if x.ended:
@@ -435,7 +440,7 @@ class Dispatcher:
     def _static(self, x: "Exchange", call: Call, plan: Plan, error: SidecarError) -> bool:
         """Whether the configured answer was given instead of the error."""
         text = plan.group.static_answer
-        message = static_message(x, call, text) if text is not None else None
+        message = static_message(x, call, plan.body, text) if text is not None else None
         if message is None:
             return False
         plan.final = True
