@@ -633,3 +633,38 @@ async def test_every_stream_that_breaks_off_ends_in_its_dialects_error(
             assert _is_error(dialect, parts[-1])
             assert not any(_is_error(dialect, part) for part in parts[:-1])
             assert total(sidecar, "outrider_events_total", event="stream_cut") == 1
+
+
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+async def test_a_stream_that_only_its_connection_ends_is_whole_when_it_says_so(tmp_path: Path, dialect: str) -> None:
+    path, body = DIALECTS[dialect]
+    path = path.replace(b"gemini-2.5-flash", b"smart").replace(b"amazon.nova-lite-v1%3A0", b"smart")
+    model = {"anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-flash", "bedrock": "amazon.nova-lite-v1:0"}
+    kind = dialect.partition(" ")[0]
+    async with MockProvider(tls=False) as mock:
+        where = {"kind": kind, "hosts": ["p.internal"], "connect_to": mock.http_url}
+        models = {"smart": {"targets": [f"p/{model.get(kind, 'm')}"]}}
+        async with running(tmp_path, {"p": where}, models=models, resilience=FAST) as sidecar:
+            peer = await client_of(sidecar)
+            auth = b"authorization: Bearer k\r\nx-api-key: k\r\nx-goog-api-key: k\r\nanthropic-version: 2023-06-01\r\n"
+            named = body.replace(b'"m"', b'"smart"').replace(b'"claude-sonnet-4-5"', b'"smart"')
+            message = post(sidecar, named, path, JSON + auth)
+            mock.next(events=8, framing="close", chunk_bytes=37)
+            await peer.send(message)
+            head, plain = await peer.answer()
+            assert head.startswith(b"HTTP/1.1 200")
+            whole = _parts(dialect, plain.replace(b"data: [DONE]\n\n", b""))
+            assert not any(_is_error(dialect, part) for part in whole)
+            (health,) = sidecar.snapshot.aliases.healths.all()
+            assert health.breaker.failure_rate(time.monotonic_ns()) == 0
+            mock.next(events=8, framing="close", cut_after=3, cut="close", chunk_bytes=37)
+            await peer.send(message)
+            head, cut = await peer.answer()
+            peer.close()
+            parts = _parts(dialect, cut)
+            assert 1 < len(parts) < len(whole)
+            assert _is_error(dialect, parts[-1])
+            assert not any(_is_error(dialect, part) for part in parts[:-1])
+            assert total(sidecar, "outrider_events_total", event="stream_cut") == 1
+            await until(lambda: not sidecar.hub.exchanges, "it has ended")
+            assert health.breaker.failure_rate(time.monotonic_ns()) > 0

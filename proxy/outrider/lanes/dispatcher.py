@@ -20,6 +20,7 @@ from functools import partial
 from random import random as draw
 from typing import TYPE_CHECKING, Any
 
+from outrider.dialects.endings import ENDINGS, STREAM_TYPES, Ending
 from outrider.dialects.openings import AGAIN, CONTENT, opening
 from outrider.errors import (
     CredentialUnavailableError,
@@ -50,6 +51,8 @@ OPENING_BYTES = 65_536  # of a stream, until its first event is there
 HEALTHY_RATE = 0.05  # share of failures below which a target may take over whatever the budget says
 _NO_RETRY = b"x-should-retry: false\r\n"
 _SHOULD_RETRY = mask_of(b"x-should-retry")
+_ENCODED = mask_of(b"content-encoding")
+_CONTENT_TYPE = header_id(b"content-type")
 _DOUBLE = (503, 529)
 _REFUSED = (401, 403)
 _THROTTLED = 429
@@ -150,9 +153,21 @@ class Dispatcher:
             return False
         x.judge = partial(self._judge, call, plan)
         x.idle_ns = int(plan.group.timeouts.idle_s * _NS)
+        self._watch(x, target)
         plan.saw, plan.held_bytes = b"", 0
         plan.timer = self._later(plan.group.timeouts.first_event_s, self._late, x, call, plan, "its first event")
         return False
+
+    @staticmethod
+    def _watch(x: "Exchange", target: Target) -> None:
+        """A stream whose end is the connection's is whole only when it says so itself."""
+        head, operation = x.answer_head, target.to.operation
+        ending = ENDINGS.get(operation.dialect)
+        if ending is None or head.chunked or head.content_length >= 0 or head.mask & _ENCODED:
+            return
+        is_array = operation.dialect == "gemini.generate" and bool(operation.stream)  # or SSE, as it was asked for
+        if is_array or (head.get(_CONTENT_TYPE) or b"").lower().startswith(STREAM_TYPES):
+            x.watch = Ending(ending)
 
     def _judge(self, call: Call, plan: Plan, x: "Exchange", data: bytes, is_last: bool) -> bool | None:
         """The beginning of a good answer: True to pass it on, None to wait for more of it."""
