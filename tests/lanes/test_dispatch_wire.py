@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, new_key
 from outrider.mock import MockProvider
 from outrider.mock.behaviour import NOTHING, Behaviour
 from outrider.runtime import Sidecar
@@ -327,6 +328,64 @@ async def test_while_every_target_is_full_calls_wait_and_go_in_turn(tmp_path: Pa
         answers = [status(await task) for task in asked]
         assert sorted(answers) == [200, 200, 200, 503]
         assert r.calls == (3, 0)
+
+
+async def test_of_those_that_wait_the_higher_priority_goes_first(tmp_path: Path) -> None:
+    targets = [{"provider": "one", "model": "m", "max_concurrent": 1}]
+    models = {"smart": {"targets": targets, "queue": {"priority": {"ops": 10, "batch": -5}}}}
+    names = ("batch", "web", "ops")
+    hasher, keys = KeyHasher.open(tmp_path / "hmac", create=True), {name: new_key() for name in names}
+    principals = [
+        {"id": name, "from": {"keys": [{"hash": HASH_PREFIX + hasher.hash_of(keys[name].encode()).hex()}]}}
+        for name in names
+    ]
+    virtual = {"hmac_key": str(tmp_path / "hmac")}
+    async with ride(tmp_path, models, principals=principals, virtual_keys=virtual) as r:
+        r.one.next(stall="head")
+        first = asyncio.create_task(r.ask())
+        await until(lambda: r.one.stalled == 1, "one is being served")
+        room = r.sidecar.snapshot.aliases.groups["smart"].room
+        peers = []
+        for number, name in enumerate(names):
+            peer = await client_of(r.sidecar)
+            shown = JSON + b"authorization: Bearer %b\r\n" % keys[name].encode()
+            body = b'{"model":"smart","messages":[{"role":"user","content":"%b"}]}' % name.encode()
+            await peer.send(post(r.sidecar, body, b"/one/v1/chat/completions", shown))
+            await until(lambda number=number: room.waiting == number + 1, "it waits")  # type: ignore[misc]
+            peers.append(peer)
+        r.one.release()
+        await first
+        for peer in peers:
+            assert status(await peer.answer()) == 200
+            peer.close()
+        asked = [body["messages"][0]["content"] for body in bodies(r.one)]
+        assert asked == ["Hello", "ops", "web", "batch"]
+
+
+async def test_another_credential_brings_a_target_back_at_once(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("sk-first")
+    key.chmod(0o600)
+    async with MockProvider(tls=False) as one, MockProvider(tls=False) as two:
+        providers = {
+            name: {
+                "kind": "openai", "hosts": [f"{name}.internal"], "connect_to": mock.http_url,
+                "credential": credential, "require_placeholder": False,
+            }
+            for name, mock, credential in (("one", one, {"file": str(key)}), ("two", two, {"env": "TWO_KEY"}))
+        }  # fmt: skip
+        async with running(tmp_path, providers, environ=KEYS, models=alias(), resilience=FAST) as sidecar:
+            r = Ride(sidecar, one, two)  # type: ignore[arg-type]
+            one.next(status=401)
+            for _ in range(3):
+                assert status(await r.ask()) == 200
+            assert r.calls == (1, 3)
+            key.write_text("sk-second")
+            source = sidecar.snapshot.sources["one"]
+            source.refresh()
+            assert status(await r.ask()) == 200
+            assert r.calls == (2, 3)
+            assert list(one.journal)[-1].header("authorization") == "Bearer sk-second"
 
 
 async def test_a_waiting_call_whose_client_leaves_gives_its_place_up(tmp_path: Path) -> None:

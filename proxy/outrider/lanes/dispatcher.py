@@ -20,6 +20,7 @@ from functools import partial
 from random import random as draw
 from typing import TYPE_CHECKING, Any
 
+from outrider.dialects.bonds import MADE, Made
 from outrider.dialects.endings import ENDINGS, STREAM_TYPES, Ending
 from outrider.dialects.openings import AGAIN, CONTENT, opening
 from outrider.errors import (
@@ -31,6 +32,7 @@ from outrider.errors import (
     UpstreamConnectError,
     UpstreamTimeoutError,
 )
+from outrider.govern.principal import ANONYMOUS
 from outrider.govern.provider_limits import retry_after_s
 from outrider.lanes.degraded import static_message
 from outrider.stack.call import Call
@@ -153,21 +155,27 @@ class Dispatcher:
             return False
         x.judge = partial(self._judge, call, plan)
         x.idle_ns = int(plan.group.timeouts.idle_s * _NS)
-        self._watch(x, target)
+        self._watch(x, plan, target)
         plan.saw, plan.held_bytes = b"", 0
         plan.timer = self._later(plan.group.timeouts.first_event_s, self._late, x, call, plan, "its first event")
         return False
 
     @staticmethod
-    def _watch(x: "Exchange", target: Target) -> None:
-        """A stream whose end is the connection's is whole only when it says so itself."""
-        head, operation = x.answer_head, target.to.operation
-        ending = ENDINGS.get(operation.dialect)
-        if ending is None or head.chunked or head.content_length >= 0 or head.mask & _ENCODED:
+    def _watch(x: "Exchange", plan: Plan, target: Target) -> None:
+        """What is looked for in the answer as it comes: whether it is whole, and what it names for later calls."""
+        ending = _ending_of(x, target)
+        conversations, made = plan.conversations, MADE.get(target.to.operation.dialect)
+        if conversations is None or made is None:
+            x.watch = ending
             return
-        is_array = operation.dialect == "gemini.generate" and bool(operation.stream)  # or SSE, as it was asked for
-        if is_array or (head.get(_CONTENT_TYPE) or b"").lower().startswith(STREAM_TYPES):
-            x.watch = Ending(ending)
+        name = target.binding.name
+        told = Made(made, lambda value: conversations.remember(value, name))
+
+        def both(x: "Exchange", piece: bytes) -> bool:
+            told(x, piece)
+            return ending is None or ending(x, piece)
+
+        x.watch = both
 
     def _judge(self, call: Call, plan: Plan, x: "Exchange", data: bytes, is_last: bool) -> bool | None:
         """The beginning of a good answer: True to pass it on, None to wait for more of it."""
@@ -415,13 +423,15 @@ class Dispatcher:
             return None
 
         async def wait() -> None:
-            principal = call.principal
+            principal = call.principal if call.principal is not None else ANONYMOUS
             if room.is_full:  # asked here: of those that came at once none was in the room yet
                 x.waiter = None
                 error: SidecarError = OverloadedError(f"too many calls wait for a target of {plan.group.name}")
                 self._none_left(x, call, plan, error)
                 return
-            admitted = await room.enter(principal, 0, plan.group.max_wait_s, attempt, lambda: x.ended)
+            admitted = await room.enter(
+                principal, plan.group.priority_of(principal), plan.group.max_wait_s, attempt, lambda: x.ended
+            )
             if admitted or x.ended:
                 return
             x.waiter = None
@@ -440,8 +450,10 @@ class Dispatcher:
     def _all_down(self, plan: Plan, now_ns: int) -> SidecarError:
         ready_s = min(target.health.breaker.ready_in_s(now_ns) for target in plan.targets)
         names = ", ".join(f"{target.name} ({target.health.breaker.reason or 'failing'})" for target in plan.targets)
+        bound = f"; {plan.bond} binds the call to who began its conversation" if plan.bond else ""
         return TargetsDownError(
-            f"no target of {plan.group.name} takes calls now: {names}", retry_after_ms=max(int(ready_s * 1000), 100)
+            f"no target of {plan.group.name} takes calls now: {names}{bound}",
+            retry_after_ms=max(int(ready_s * 1000), 100),
         )
 
     def _none_left(self, x: "Exchange", call: Call, plan: Plan, error: SidecarError) -> None:
@@ -577,7 +589,7 @@ class Dispatcher:
         self._leave_place(plan)
         breaker, now_ns = target.health.breaker, self._clock()
         if refused:
-            breaker.credential_refused(now_ns, probe=probe)
+            breaker.credential_refused(now_ns, probe=probe, mark=target.credential_mark)
             self._metrics.count("credential_refused", target.binding.name)
             self._log.event(
                 "warning", "credential_refused", target=target.name,
@@ -743,3 +755,14 @@ def _query_for(plan: Plan, *, is_own: bool) -> bytes:
     if plan.path_query and is_own:
         return b"?" + plan.path_query
     return b"?alt=sse" if b"alt=sse" in plan.path_query else b""
+
+
+def _ending_of(x: "Exchange", target: Target) -> Ending | None:
+    """A stream whose end is the connection's is whole only when it says so itself."""
+    head, operation = x.answer_head, target.to.operation
+    wanted = ENDINGS.get(operation.dialect)
+    if wanted is None or head.chunked or head.content_length >= 0 or head.mask & _ENCODED:
+        return None
+    is_array = operation.dialect == "gemini.generate" and bool(operation.stream)  # or SSE, as it was asked for
+    is_stream = is_array or (head.get(_CONTENT_TYPE) or b"").lower().startswith(STREAM_TYPES)
+    return Ending(wanted) if is_stream else None

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from outrider.errors import BadRequestError, BodyTooLargeError, ForbiddenError, SidecarError
+from outrider.dialects.bonds import bonds, may_have_bonds
+from outrider.errors import BadRequestError, BodyTooLargeError, BoundElsewhereError, ForbiddenError, SidecarError
 from outrider.stack.call import Call, LayerHook, Route
 from outrider.stack.document import document_of
+from outrider.upstream.conversations import Conversations
 from outrider.upstream.needs import Needs, is_stateful, needs_of
 from outrider.upstream.targets import Group, Target
 from outrider_ext import http1
@@ -50,9 +52,9 @@ class Plan:
     """What is known about the attempts of one call; `call.dispatch`. The driver changes it, nobody else."""
 
     __slots__ = (
-        "answered", "asked", "body", "body_span", "current", "error", "fetched", "final", "group", "hedge_timer",
-        "held_bytes", "lender", "lent", "needs", "occupied", "path_query", "probe", "retries", "rival",
-        "rival_connection", "rival_lease", "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale",
+        "answered", "asked", "body", "body_span", "bond", "conversations", "current", "error", "fetched", "final",
+        "group", "hedge_timer", "held_bytes", "lender", "lent", "needs", "occupied", "path_query", "probe", "retries",
+        "rival", "rival_connection", "rival_lease", "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale",
         "strip_usage", "targets", "timer", "total_timer", "tries",
     )  # fmt: skip
 
@@ -64,6 +66,8 @@ class Plan:
         self.asked = asked
         self.needs = needs
         self.path_query = b""
+        self.bond = ""  # the field that binds it to who began its conversation
+        self.conversations: Conversations | None = None  # to remember what its answer names
         self.fetched: dict[str, Media] = {}  # URL -> the same with its bytes, for targets that take no URL
         self.strip_usage = False
         self.tries: dict[str, int] = {}  # by target
@@ -133,6 +137,7 @@ class PlanCalls:
         cap_bytes: int,
         refusal: "Refusal | None" = None,
         fetch: "Fetch | None" = None,
+        conversations: Conversations | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         random: Callable[[], float] = draw,
     ) -> None:
@@ -143,6 +148,7 @@ class PlanCalls:
         self._rules_route = rules_route
         self._refusal = refusal
         self._fetch = fetch
+        self._conversations = conversations if conversations is not None else Conversations()
         self._cap_bytes = cap_bytes
         self._clock = clock
         self._random = random
@@ -216,6 +222,10 @@ class PlanCalls:
         if self._refusal is not None:
             targets = self._allowed(x, call, targets, self._refusal)
         assert x.body is not None
+        spread = any(target.binding is not call.route.binding for target in targets)
+        bond = ""
+        if spread and may_have_bonds(x.body):
+            targets, bond = self._bound(x, call, group, targets)
         needs = self._needs(x, call, group)
         now_ns = self._clock()
         ordered = group.ordered(targets, needs, call, self._key(x, call, group), now_ns, self._random)
@@ -226,11 +236,44 @@ class PlanCalls:
         plan.body_span = self._span(x.body)
         plan.path_query = x.target.partition(b"?")[2]
         plan.strip_usage = call.strip_usage
+        plan.bond = bond
+        if spread:  # what its answer names is remembered
+            plan.conversations, call.plain_answer = self._conversations, True
         call.dispatch = plan
         call.target = ordered[0]
         if ordered[0].model is not None:
             call.model = ordered[0].model  # what it is counted and priced by, until another one serves it
         return self._fetching(call, plan)
+
+    def _bound(self, x: "Exchange", call: Call, group: Group, targets: list[Target]) -> tuple[list[Target], str]:
+        """Those that may go on with the conversation, and the field that binds it, "" for none.
+
+        What nobody knows is the addressed provider's to judge. Raises: BoundElsewhereError.
+        """
+        value = document_of(x, call, self._cap_bytes).value
+        found = bonds(value) if value is not None else []
+        if not found:
+            return targets, ""
+        known = {self._conversations.provider_of(bond[1]): bond[0] for bond in reversed(found)}
+        known.pop(None, None)
+        if len(known) > 1:
+            names = ", ".join(sorted(str(name) for name in known))
+            raise BoundElsewhereError(f"the call refers to conversations of several providers ({names})")
+        provider = next(iter(known), None)
+        field = known[provider] if provider is not None else found[0][0]
+        if provider is None and len({target.binding.name for target in targets}) == 1:
+            return targets, field
+        kept = [target for target in targets if target.binding.name == (provider or call.route.provider)]
+        if not kept and provider is not None:
+            raise BoundElsewhereError(
+                f"{field} belongs to a conversation that {provider} began, and {group.name} does not lead there"
+            )
+        if not kept:
+            raise BoundElsewhereError(
+                f"it is not known which target of {group.name} began the conversation of {field}; "
+                f"begin it anew, without {field}"
+            )
+        return kept, field
 
     @staticmethod
     def _allowed(x: "Exchange", call: Call, targets: list[Target], refusal: "Refusal") -> list[Target]:
