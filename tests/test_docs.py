@@ -18,7 +18,9 @@ from outrider.errors import SidecarError
 from outrider.govern import verdicts
 from outrider.lanes import http1
 from outrider.runtimes import BASE_URLS, VARIABLES
+from outrider.stack import translate
 from outrider.telemetry import audit
+from outrider.upstream import fetch
 from support.running import client_of, get, local, post, running
 from support.wire import Provider
 
@@ -111,9 +113,9 @@ def test_only_errors_about_the_provider_are_counted_by_their_code() -> None:
 
 def test_the_metrics_page_names_every_error_as_it_is() -> None:
     # Imported where they are needed only: their errors join the table when they are.
-    assert {http1.InternalError.code, verdicts.PolicyDeniedError.code, audit.AuditUnavailableError.code} <= set(
-        SidecarError.by_code
-    )
+    late = {http1.InternalError, verdicts.PolicyDeniedError, audit.AuditUnavailableError, fetch.MediaUnavailableError}
+    late.add(translate.UntranslatableError)
+    assert {error.code for error in late} <= set(SidecarError.by_code)
     retry = {None: "", True: "true", False: "false"}
     real = {code: [str(kind.status), retry[kind.should_retry]] for code, kind in SidecarError.by_code.items()}
     said = {names(row[0])[0]: row[1:3] for row in rows("telemetry.md", "code |")}
