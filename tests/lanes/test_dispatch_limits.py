@@ -191,3 +191,16 @@ async def test_calls_at_once_settle_exactly(tmp_path: Path) -> None:
             assert row.open == 0
         assert {row.slots.in_use for row in rows(r, SlotRow).values()} == {0}
         await asyncio.sleep(0)
+
+
+async def test_a_provider_that_says_its_own_limit_is_reached_is_passed_over(tmp_path: Path) -> None:
+    async with ride(tmp_path, adaptive=("one",)) as r:
+        told = {"x-ratelimit-limit-requests": "100", "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-requests": "60s"}  # fmt: skip
+        r.one.next(headers=told)
+        assert [status(await r.ask()) for _ in range(3)] == [200, 200, 200]
+        assert r.calls == (1, 2)
+        assert total(r.sidecar, "outrider_limit_decisions_total", limit="provider:one", decision="reject") == 2
+        r.two.draw = lambda: FAILS
+        assert status(await r.ask()) == 500
+        assert r.calls[0] == 1

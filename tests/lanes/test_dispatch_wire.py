@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, new_key
+from outrider.lanes.dispatcher import Dispatcher
 from outrider.mock import MockProvider
 from outrider.mock.behaviour import NOTHING, Behaviour
 from outrider.runtime import Sidecar
+from outrider.upstream.plans import PlanCalls
 from support.running import client_of, post, running, total, until
 from support.wire import Peer
 
@@ -76,7 +78,9 @@ def alias(**more: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def ride(folder: Path, models: dict[str, Any] | None = None, **sections: Any) -> AsyncIterator[Ride]:
+async def ride(
+    folder: Path, models: dict[str, Any] | None = None, adaptive: tuple[str, ...] = (), **sections: Any
+) -> AsyncIterator[Ride]:
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(Flaky(tls=False))
         two = await stack.enter_async_context(Flaky(tls=False))
@@ -87,6 +91,7 @@ async def ride(folder: Path, models: dict[str, Any] | None = None, **sections: A
                 "connect_to": mock.http_url,
                 "credential": {"env": f"{name.upper()}_KEY"},
                 "require_placeholder": False,
+                "adaptive": name in adaptive,
             }
             for name, mock in (("one", one), ("two", two))
         }
@@ -609,6 +614,31 @@ async def test_two_failing_targets_are_hardly_noticed(tmp_path: Path, strategy: 
     good, calls = await _share(tmp_path, 300, strategy, both=True)
     assert good >= 0.99
     assert calls <= 1.4
+
+
+async def test_the_latency_strategy_finds_the_fast_target_and_one_that_has_recovered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clock() -> int:
+        """Latencies and their forgetting go by it: thirty seconds are three."""
+        return time.monotonic_ns() * 10
+
+    for part in (Dispatcher, PlanCalls):
+        monkeypatch.setitem(part.__init__.__kwdefaults__, "clock", clock)  # type: ignore[arg-type,misc,unused-ignore]
+    async with ride(tmp_path, alias(strategy="latency")) as r:
+        r.one.draw = lambda: Behaviour(first_event_ms=150)
+        await r.ask_all(200, workers=4, stream=True)
+        slow, fast = r.calls
+        assert fast >= 0.9 * 200, (slow, fast)
+        r.one.draw = lambda: NOTHING
+        began_ns, back_s = clock(), 1e9
+        for _ in range(400):
+            before = r.calls
+            await r.ask_all(20, workers=4, stream=True)
+            if r.calls[0] - before[0] >= 6:  # it is as good as the other, so it gets its part again
+                back_s = (clock() - began_ns) / 1e9
+                break
+        assert back_s <= 30
 
 
 @pytest.mark.long
