@@ -6,7 +6,7 @@ of models is bounded.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from outrider.errors import RateLimitedError
 from outrider.govern.limits import counts_tokens, model_name
@@ -85,7 +85,8 @@ class Adaptive:
 
         Raises: RateLimitedError where all have.
         """
-        plan, kept, first = call.dispatch, [], None
+        plan, first = call.dispatch, None
+        kept: list[Any] = []
         for target in plan.targets:
             error = None
             if self._is_on(target.to):
