@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from outrider.config import Config, ConfigError
 from outrider.config.problems import Problem
+from outrider.config.schema import Provider as ProviderSettings
 from outrider.door.contract import Deny, Intercept, Tunnel, Verdict
 from outrider.errors import (
     CredentialUnavailableError,
@@ -88,7 +88,7 @@ _NOBODY = Provider(
 )
 PASSTHROUGH = Binding("other", _NOBODY, (), None, None, None, frozenset(), None)
 # What is asked of the API over all providers, until it is known for whom it is.
-UNIFIED = Binding("unified", _NOBODY, (), None, None, None, frozenset(), SimpleNamespace(require_placeholder=False))
+UNIFIED = Binding("unified", _NOBODY, (), None, None, None, frozenset(), ProviderSettings(require_placeholder=False))
 
 
 @dataclass(slots=True)

@@ -28,12 +28,10 @@ from outrider.dialects.anthropic_parts import (
 )
 from outrider.dialects.anthropic_stream import AnthropicStreamReader, AnthropicStreamWriter
 from outrider.dialects.base import (
+    Adapter,
     Dialect,
-    Framing,
     Json,
     Notes,
-    StreamReader,
-    StreamWriter,
     UnreadableError,
     WrittenRequest,
 )
@@ -43,7 +41,6 @@ from outrider.dialects.canonical import (
     Message,
     OutputFormat,
     Part,
-    ProviderError,
     Reasoning,
     Request,
     Text,
@@ -67,7 +64,7 @@ from outrider.dialects.values import (
     word,
 )
 
-__all__ = ["DIALECT", "FIELDS", "MAX_TOKENS", "Anthropic"]
+__all__ = ["DIALECT", "FIELDS", "MAX_TOKENS"]
 
 MAX_TOKENS: Final = 4096  # the most that every model takes
 _MIN_BUDGET: Final = 1024
@@ -565,35 +562,7 @@ def _thoughts_first(content: list[Json]) -> list[Json]:
 
 # -- the adapter
 
-
-class Anthropic:
-    name = NAME
-    framing: Framing = "sse"
-    model_in: Literal["body", "path"] = "body"
-
-    def read_request(self, body: Json, *, model: str | None = None, stream: bool | None = None) -> Request:
-        return _read_request(body, model, stream)
-
-    def write_request(self, request: Request, notes: Notes) -> WrittenRequest:
-        return _write_request(request, notes)
-
-    def read_answer(self, body: Json) -> Answer:
-        return _read_answer(body)
-
-    def write_answer(self, answer: Answer, request: Request, notes: Notes) -> Json:
-        return _write_answer(answer, request, notes)
-
-    def read_error(self, status: int, body: bytes) -> ProviderError:
-        return anthropic_errors.read(status, body)
-
-    def write_error(self, error: ProviderError) -> Json:
-        return anthropic_errors.written(error)
-
-    def stream_reader(self) -> StreamReader:
-        return AnthropicStreamReader()
-
-    def stream_writer(self, request: Request, notes: Notes) -> StreamWriter:
-        return AnthropicStreamWriter(request, notes)
-
-
-DIALECT: Final[Dialect] = Anthropic()
+DIALECT: Final[Dialect] = Adapter(
+    NAME, "sse", "body", _read_request, _write_request, _read_answer, _write_answer,
+    anthropic_errors.read, anthropic_errors.written, AnthropicStreamReader, AnthropicStreamWriter,
+)  # fmt: skip

@@ -10,12 +10,23 @@ Rules
 Does not know: HTTP, providers, credentials.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from outrider.dialects.canonical import Answer, ProviderError, Request, StreamEvent
 
-__all__ = ["Dialect", "Frame", "Framing", "Notes", "StreamReader", "StreamWriter", "UnreadableError", "WrittenRequest"]
+__all__ = [
+    "Adapter",
+    "Dialect",
+    "Frame",
+    "Framing",
+    "Notes",
+    "StreamReader",
+    "StreamWriter",
+    "UnreadableError",
+    "WrittenRequest",
+]
 
 type Json = dict[str, Any]
 type Framing = Literal["sse", "ndjson", "eventstream", "json-array", ""]
@@ -113,3 +124,23 @@ class Dialect(Protocol):
     def stream_reader(self) -> StreamReader: ...
 
     def stream_writer(self, request: Request, notes: Notes) -> StreamWriter: ...
+
+
+@dataclass(slots=True)
+class Adapter:
+    """A Dialect made of a module's functions, which are what its methods say."""
+
+    name: str
+    framing: Framing
+    model_in: Literal["body", "path"]
+    reads_request: Callable[[Json, str | None, bool | None], Request]
+    write_request: Callable[[Request, Notes], WrittenRequest]
+    read_answer: Callable[[Json], Answer]
+    write_answer: Callable[[Answer, Request, Notes], Json]
+    read_error: Callable[[int, bytes], ProviderError]
+    write_error: Callable[[ProviderError], Json]
+    stream_reader: Callable[[], StreamReader]
+    stream_writer: Callable[[Request, Notes], StreamWriter]
+
+    def read_request(self, body: Json, *, model: str | None = None, stream: bool | None = None) -> Request:
+        return self.reads_request(body, model, stream)

@@ -10,18 +10,16 @@ Does not know: HTTP, SigV4; the model stands in the path.
 Source: botocore's data of bedrock-runtime; recorded answers.
 """
 
-from typing import Final, Literal
+from typing import Final
 
 import orjson
 
 from outrider.dialects import native_errors
 from outrider.dialects.base import (
+    Adapter,
     Dialect,
-    Framing,
     Json,
     Notes,
-    StreamReader,
-    StreamWriter,
     UnreadableError,
     WrittenRequest,
 )
@@ -44,7 +42,6 @@ from outrider.dialects.canonical import (
     Opaque,
     OutputFormat,
     Part,
-    ProviderError,
     Reasoning,
     Request,
     Text,
@@ -70,7 +67,7 @@ from outrider.dialects.values import (
     typed,
 )
 
-__all__ = ["DIALECT", "FIELDS", "BedrockConverse"]
+__all__ = ["DIALECT", "FIELDS"]
 
 FIELDS: Final[dict[str, Fields]] = {
     "request": {
@@ -503,35 +500,7 @@ def _note_part(part: Part, notes: Notes) -> None:
 
 # -- the adapter
 
-
-class BedrockConverse:
-    name = NAME
-    framing: Framing = "eventstream"
-    model_in: Literal["body", "path"] = "path"
-
-    def read_request(self, body: Json, *, model: str | None = None, stream: bool | None = None) -> Request:
-        return read_request(body, model, stream)
-
-    def write_request(self, request: Request, notes: Notes) -> WrittenRequest:
-        return write_request(request, notes)
-
-    def read_answer(self, body: Json) -> Answer:
-        return read_answer(body)
-
-    def write_answer(self, answer: Answer, request: Request, notes: Notes) -> Json:
-        return write_answer(answer, request, notes)
-
-    def read_error(self, status: int, body: bytes) -> ProviderError:
-        return native_errors.error_of_aws(status, body)
-
-    def write_error(self, error: ProviderError) -> Json:
-        return native_errors.written_aws(error)
-
-    def stream_reader(self) -> StreamReader:
-        return ConverseStreamReader()
-
-    def stream_writer(self, request: Request, notes: Notes) -> StreamWriter:
-        return ConverseStreamWriter(request, notes)
-
-
-DIALECT: Final[Dialect] = BedrockConverse()
+DIALECT: Final[Dialect] = Adapter(
+    NAME, "eventstream", "path", read_request, write_request, read_answer, write_answer,
+    native_errors.error_of_aws, native_errors.written_aws, ConverseStreamReader, ConverseStreamWriter,
+)  # fmt: skip

@@ -13,15 +13,15 @@ Source: Anthropic's SDK lib/bedrock, AWS's inference parameters of Nova, Llama a
 
 import re
 from base64 import b64decode, b64encode
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
 from outrider.dialects import bedrock_converse, native_errors
 from outrider.dialects.base import (
+    Adapter,
     Dialect,
     Frame,
-    Framing,
     Json,
     Notes,
     StreamReader,
@@ -57,7 +57,7 @@ from outrider.dialects.registry import dialect
 from outrider.dialects.usage import invoke_usage
 from outrider.dialects.values import NUMBER, REST, Fields, known, rest_of, strings, text, typed
 
-__all__ = ["DIALECT", "FAMILIES", "FIELDS", "BedrockInvoke", "family_of"]
+__all__ = ["DIALECT", "FAMILIES", "FIELDS", "family_of"]
 
 NAME: Final = "bedrock.invoke"
 VERSION: Final = "bedrock-2023-05-31"
@@ -648,36 +648,16 @@ def _streaming(first: Json) -> StreamReader:
 
 # -- the adapter
 
-
-class BedrockInvoke:
-    name = NAME
-    framing: Framing = "eventstream"
-    model_in: Literal["body", "path"] = "path"
-
-    def read_request(self, body: Json, *, model: str | None = None, stream: bool | None = None) -> Request:
-        model = model or ""
-        return _family(model).read_request(body, model, stream is True)
-
-    def write_request(self, request: Request, notes: Notes) -> WrittenRequest:
-        return WrittenRequest(_family(request.model).write_request(request, notes))
-
-    def read_answer(self, body: Json) -> Answer:
-        return _answering(body).read_answer(body)
-
-    def write_answer(self, answer: Answer, request: Request, notes: Notes) -> Json:
-        return _BY_NAME[request.origin].write_answer(answer, request, notes)
-
-    def read_error(self, status: int, body: bytes) -> ProviderError:
-        return native_errors.error_of_aws(status, body)
-
-    def write_error(self, error: ProviderError) -> Json:
-        return native_errors.written_aws(error)
-
-    def stream_reader(self) -> StreamReader:
-        return _InvokeReader()
-
-    def stream_writer(self, request: Request, notes: Notes) -> StreamWriter:
-        return _BY_NAME[request.origin].writer(request, notes)
-
-
-DIALECT: Final[Dialect] = BedrockInvoke()
+DIALECT: Final[Dialect] = Adapter(
+    NAME,
+    "eventstream",
+    "path",
+    lambda body, model, stream: _family(model or "").read_request(body, model or "", stream is True),
+    lambda request, notes: WrittenRequest(_family(request.model).write_request(request, notes)),
+    lambda body: _answering(body).read_answer(body),
+    lambda answer, request, notes: _BY_NAME[request.origin].write_answer(answer, request, notes),
+    native_errors.error_of_aws,
+    native_errors.written_aws,
+    _InvokeReader,
+    lambda request, notes: _BY_NAME[request.origin].writer(request, notes),
+)

@@ -10,16 +10,14 @@ Does not know: HTTP; v1, which is another dialect and passes through only.
 Source: cohere/v2/client.py and cohere/types of the Python SDK; recorded answers.
 """
 
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from outrider.dialects import native_errors
 from outrider.dialects.base import (
+    Adapter,
     Dialect,
-    Framing,
     Json,
     Notes,
-    StreamReader,
-    StreamWriter,
     UnreadableError,
     WrittenRequest,
 )
@@ -31,7 +29,6 @@ from outrider.dialects.canonical import (
     Opaque,
     OutputFormat,
     Part,
-    ProviderError,
     Reasoning,
     Refusal,
     Request,
@@ -70,7 +67,7 @@ from outrider.dialects.values import (
     typed,
 )
 
-__all__ = ["DIALECT", "FIELDS", "CohereChat"]
+__all__ = ["DIALECT", "FIELDS"]
 
 FIELDS: Final[dict[str, Fields]] = {
     "request": {
@@ -522,35 +519,7 @@ def _note_part(part: Part, notes: Notes) -> None:
 
 # -- the adapter
 
-
-class CohereChat:
-    name = NAME
-    framing: Framing = "sse"
-    model_in: Literal["body", "path"] = "body"
-
-    def read_request(self, body: Json, *, model: str | None = None, stream: bool | None = None) -> Request:
-        return _read_request(body, model, stream)
-
-    def write_request(self, request: Request, notes: Notes) -> WrittenRequest:
-        return _write_request(request, notes)
-
-    def read_answer(self, body: Json) -> Answer:
-        return _read_answer(body)
-
-    def write_answer(self, answer: Answer, request: Request, notes: Notes) -> Json:
-        return _write_answer(answer, request, notes)
-
-    def read_error(self, status: int, body: bytes) -> ProviderError:
-        return native_errors.error_of_cohere(status, body)
-
-    def write_error(self, error: ProviderError) -> Json:
-        return native_errors.written_cohere(error)
-
-    def stream_reader(self) -> StreamReader:
-        return CohereStreamReader()
-
-    def stream_writer(self, request: Request, notes: Notes) -> StreamWriter:
-        return CohereStreamWriter(request, notes)
-
-
-DIALECT: Final[Dialect] = CohereChat()
+DIALECT: Final[Dialect] = Adapter(
+    NAME, "sse", "body", _read_request, _write_request, _read_answer, _write_answer,
+    native_errors.error_of_cohere, native_errors.written_cohere, CohereStreamReader, CohereStreamWriter,
+)  # fmt: skip

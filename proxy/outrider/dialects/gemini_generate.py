@@ -11,16 +11,15 @@ Source: google/genai/types.py, ai.google.dev/api/generate-content; recorded answ
 """
 
 from collections import defaultdict, deque
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from outrider.dialects import native_errors
 from outrider.dialects.base import (
+    Adapter,
     Dialect,
     Framing,
     Json,
     Notes,
-    StreamReader,
-    StreamWriter,
     UnreadableError,
     WrittenRequest,
 )
@@ -31,7 +30,6 @@ from outrider.dialects.canonical import (
     Opaque,
     OutputFormat,
     Part,
-    ProviderError,
     Reasoning,
     Request,
     Text,
@@ -74,7 +72,7 @@ from outrider.dialects.values import (
     typed,
 )
 
-__all__ = ["ARRAY", "DIALECT", "FIELDS", "GeminiGenerate"]
+__all__ = ["ARRAY", "DIALECT", "FIELDS"]
 
 FIELDS: Final[dict[str, Fields]] = {
     "request": {
@@ -694,39 +692,13 @@ def _written_citations(citations: list[Json], notes: Notes) -> list[Json]:
 # -- the adapter
 
 
-class GeminiGenerate:
-    """framing: "sse" where the app asked with alt=sse, "json-array" where it did not."""
-
-    name = NAME
-    model_in: Literal["body", "path"] = "path"
-
-    def __init__(self, framing: Framing) -> None:
-        self.framing: Framing = framing
-
-    def read_request(self, body: Json, *, model: str | None = None, stream: bool | None = None) -> Request:
-        return _read_request(body, model, stream)
-
-    def write_request(self, request: Request, notes: Notes) -> WrittenRequest:
-        return _write_request(request, notes)
-
-    def read_answer(self, body: Json) -> Answer:
-        return _read_answer(body)
-
-    def write_answer(self, answer: Answer, request: Request, notes: Notes) -> Json:
-        return _write_answer(answer, request, notes)
-
-    def read_error(self, status: int, body: bytes) -> ProviderError:
-        return native_errors.error_of_google(status, body)
-
-    def write_error(self, error: ProviderError) -> Json:
-        return native_errors.written_google(error)
-
-    def stream_reader(self) -> StreamReader:
-        return GeminiStreamReader()
-
-    def stream_writer(self, request: Request, notes: Notes) -> StreamWriter:
-        return GeminiStreamWriter(request, notes, is_array=self.framing == "json-array")
+def _adapter(framing: Framing) -> Dialect:
+    return Adapter(
+        NAME, framing, "path", _read_request, _write_request, _read_answer, _write_answer,
+        native_errors.error_of_google, native_errors.written_google, GeminiStreamReader,
+        lambda request, notes: GeminiStreamWriter(request, notes, is_array=framing == "json-array"),
+    )  # fmt: skip
 
 
-DIALECT: Final[Dialect] = GeminiGenerate("sse")
-ARRAY: Final[Dialect] = GeminiGenerate("json-array")
+DIALECT: Final = _adapter("sse")  # where the app asked with alt=sse
+ARRAY: Final = _adapter("json-array")  # where it did not

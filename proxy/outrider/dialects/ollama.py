@@ -13,16 +13,15 @@ Source: ollama docs/api.md, ollama/_types.py; recorded answers.
 """
 
 from collections import deque
-from typing import Any, Final, Literal
+from functools import partial
+from typing import Any, Final
 
 from outrider.dialects import native_errors
 from outrider.dialects.base import (
+    Adapter,
     Dialect,
-    Framing,
     Json,
     Notes,
-    StreamReader,
-    StreamWriter,
     UnreadableError,
     WrittenRequest,
 )
@@ -35,7 +34,6 @@ from outrider.dialects.canonical import (
     Opaque,
     OutputFormat,
     Part,
-    ProviderError,
     Reasoning,
     Refusal,
     Request,
@@ -74,7 +72,7 @@ from outrider.dialects.values import (
     typed,
 )
 
-__all__ = ["DIALECT", "FIELDS", "GENERATE", "Ollama"]
+__all__ = ["DIALECT", "FIELDS", "GENERATE"]
 
 FIELDS: Final[dict[str, Fields]] = {
     "request": {
@@ -563,37 +561,14 @@ NAME: Final = "ollama.chat"
 GENERATE_NAME: Final = "ollama.generate"
 
 
-class Ollama:
-    framing: Framing = "ndjson"
-    model_in: Literal["body", "path"] = "body"
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def read_request(self, body: Json, *, model: str | None = None, stream: bool | None = None) -> Request:
-        return _read_request(self.name, body, model, stream)
-
-    def write_request(self, request: Request, notes: Notes) -> WrittenRequest:
-        return _write_request(self.name, request, notes)
-
-    def read_answer(self, body: Json) -> Answer:
-        return _read_answer(self.name, body)
-
-    def write_answer(self, answer: Answer, request: Request, notes: Notes) -> Json:
-        return _write_answer(self.name, answer, request, notes)
-
-    def read_error(self, status: int, body: bytes) -> ProviderError:
-        return native_errors.error_of_ollama(status, body)
-
-    def write_error(self, error: ProviderError) -> Json:
-        return native_errors.written_ollama(error)
-
-    def stream_reader(self) -> StreamReader:
-        return OllamaStreamReader()
-
-    def stream_writer(self, request: Request, notes: Notes) -> StreamWriter:
-        return OllamaStreamWriter(request, notes, is_generate=self.name == GENERATE_NAME)
+def _adapter(name: str) -> Dialect:
+    return Adapter(
+        name, "ndjson", "body", partial(_read_request, name), partial(_write_request, name),
+        partial(_read_answer, name), partial(_write_answer, name),
+        native_errors.error_of_ollama, native_errors.written_ollama, OllamaStreamReader,
+        lambda request, notes: OllamaStreamWriter(request, notes, is_generate=name == GENERATE_NAME),
+    )  # fmt: skip
 
 
-DIALECT: Final[Dialect] = Ollama(NAME)
-GENERATE: Final[Dialect] = Ollama(GENERATE_NAME)
+DIALECT: Final = _adapter(NAME)
+GENERATE: Final = _adapter(GENERATE_NAME)

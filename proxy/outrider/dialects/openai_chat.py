@@ -19,12 +19,10 @@ from typing import Any, Final, Literal
 
 from outrider.dialects import openai_errors
 from outrider.dialects.base import (
+    Adapter,
     Dialect,
-    Framing,
     Json,
     Notes,
-    StreamReader,
-    StreamWriter,
     UnreadableError,
     WrittenRequest,
 )
@@ -36,7 +34,6 @@ from outrider.dialects.canonical import (
     Opaque,
     OutputFormat,
     Part,
-    ProviderError,
     Reasoning,
     Refusal,
     Request,
@@ -80,7 +77,7 @@ from outrider.dialects.values import (
     word,
 )
 
-__all__ = ["DIALECT", "FIELDS", "OpenAIChat"]
+__all__ = ["DIALECT", "FIELDS"]
 
 NAME: Final = "openai.chat"
 
@@ -962,35 +959,7 @@ def _written_other(part: Part, message: Json, is_own: bool, notes: Notes) -> Non
 
 # -- the adapter
 
-
-class OpenAIChat:
-    name = NAME
-    framing: Framing = "sse"
-    model_in: Literal["body", "path"] = "body"
-
-    def read_request(self, body: Json, *, model: str | None = None, stream: bool | None = None) -> Request:
-        return _read_request(body, model, stream)
-
-    def write_request(self, request: Request, notes: Notes) -> WrittenRequest:
-        return _write_request(request, notes)
-
-    def read_answer(self, body: Json) -> Answer:
-        return _read_answer(body)
-
-    def write_answer(self, answer: Answer, request: Request, notes: Notes) -> Json:
-        return _write_answer(answer, request, notes)
-
-    def read_error(self, status: int, body: bytes) -> ProviderError:
-        return openai_errors.read(status, body)
-
-    def write_error(self, error: ProviderError) -> Json:
-        return openai_errors.written(error)
-
-    def stream_reader(self) -> StreamReader:
-        return ChatStreamReader()
-
-    def stream_writer(self, request: Request, notes: Notes) -> StreamWriter:
-        return ChatStreamWriter(request, notes)
-
-
-DIALECT: Final[Dialect] = OpenAIChat()
+DIALECT: Final[Dialect] = Adapter(
+    NAME, "sse", "body", _read_request, _write_request, _read_answer, _write_answer,
+    openai_errors.read, openai_errors.written, ChatStreamReader, ChatStreamWriter,
+)  # fmt: skip

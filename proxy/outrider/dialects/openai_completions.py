@@ -9,19 +9,17 @@ Source: openai/types/completion*.py of the Python SDK; recorded answers (vLLM, T
 """
 
 import time
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import orjson
 
 from outrider.dialects import openai_errors
 from outrider.dialects.base import (
+    Adapter,
     Dialect,
     Frame,
-    Framing,
     Json,
     Notes,
-    StreamReader,
-    StreamWriter,
     UnreadableError,
     WrittenRequest,
 )
@@ -37,7 +35,6 @@ from outrider.dialects.canonical import (
     Part,
     PartStart,
     PartStop,
-    ProviderError,
     Refusal,
     Request,
     Start,
@@ -65,7 +62,7 @@ from outrider.dialects.values import (
     word,
 )
 
-__all__ = ["DIALECT", "FIELDS", "OpenAICompletions"]
+__all__ = ["DIALECT", "FIELDS"]
 
 NAME: Final = "openai.completions"
 _PROMPT: Final = "prompt of tokens or of several texts"
@@ -462,35 +459,7 @@ def _row(index: int, words: str) -> Json:
 
 # -- the adapter
 
-
-class OpenAICompletions:
-    name = NAME
-    framing: Framing = "sse"
-    model_in: Literal["body", "path"] = "body"
-
-    def read_request(self, body: Json, *, model: str | None = None, stream: bool | None = None) -> Request:
-        return _read_request(body, model, stream)
-
-    def write_request(self, request: Request, notes: Notes) -> WrittenRequest:
-        return _write_request(request, notes)
-
-    def read_answer(self, body: Json) -> Answer:
-        return _read_answer(body)
-
-    def write_answer(self, answer: Answer, request: Request, notes: Notes) -> Json:
-        return _write_answer(answer, request, notes)
-
-    def read_error(self, status: int, body: bytes) -> ProviderError:
-        return openai_errors.read(status, body)
-
-    def write_error(self, error: ProviderError) -> Json:
-        return openai_errors.written(error)
-
-    def stream_reader(self) -> StreamReader:
-        return _Reader()
-
-    def stream_writer(self, request: Request, notes: Notes) -> StreamWriter:
-        return _Writer(request, notes)
-
-
-DIALECT: Final[Dialect] = OpenAICompletions()
+DIALECT: Final[Dialect] = Adapter(
+    NAME, "sse", "body", _read_request, _write_request, _read_answer, _write_answer,
+    openai_errors.read, openai_errors.written, _Reader, _Writer,
+)  # fmt: skip

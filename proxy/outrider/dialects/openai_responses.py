@@ -13,16 +13,14 @@ Source: openai/types/responses of the Python SDK; recorded answers.
 """
 
 import time
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from outrider.dialects import openai_errors
 from outrider.dialects.base import (
+    Adapter,
     Dialect,
-    Framing,
     Json,
     Notes,
-    StreamReader,
-    StreamWriter,
     UnreadableError,
     WrittenRequest,
 )
@@ -35,7 +33,6 @@ from outrider.dialects.canonical import (
     Opaque,
     OutputFormat,
     Part,
-    ProviderError,
     Reasoning,
     Refusal,
     Request,
@@ -77,7 +74,7 @@ from outrider.dialects.values import (
     word,
 )
 
-__all__ = ["DIALECT", "FIELDS", "OpenAIResponses"]
+__all__ = ["DIALECT", "FIELDS"]
 
 FIELDS: Final[dict[str, Fields]] = {
     "request": {
@@ -829,35 +826,9 @@ def _answered_item(part: Part, is_own: bool, notes: Notes) -> Json | None:
 
 # -- the adapter
 
-
-class OpenAIResponses:
-    name = NAME
-    framing: Framing = "sse"
-    model_in: Literal["body", "path"] = "body"
-
-    def read_request(self, body: Json, *, model: str | None = None, stream: bool | None = None) -> Request:
-        return _read_request(body, model, stream)
-
-    def write_request(self, request: Request, notes: Notes) -> WrittenRequest:
-        return _write_request(request, notes)
-
-    def read_answer(self, body: Json) -> Answer:
-        return _read_answer(body)
-
-    def write_answer(self, answer: Answer, request: Request, notes: Notes) -> Json:
-        return _write_answer(answer, request, notes)
-
-    def read_error(self, status: int, body: bytes) -> ProviderError:
-        return openai_errors.read(status, body)
-
-    def write_error(self, error: ProviderError) -> Json:
-        return openai_errors.written(error)
-
-    def stream_reader(self) -> StreamReader:
-        return ResponsesStreamReader(finish_of)
-
-    def stream_writer(self, request: Request, notes: Notes) -> StreamWriter:
-        return ResponsesStreamWriter(request, notes, response_body, ending)
-
-
-DIALECT: Final[Dialect] = OpenAIResponses()
+DIALECT: Final[Dialect] = Adapter(
+    NAME, "sse", "body", _read_request, _write_request, _read_answer, _write_answer,
+    openai_errors.read, openai_errors.written,
+    lambda: ResponsesStreamReader(finish_of),
+    lambda request, notes: ResponsesStreamWriter(request, notes, response_body, ending),
+)  # fmt: skip

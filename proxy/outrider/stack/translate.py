@@ -110,6 +110,7 @@ class Translator:
     def answer(self, x: "Exchange", call: "Call") -> None:
         """At the head of an answer: how its bytes are changed. Raises: UpstreamBrokenError."""
         translation: Translation = call.translation
+        translation.client = client = _as_asked(self.client, x)
         kind = _plain_kind(x)
         if x.status >= 400:
             x.whole = lambda x, body: translation.error(x.status, body)[1]
@@ -117,7 +118,7 @@ class Translator:
         elif kind.startswith(_STREAMS):
             call.translating = stream = translation.stream()
             _stream(x, stream, is_sse=kind.startswith(b"text/event-stream"))
-            call.spoken_kind = _STREAM_TYPES[self.client.framing]
+            call.spoken_kind = _STREAM_TYPES[client.framing]
         else:
             x.whole = _whole(call, translation.answer)
             call.spoken_kind = JSON_TYPE
@@ -275,6 +276,15 @@ def _carrying[Made](write: Callable[[], Made]) -> Made:
         return write()
     except CannotCarryError as exc:
         raise UntranslatableError(str(exc)) from exc
+
+
+def _as_asked(client: Dialect, x: "Exchange") -> Dialect:
+    """Google's streams come as the query asks: as events, or as one JSON array."""
+    if client.name != "gemini.generate" or b"alt=sse" in x.target:
+        return client
+    from outrider.dialects.gemini_generate import ARRAY
+
+    return ARRAY
 
 
 def _place(target: TargetLike, spoken: str, model: str, *, stream: bool) -> Place:
