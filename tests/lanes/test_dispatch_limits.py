@@ -10,6 +10,7 @@ import pytest
 from lanes.test_dispatch_wire import NOTHING, Ride, alias, ride, status
 from outrider.mock.behaviour import Behaviour
 from outrider_ext.limits import BudgetRow, RateRow, SlotRow, TokenRow
+from store.servers import running as redis_running
 from support.running import total, until
 
 FAILS = Behaviour(status=500)
@@ -204,3 +205,21 @@ async def test_a_provider_that_says_its_own_limit_is_reached_is_passed_over(tmp_
         r.two.draw = lambda: FAILS
         assert status(await r.ask()) == 500
         assert r.calls[0] == 1
+
+
+async def test_limits_that_a_fleet_shares_are_asked_for_each_target(tmp_path: Path) -> None:
+    limits = [window(requests="1/h"), {"name": "sum", "key": ["provider"], "tokens": "1000000/h"}]
+    budgets = [{"name": "each", "key": ["provider"], "tokens": "1000000/day"}]
+    environ = {"FLEET_KEY": "of-the-whole-fleet"}
+    with redis_running(tmp_path / "redis") as redis:
+        state = {"url": f"redis://127.0.0.1:{redis.port}", "fleet_key": {"env": "FLEET_KEY"}}
+        async with ride(tmp_path, environ=environ, state=state, limits=limits, budgets=budgets) as r:
+            r.one.next(status=500)
+            assert status(await r.ask()) == 200
+            assert r.calls == (1, 1)
+            head, body = await r.ask()
+            assert status((head, body)) == 429
+            assert b"x-outrider-decision: rate" in head
+            assert r.calls == (1, 1)
+            tokens = int(total(r.sidecar, "outrider_tokens_total", provider="two"))
+            assert spent(r) == {"two": tokens}

@@ -79,7 +79,11 @@ def alias(**more: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def ride(
-    folder: Path, models: dict[str, Any] | None = None, adaptive: tuple[str, ...] = (), **sections: Any
+    folder: Path,
+    models: dict[str, Any] | None = None,
+    adaptive: tuple[str, ...] = (),
+    environ: dict[str, str] | None = None,
+    **sections: Any,
 ) -> AsyncIterator[Ride]:
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(Flaky(tls=False))
@@ -96,7 +100,9 @@ async def ride(
             for name, mock in (("one", one), ("two", two))
         }
         settings = {"resilience": FAST, "models": models or alias()} | sections
-        sidecar = await stack.enter_async_context(running(folder, providers, environ=KEYS, **settings))
+        sidecar = await stack.enter_async_context(
+            running(folder, providers, environ=KEYS | (environ or {}), **settings)
+        )
         yield Ride(sidecar, one, two)
 
 
