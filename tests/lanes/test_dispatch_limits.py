@@ -11,7 +11,7 @@ from lanes.test_dispatch_wire import NOTHING, Ride, alias, ride, status
 from outrider.mock.behaviour import Behaviour
 from outrider_ext.limits import BudgetRow, RateRow, SlotRow, TokenRow
 from store.servers import running as redis_running
-from support.running import total, until
+from support.running import client_of, post, total, until
 
 FAILS = Behaviour(status=500)
 PRICES = {"one/gpt-one": {"input": 100, "output": 100}, "two/gpt-two": {"input": 10, "output": 10}}
@@ -223,3 +223,19 @@ async def test_limits_that_a_fleet_shares_are_asked_for_each_target(tmp_path: Pa
             assert r.calls == (1, 1)
             tokens = int(total(r.sidecar, "outrider_tokens_total", provider="two"))
             assert spent(r) == {"two": tokens}
+
+
+async def test_a_call_of_the_api_over_all_providers_is_charged_to_who_serves_it(tmp_path: Path) -> None:
+    limits = [window(key=["provider", "operation"], requests="1000/min")]
+    budgets = [{"name": "each", "key": ["provider", "model"], "tokens": "1000000/day"}]
+    async with ride(tmp_path, limits=limits, budgets=budgets) as r:
+        peer = await client_of(r.sidecar)
+        r.one.next(status=500)
+        for model in (b"smart", b"two/gpt-2", b"one/gpt-1"):
+            body = b'{"model":"%b","messages":[{"role":"user","content":"Hi"}]}' % model
+            await peer.send(post(r.sidecar, body, b"/v1/chat/completions", b"content-type: application/json\r\n"))
+            assert status(await peer.answer()) == 200
+        peer.close()
+        assert r.calls == (2, 2)
+        assert set(spent(r)) == {"two\x1fgpt-two", "two\x1fgpt-2", "one\x1fgpt-1"}
+        assert {key.partition("\x1f")[0]: count for key, count in used(r).items()} == {"one": 2, "two": 2}
