@@ -5,12 +5,14 @@ a cache costs a call that it cannot answer is the difference to `bench_stack`'s 
 or sees that it need not ask (a bypass).
 """
 
+import random
 from typing import Any
 
 from bench import samples
 from bench.bench_stack import EVERYTHING, OURS, went
 from bench.cases import Case, run_alone
 from bench.rig import Stack
+from outrider_ext.nearest import nearest, unit
 
 _QUESTION = samples.CHAT.replace(b'"temperature":0.2', b'"temperature":0')
 _STREAMED = samples.STREAMED.replace(b'"temperature":0.2', b'"temperature":0')
@@ -49,7 +51,24 @@ def asked(name: str, body: bytes, lines: bytes = b"") -> Case:
     )
 
 
+def compared(entries: int) -> Case:
+    """One question with so many others, by vectors of 1,536 numbers."""
+    chance = random.Random(1)
+    rows = [unit([chance.gauss(0, 1) for _ in range(1536)]) for _ in range(16)]
+    query = rows[3]
+    assert query is not None
+    held = [rows[at % 16] if at % 16 != 3 else rows[0] for at in range(entries - 1)] + [query]
+    # Each row has bytes of its own, as in a process that remembers so many.
+    held = [bytes(bytearray(row)) for row in held if row is not None]
+
+    def claim(subject: object, result: object) -> bool:
+        return isinstance(result, tuple) and result[0] == entries - 1 and abs(result[1] - 1) < 1e-5
+
+    return Case(f"the nearest of {entries} vectors", lambda: held, lambda rows: nearest(query, rows), claim, 1)
+
+
 CASES = (
+    compared(1000),
     hit("a hit", _QUESTION, (samples.answer(samples.ANSWER),), samples.ANSWER),
     hit("a hit, with an audit log", _QUESTION, (samples.answer(samples.ANSWER),), samples.ANSWER, **_AUDIT),
     hit("a hit, a stream of 201 events", _STREAMED, (_WIRE,), b"".join(_EVENTS)),

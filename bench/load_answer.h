@@ -1,7 +1,8 @@
 /* One answer as the client takes it: head, framing, body; every byte compared with what the upstream sent.
  *
  * Rules: the first difference is the row's error and ends the run. Where a gateway writes the body anew (--check
- * content), the words are compared instead: the whole text of an answer, every event's text in its order.
+ * content), the words are compared instead: the whole text of an answer, every event's text in its order, and the end
+ * that the dialect's streams have.
  * A refusal (--refusals 1) is right when it is a 429 that says x-outrider-error: rate_limited and explains itself.
  * Does not know: sockets, TLS; it is told bytes and calls answer_done() of load_conn.h once.
  */
@@ -141,7 +142,8 @@ static bool holds(struct conn *c, struct text words)
 /* The body has ended: was it the one that should have come? */
 static bool is_whole(struct conn *c)
 {
-    static const struct text limited = {"\"rate_limited\"", 14}, done = {"[DONE]", 6};
+    static const struct text limited = {"\"rate_limited\"", 14};
+    static const struct text done = {"[DONE]", 6}, stopped = {"\"message_stop\"", 14}; /* OpenAI's, Anthropic's */
     if (c->refused) {
         if (holds(c, limited))
             return true;
@@ -154,7 +156,7 @@ static bool is_whole(struct conn *c)
         fail(c, "body ended after %zu of %zu bytes", c->body_at, expected.len);
         return false;
     }
-    if (is_stream ? c->next_event == EVENTS - 2 && holds(c, done) : holds(c, expected_content)) {
+    if (is_stream ? c->next_event == EVENTS - 2 && (holds(c, done) || holds(c, stopped)) : holds(c, expected_content)) {
         event_count += is_stream && measuring ? 2 : 0; /* usage and [DONE] */
         return true;
     }

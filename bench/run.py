@@ -34,12 +34,13 @@ class Settings:
         return self.brief and name.partition(" ")[0] not in REGULARS
 
 
-def start_upstream(folder: Path, core: int) -> tuple[Daemon, certs.Certificates, int, int]:
-    """The daemon, its certificates, its plain and its TLS port."""
+def start_upstream(folder: Path, core: int, *, rewritten: bool = False) -> tuple[Daemon, certs.Certificates, int, int]:
+    """The daemon, its certificates, its plain and its TLS port. rewritten: it compares a prompt's words, not bytes."""
     certificates = certs.make(folder)
     http_port, tls_port = free_ports(2)
     words: list[str | Path] = [program("upstream"), "--http", str(http_port), "--tls", str(tls_port)]
     words += ["--cert", certificates.chain, "--key", certificates.key, "--auth", f"Bearer {PROVIDER_KEY}"]
+    words += ["--rewritten", "1"] if rewritten else []
     daemon = Daemon("upstream", words, port=tls_port, core=core, log=folder / "upstream.log")
     return daemon, certificates, http_port, tls_port
 
@@ -209,7 +210,7 @@ def run_scenario(
     proxy_core, client_core = cores()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outrider-bench-")))
-        upstream, certificates, http_port, tls_port = start_upstream(folder, client_core)
+        upstream, certificates, http_port, tls_port = start_upstream(folder, client_core, rewritten=scenario.rewritten)
         stack.enter_context(upstream)
         ground = Ground(scenario, folder, certificates, http_port, tls_port, upstream, proxy_core, client_core)
         started = {} if scenario.mode == "start" else start_all(ground, present, rows, stack)

@@ -48,10 +48,11 @@ class Scenario:
     answer_bytes: int = 0
     keys: int = 0  # different keys that clients send
     refusals: bool = False  # most calls get our 429
+    rewritten: bool = False  # the provider compares the prompt's words, since a row's body is written anew
     stalled: int = 0  # calls to a slow provider that stay open meanwhile, half before and half in their answer
     upstream_tls: bool = False  # on the provider's side only
     measures_memory: bool = False  # RSS with all connections open
-    once: bool = False  # never repeated: memory is told of a fresh process
+    once: bool = False  # never repeated: memory is told of a fresh process, or the short table has no more time
     only: tuple[str, ...] = ()  # proxies; all
     variants: tuple[Variant, ...] = (DEFAULT,)
 
@@ -75,6 +76,7 @@ def json_over_http(name: str, title: str, **more: Any) -> Scenario:
 
 
 OWN = ("direct", "nginx", "outrider")  # where Outrider is compared with itself
+BRIEF = ("nginx", "outrider")  # of what no other proxy does: nginx says how fast the machine is in this run
 MANY_PROVIDERS = tuple(Variant(f"{count} providers", providers=count) for count in (100, 1000))
 MANY_RULES = tuple(Variant(f"{count} rules", rules=count) for count in (100, 1000))
 MANY_PRINCIPALS = tuple(Variant(f"{count} principals", principals=count) for count in (1000, 10_000))
@@ -98,6 +100,15 @@ GOVERNED = tuple(
         ("no budget", NO_BUDGETS),
         ("no audit", NO_AUDIT),
     )
+)
+TRANSLATED = Variant("translated", translated=True)
+CACHED = Variant("cached", changes=(("cache", {"mode": "exact", "serve": "all"}),))
+SPARED = {"targets": ["local/gpt-4o-mini", "more-0001/gpt-4o-mini"]}
+DEAD = {"targets": ["dead/gpt-4o-mini", "local/gpt-4o-mini"]}
+DEAD_PROVIDER = {"kind": "vllm", "hosts": ["dead.bench"], "connect_to": "http://127.0.0.1:1"}
+FAILOVER = (
+    Variant("failover", providers=2, changes=(("models", {"gpt-4o-mini": SPARED}),)),
+    Variant("failed over", changes=(("providers.dead", DEAD_PROVIDER), ("models", {"gpt-4o-mini": DEAD}))),
 )
 LAYERS = (
     DEFAULT,
@@ -223,6 +234,46 @@ SCENARIOS = (
         single_pace_us=50,
         timed="first event ",
         targets=COMMON,
+    ),
+    json_over_http(
+        "translated",
+        "a call made in Anthropic's API, served by a provider that speaks OpenAI's (others: relayed as it is)",
+        core=True,
+        once=True,
+        single=False,
+        rewritten=True,
+        only=BRIEF,
+        variants=(TRANSLATED,),
+        targets=(Target("cpu_us", 120.0, rows=(TRANSLATED.row,)),),
+    ),
+    Scenario(
+        "translated_stream",
+        "streams of 200 events, made in OpenAI's API and translated to Anthropic's (others: relayed as they are)",
+        tls=False,
+        mode="stream",
+        connections=16,
+        unit="event",
+        single=False,
+        rewritten=True,
+        only=BRIEF,
+        variants=(TRANSLATED,),
+        targets=(Target("cpu_us", 15.0, rows=(TRANSLATED.row,)),),
+    ),
+    json_over_http(
+        "cached",
+        "a call that was answered before, from memory (others: asked of the provider)",
+        core=True,
+        once=True,
+        single=False,
+        only=BRIEF,
+        variants=(CACHED,),
+        targets=(Target("cpu_us", 20.0, rows=(CACHED.row,)),),
+    ),
+    json_over_http(
+        "failover",
+        "the same call with a second target behind it, and with a first target that is down",
+        only=OWN,
+        variants=(DEFAULT, *FAILOVER),
     ),
     json_over_http("http_to_tls", "base_url: HTTP from the client, TLS to the provider", upstream_tls=True, rate=1000),
     Scenario(

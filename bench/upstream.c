@@ -1,6 +1,6 @@
 /* The provider of the bench: HTTP/1.1 with keep-alive on one epoll loop, plain and over TLS.
  *
- *   upstream --http PORT [--tls PORT --cert FILE --key FILE] --auth VALUE
+ *   upstream --http PORT [--tls PORT --cert FILE --key FILE] --auth VALUE [--rewritten 1]
  *
  * POST .../chat/completions gets 1.4 kB of JSON, or 200 server-sent events (one chunk and one write each) where the
  * body has the length of payload.h's stream request. The header x-bench-pace-us: N waits N microseconds between
@@ -10,7 +10,8 @@
  * answer of N events: callers of many sizes and models, still checked.
  * It refuses what a provider refuses: another path 404, another authorization 401, no content-length 411, and 400
  * where one byte of the prompt was changed. Below /rewritten/, for gateways that write the body anew, it is 400 where
- * the prompt's text is not whole; there a stream is what says "stream": true, and its pace is the body's "seed".
+ * the prompt's text is not whole; there a stream is what says "stream": true, and its pace is the body's "seed", where
+ * it says one. --rewritten 1 takes every path so.
  * It does not know: pipelining beyond its buffer, chunked requests, HTTP/1.0, more than one core.
  */
 #define _GNU_SOURCE
@@ -69,6 +70,7 @@ static struct listener listeners[2];
 static int listener_count, epoll_fd;
 static SSL_CTX *tls_context;
 static const char *expected_auth = "";
+static bool all_rewritten;
 static struct text plain_answer, stream_head, frames[FRAMES];
 static struct text prompts[SIZES], answers[SIZES]; /* of other sizes, built when first asked for */
 static size_t answer_sizes[SIZES];
@@ -297,7 +299,7 @@ static void judge(struct conn *c, const char *head)
     const char *auth = header(head, "authorization:");
     c->refused_status = 0;
     c->body_left = number(head, "content-length:");
-    c->is_rewritten = strncmp(head, "POST /rewritten/", 16) == 0;
+    c->is_rewritten = all_rewritten || strncmp(head, "POST /rewritten/", 16) == 0;
     c->is_summed = header(head, "x-bench-sum:") != NULL;
     c->sum = FNV_BASIS;
     c->wanted_sum = c->is_summed ? strtoull(header(head, "x-bench-sum:"), NULL, 16) : 0;
@@ -356,7 +358,8 @@ static bool take_rewritten_body(struct conn *c)
     struct text prompt = content_of(c->wants_stream ? request_stream : request_plain);
     if (memmem(c->in, c->body_left, prompt.at, prompt.len) == NULL)
         refuse(c, 400, "Body Was Changed");
-    c->pace_us = (uint32_t)strtoul(json_value(c->in, "\"seed\""), NULL, 10);
+    unsigned long seed = strtoul(json_value(c->in, "\"seed\""), NULL, 10);
+    c->pace_us = seed ? (uint32_t)seed : c->pace_us;
     discard(c, c->body_left);
     c->body_left = 0;
     return true;
@@ -622,6 +625,8 @@ int main(int argc, char **argv)
             key = argv[i + 1];
         else if (strcmp(argv[i], "--auth") == 0)
             expected_auth = argv[i + 1];
+        else if (strcmp(argv[i], "--rewritten") == 0)
+            all_rewritten = atoi(argv[i + 1]) != 0;
     }
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_TIMERSLACK, 1); /* the pace is told in microseconds */

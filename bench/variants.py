@@ -41,6 +41,7 @@ class Variant:
     slow: bool = False  # a second provider, `slow`, at the same address
     without_credential: bool = False  # the client sends the provider's key itself
     keys: int = 0  # different keys that clients send; 0: as the scenario says
+    translated: bool = False  # the client speaks Anthropic's API to the sidecar, and the provider OpenAI's
 
     @property
     def row(self) -> str:

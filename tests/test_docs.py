@@ -82,6 +82,35 @@ def test_every_command_that_is_shown_exists(page: Path) -> None:
     assert shown <= set(COMMANDS)
 
 
+# --- README.md --------------------------------------------------------------------------------------------------------
+
+
+def test_the_readmes_configuration_leaves_nothing_to_mend_but_the_keys(tmp_path: Path) -> None:
+    from outrider.cli.check import checked, report
+
+    found = re.search(r"^```yaml\n(version: 1\n.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert found is not None
+    path = tmp_path / "outrider.yaml"
+    path.write_text(found.group(1))
+    config, registry, _ = checked(path, {"HOME": str(tmp_path)})
+    said = report(config, registry, {})
+    assert len(said["models"]) == 2
+    assert [one for one in said["warnings"] if ".credential: " not in one] == []
+
+
+# --- docs/unified-api.md ----------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_the_unified_api_names_every_endpoint_and_what_it_speaks() -> None:
+    from outrider.lanes.unified import MODELS_PATH, OPERATIONS
+
+    said = {names(row[0])[0]: names(row[1]) for row in rows("unified-api.md", "endpoint | speaks")}
+    real = {f"POST {path.decode()}": [operation.dialect] for path, operation in OPERATIONS.items()}
+    listing = f"GET {MODELS_PATH.decode()}"
+    assert {name: dialects for name, dialects in said.items() if name != listing} == real
+    assert listing in said
+
+
 # --- docs/telemetry.md ------------------------------------------------------------------------------------------------
 
 

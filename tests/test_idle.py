@@ -47,6 +47,17 @@ def test_nothing_is_imported_that_the_configuration_does_not_use(plain: Path) ->
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+def test_adapters_of_dialects_are_imported_before_a_call_needs_them_where_models_are_named(plain: Path) -> None:
+    plain.write_text(plain.read_text() + "models: {smart: {targets: [openai/gpt-5, anthropic/claude-sonnet-4-6]}}\n")
+    waits = "await asyncio.wait_for(asyncio.gather(*sidecar._tasks), 60)\n"
+    waits += "    print('outrider.stack.translate' in sys.modules)"
+    code = RUN.replace(f"print([name for name in {UNUSED!r} if name in sys.modules])", waits)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(plain)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
 def test_an_idle_sidecar_takes_less_than_60_mb(plain: Path) -> None:
     command = [sys.executable, "-m", "outrider.cli.main", "run", "--config", str(plain)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as sidecar:

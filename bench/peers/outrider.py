@@ -73,6 +73,8 @@ class Outrider:
         words: list[str | Path] = [str(command()), "run", "--config", config]
         daemon = Daemon(self.name, words, port=port, core=site.core, log=site.folder / "log", env=env)
         key = PROVIDER_KEY if self.variant.without_credential else CLIENT_KEY
+        if self.variant.translated:
+            return Started(unified(port), daemon, key)
         if not site.tls:
             slow = base_url(port, "slow") if self.variant.slow else None
             return Started(base_url(port, "local"), daemon, key, keys=self.variant.keys, slow=slow)
@@ -83,6 +85,13 @@ class Outrider:
             daemon.stop()
             raise
         return Started(Target(port, ca=ca, connect=f"{HOST}:443"), daemon, key, keys=self.variant.keys)
+
+
+def unified(port: int) -> Target:
+    """Anthropic's Messages on the API over all providers: the same words, served by a provider that speaks Chat."""
+    headers = ("anthropic-version: 2023-06-01",)
+    host, model = f"127.0.0.1:{port}", "local/gpt-4o-mini"
+    return Target(port, path="/v1/messages", host=host, check="content", model=model, headers=headers)
 
 
 def base_url(port: int, provider: str) -> Target:

@@ -65,7 +65,7 @@ class Call:
     translating: Any
     spoken_kind: bytes | None
     answer_lines: bytes | None
-    routed: tuple[str | None, str] | None
+    routed: tuple[str | None, str | None] | tuple[str | None, str | None, tuple[str, ...]] | None
     model: str | None
     stream: bool
     max_tokens: int

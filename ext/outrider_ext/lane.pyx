@@ -185,7 +185,10 @@ cdef class Lane(Owner):
         call = Call.__new__(Call, route, request_id)
         x.state = call
         if route.resolver is not None:
-            x.hold(self.held_body_bytes)
+            if x.body is None:
+                x.hold(self.held_body_bytes)
+            else:       # it came whole with its head
+                self._desk.resolve(x, call)
             return
         if x.head.upgrade:
             self._desk.note_upgrade(x)

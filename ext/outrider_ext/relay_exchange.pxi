@@ -169,19 +169,26 @@ cdef class Exchange:
         self.upstream = source
         source._attach(self, None)
 
-    def twin(self):
-        """The same request once more, of a client that is not there: to be sent by the owner, who hears of its end."""
+    def twin(self, bytes head_data=None, bytes body=None):
+        """The same request once more, of a client that is not there: to be sent by the owner, who hears of its end.
+
+        head_data, body: another request instead, which has nothing of this one. Raises: ProtocolError.
+        """
         cdef Downstream nobody = Downstream(self.client.hub, self.client.origin)
         cdef Exchange x = Exchange.__new__(Exchange)
         cdef Head head = Head()
-        head.scan_request(self.head.data, self.head.start, self.client.hub.head_bytes)
+        if head_data is None:
+            head.scan_request(self.head.data, self.head.start, self.client.hub.head_bytes)
+        else:
+            head.scan_request(head_data, 0, self.client.hub.head_bytes)
         nobody.closed = True
         nobody.exchange = x
         nobody.stage = WAIT
         x.client = nobody
         x.head = head
-        x.method, x.target, x.body = self.method, self.target, self.body
-        x.request_bytes = self.request_bytes
+        x.method, x.target = head.method, head.target
+        x.body = self.body if head_data is None else body
+        x.request_bytes = self.request_bytes if head_data is None else PyBytes_GET_SIZE(body)
         x.request_complete = x.body_complete = x.orphaned = True
         x.started_ns = now_ns()
         nobody.hub.exchanges += 1

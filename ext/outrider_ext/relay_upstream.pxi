@@ -756,8 +756,10 @@ cdef class Upstream:
         """End a broken stream with an event that says so; an unfinished event before it is dropped."""
         cdef Downstream client = x.client
         cdef bytes event
-        if not (x.sse or self.units is not None) or self._is_overlong() or self.end_sent or client.closed or not (
+        if not (x.sse or self.units is not None or x.pipe is not None) or self.end_sent or client.closed or not (
                 client.out_chunked or client.out_close):
+            return False
+        if x.pipe is None and self._is_overlong():      # a pipe gives whole units, whatever it takes
             return False
         event = self.hub.owner.on_cut(x, kind, detail)
         if event is None or x.ended:

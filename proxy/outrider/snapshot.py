@@ -62,7 +62,9 @@ if TYPE_CHECKING:
     from outrider.govern.packs import Loaded
     from outrider.govern.redact.plan import Count, Plans
     from outrider.govern.redaction import Redaction
+    from outrider.providers.places import Place
     from outrider.stack.audit import Audit
+    from outrider.stack.cheap_rules import Rules
     from outrider.stack.digest import Digest
     from outrider.telemetry.audit import AuditLog
     from outrider.upstream.fetch import Fetched, MediaFetcher
@@ -132,6 +134,7 @@ class Snapshot:
         self.directory = _directory(config, shared)
         self._pools: dict[tuple[Any, ...], Pool] = {}
         self.policies = policies_of(config) if config.policies else None
+        self._rules: Rules | None = None
         cheap_rules, body_rules = self._rule_layers()
         ledger, pricing = (
             shared.ledger,
@@ -151,6 +154,8 @@ class Snapshot:
             self.policies.rules.usage = self.rules.usage
         redact = _redact(config, shared, self.policies)
         audit, digest = _audit_layers(config, shared.audit, redacts=redact is not None)
+        if config.cache.semantic is not None and config.cache.mode != "off":
+            embedding_place(config, self.registry)
         self.aliases = Aliases(
             config,
             self.registry,
@@ -176,7 +181,7 @@ class Snapshot:
             adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics, self._adapts),
             audit=audit,
             digest=digest,
-            **_cache(config, shared),
+            **_cache(config, shared, self._embedding_route),
             batch=_batch(config, shared),
         )
         self.router = Router(
@@ -197,7 +202,7 @@ class Snapshot:
         from outrider.stack.cheap_rules import CheapRules, Rules
 
         cap_bytes = self.config.caps.held_body_bytes
-        rules = Rules(self.policies.rules, self._shared.metrics, cap_bytes=cap_bytes)
+        self._rules = rules = Rules(self.policies.rules, self._shared.metrics, cap_bytes=cap_bytes)
         return CheapRules(rules), BodyRules(rules)
 
     @property
@@ -294,18 +299,25 @@ class Snapshot:
         return heeded and self.aliases.is_planned(route)
 
     def _rules_route(self) -> bool:
-        """Whether some rule routes to a name of `models:` or to another provider."""
+        """Whether some rule routes to another provider, or lifts a call to another form."""
         if self.policies is None:
             return False
-        routes = (rule.rule.then.route for rule in self.policies.rules.rules)
-        return any(route is not None and route.provider is not None for route in routes)
+        actions = [rule.rule.then for rule in self.policies.rules.rules]
+        return any(
+            (then.route is not None and then.route.provider is not None)
+            or (then.lift is not None and then.lift.changes_form)
+            for then in actions
+        )
 
-    def _target_route(self, route: Route, binding: Binding, path: bytes) -> Route:
-        """The way to another provider, for calls of a route that apps call."""
-        assert binding.origin is not None
-        scheme, host, port = binding.origin
+    def _target_route(self, route: Route, binding: Binding, path: bytes, *, lifts: bool = False) -> Route:
+        """The way to another provider, or to another form of its API, for calls of a route that apps call."""
+        if binding is route.binding and not route.is_front:
+            host, port, pool = route.destination_host, route.destination_port, route.pool
+        else:
+            assert binding.origin is not None
+            scheme, host, port = binding.origin
+            pool = self._pool(binding, host, port, scheme == "https", None)
         match = binding.provider.match(b"POST", path)
-        pool = self._pool(binding, host, port, scheme == "https", None)
         to = Route(
             binding=binding,
             operation=match.operation,
@@ -323,10 +335,24 @@ class Snapshot:
         plain = where.context is None and not where.named
         translates = to.operation.dialect != route.operation.dialect
         to.attempt = Attempt(
-            to, self.sources.get(binding.name), plain=plain, asked=route.binding, translates=translates
+            to,
+            self.sources.get(binding.name),
+            plain=plain,
+            asked=route.binding,
+            translates=translates,
+            is_front=route.is_front,
         )
-        bind_target(to, route, self._layers)
+        bind_target(to, route, self._layers, translates=translates or lifts)
         return to
+
+    def _embedding_route(self) -> tuple[Route, bytes]:
+        """The way to the model of cache.semantic, for calls of our own, and the lines that they need besides."""
+        binding, place = embedding_place(self.config, self.registry)
+        assert binding.origin is not None
+        scheme, host, port = binding.origin
+        path = place.path.encode("ascii")
+        route = self._make_route(binding, host, port, scheme == "https", b"POST", path, 0, None)
+        return route, b"".join(f"{name}: {value}\r\n".encode("ascii") for name, value in place.headers.items())
 
     def _unified(self) -> Unified:
         cap_bytes = self.config.caps.held_body_bytes
@@ -353,8 +379,10 @@ class Snapshot:
         bind(route, self._layers)
         return route
 
-    def _front_route(self, binding: Binding, operation: Operation, path: bytes) -> Route:
-        """For calls of the API over all providers that are for this one; all of them are dispatched."""
+    def _front_route(
+        self, binding: Binding, operation: Operation, path: bytes, others: tuple[Binding, ...] = ()
+    ) -> Route:
+        """For calls of the API over all providers that are for this one, or for others; all of them are dispatched."""
         if binding.origin is None:
             raise UriNotFoundError(
                 f"the address of {binding.name} is not known without config; "
@@ -379,6 +407,12 @@ class Snapshot:
         where = pool.destination
         plain = where.context is None and not where.named
         route.attempt = Attempt(route, self.sources.get(binding.name), plain=plain)
+        if self._rules is not None and others:
+            from outrider.stack.cheap_rules import facts_of_target
+
+            self._rules.others[route] = tuple(
+                facts_of_target(route, other, other.origin[1]) for other in others if other.origin is not None
+            )
         bind(route, self._layers)
         return route
 
@@ -464,8 +498,11 @@ class Snapshot:
 
     def take_over(self) -> None:
         """This configuration is in force now: what it revokes holds, and what the one before revoked is as it says."""
-        if self.config.cache.mode == "off" and self._shared.cache is not None:
-            self._shared.cache.invalidate()
+        if self._shared.cache is not None:
+            semantic = self.config.cache.semantic
+            if self.config.cache.mode == "off":
+                self._shared.cache.invalidate()
+            self._shared.cache.find_by_vectors(semantic.max_entries if semantic is not None else None)
         revocations = self._shared.revocations
         revocations.replace("config", map(key_id, self.config.virtual_keys.revoked))
         if self.revoked_file is not None:
@@ -511,7 +548,24 @@ def _audit_layers(config: Config, log: "AuditLog | None", *, redacts: bool) -> "
     return audit, Digest(config.caps.held_body_bytes)
 
 
-def _cache(config: Config, shared: Shared) -> dict[str, Any]:
+def embedding_place(config: Config, registry: Registry) -> "tuple[Binding, Place]":
+    """Where cache.semantic asks. Raises: StartError where its provider has no embeddings in OpenAI's shape."""
+    from outrider.providers.places import place_of
+
+    semantic = config.cache.semantic
+    assert semantic is not None
+    binding = registry.by_name(semantic.provider)
+    place = place_of(binding, "openai.embeddings", semantic.model, stream=False) if binding is not None else None
+    if binding is None or place is None or binding.origin is None:
+        raise StartError(
+            f"{config.where('cache', 'semantic', 'provider')}: cache.semantic.provider {semantic.provider!r} has no "
+            "embeddings in OpenAI's shape; name another provider",
+            exit_code=2,
+        )
+    return binding, place
+
+
+def _cache(config: Config, shared: Shared, embedding_route: Callable[[], tuple[Route, bytes]]) -> dict[str, Any]:
     """The layers that remember answers, none where none is remembered."""
     if config.cache.mode == "off":
         return {}
@@ -519,7 +573,14 @@ def _cache(config: Config, shared: Shared) -> dict[str, Any]:
 
     if shared.cache is None:
         shared.cache = open_state(config.cache, shared.open_far)
-    cache = Cache(config.cache, shared.cache, shared.ledger.clock, shared.metrics, config.caps.held_body_bytes)
+    semantic = None
+    if config.cache.semantic is not None:
+        from outrider.stack.semantic import Semantic
+
+        semantic = Semantic(config.cache.semantic, embedding_route, shared.metrics)
+    cache = Cache(
+        config.cache, shared.cache, shared.ledger.clock, shared.metrics, config.caps.held_body_bytes, semantic
+    )
     return {"cache": cache, "books": Books(cache), "keep": Keep(cache)}
 
 

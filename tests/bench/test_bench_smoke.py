@@ -58,6 +58,18 @@ def test_outrider_takes_part_with_its_configuration(programs: None, name: str, c
     assert (row.median("refused_pct") or 0) > 90 or name != "refused"
 
 
+@pytest.mark.parametrize("name", ["translated", "translated_stream", "cached", "failover"])
+def test_what_outrider_answers_by_itself_or_translates_is_checked_too(programs: None, name: str) -> None:
+    peer = all_peers()["outrider"]
+    if peer.absent():
+        pytest.skip(peer.absent())
+    rows = run.run_scenario(small(name), [peer], BRIEF, lambda _: None)
+    assert {row.peer: row.error for row in rows.values()} == dict.fromkeys(
+        (variant.row for variant in BY_NAME[name].variants), ""
+    )
+    assert all(row.median("cpu_us") is not None for row in rows.values())
+
+
 def test_a_proxy_that_does_not_speak_tls_to_the_provider_has_no_row(programs: None) -> None:
     class Plain(Direct):
         name = "plain"
@@ -109,7 +121,7 @@ def test_a_scenario_that_cannot_be_run_is_a_sentence_and_the_others_go_on(
 ) -> None:
     start, calls = run.start_upstream, iter([True, False])
 
-    def once_broken(folder: Path, core: int) -> tuple[process.Daemon, run.certs.Certificates, int, int]:
+    def once_broken(folder: Path, core: int, **_: bool) -> tuple[process.Daemon, run.certs.Certificates, int, int]:
         if next(calls):
             raise BenchError("upstream did not start: port 7 is in use by another process.")
         return start(folder, core)

@@ -43,6 +43,7 @@ def test_every_compiled_module_has_its_cases() -> None:
         "tokens": "chatusage",
         "rulehooks": "rules",
         "remember": "cache",
+        "nearest": "cache",
         "jsonkeys": "rules",
         "eventholes": "redact",
         "jsonsplice": "redact",

@@ -214,3 +214,35 @@ def test_problems_of_providers_rules_and_redaction_are_said_together(tmp_path: P
     assert done.returncode == 2
     assert "policies[0]: 'baselin' is no pack" in done.stderr
     assert "c.yaml:3: redact.always[0].detectors: no detector" in done.stderr
+
+
+def test_a_model_is_shown_with_its_targets_and_those_that_no_call_reaches_are_warned_of(
+    tmp_path: Path, run: Any
+) -> None:
+    text = "providers:\n  openai: {credential: {env: K}}\n  local: {kind: vllm, connect_to: 'http://127.0.0.1:1'}\n"
+    text += "models:\n  one: {targets: [openai/gpt-5, local/llama-3], strategy: weighted}\n  two:\n    targets:\n"
+    targets = ("openai/gpt-5", "anthropic/claude-sonnet-4-6", "vertex/gemini-2.5-pro", "azure/gpt-4o", "replicate/a/b")
+    text += "".join(f"      - {target}\n" for target in targets)
+    done = run("check", "--config", str(write(tmp_path, text)), K="key")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  model one: weighted over openai/gpt-5, local/llama-3\n" in done.stdout
+    warned = [line.partition("models.")[2] for line in done.stdout.splitlines() if line.startswith("warning")]
+    assert warned == [
+        "two.targets[1]: no call reaches anthropic/claude-sonnet-4-6: anthropic has no credential of ours; "
+        "set providers.anthropic.credential (a server of your own that takes none is of kind: vllm or ollama)",
+        "two.targets[2]: no call reaches vertex/gemini-2.5-pro: the address of vertex is not known; "
+        "set providers.vertex.connect_to, hosts or region",
+        "two.targets[3]: no call reaches azure/gpt-4o: the address of azure is not known; "
+        "set providers.azure.connect_to, hosts or region",
+        "two.targets[4]: no call reaches replicate/a/b: replicate has no API that calls can be translated to",
+    ]
+
+
+def test_a_condition_of_a_model_that_cannot_be_evaluated_is_a_problem(tmp_path: Path, run: Any) -> None:
+    text = "models:\n  smart:\n    targets: [openai/gpt-5]\n    strategy: smart\n    rules:\n"
+    text += "      - {when: request.tokenz > 3, target: openai/gpt-5}\n"
+    path = write(tmp_path, text)
+    done = run("check", "--config", str(path))
+    assert done.returncode == 2
+    assert f"{path}:6: models.smart.rules[0].when: cannot be evaluated: " in done.stderr
+    assert "tokenz" in done.stderr

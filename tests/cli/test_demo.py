@@ -12,6 +12,8 @@ import pytest
 from outrider.cli.demo import environment, median
 from outrider.cli.demo_screen import Screen, masked
 
+README = Path(__file__).resolve().parents[2] / "README.md"
+
 
 def test_the_demo_shows_the_whole_job_without_key_or_network_and_leaves_nothing(tmp_path: Path) -> None:
     pytest.importorskip("openai", reason="The demo's app needs the openai SDK.")
@@ -44,10 +46,27 @@ def test_the_demo_shows_the_whole_job_without_key_or_network_and_leaves_nothing(
     assert re.search(r"provider  got POST api\.openai\.com/v1/chat/completions .*Bearer sk-demo-openai…", text)
     assert re.search(r"provider  got POST api\.anthropic\.com/v1/messages .*sk-demo-anthro…", text)
     assert "counted 14 input and 14 output tokens of openai" in text
+    assert said_by(text) == ["claude-sonnet-4-6", "gpt-4o", "gpt-4o"]
+    down, failover = text.index("answered 503: it is down\n"), text.index("\nfailover  gpt-4o goes on to anthropic/")
+    again, memory = text.index("and once more:"), text.index("\ncache     asked before: answered from memory")
+    assert text.index("asking gpt-4o:") < down < failover < again < memory
     assert "RateLimitError 429" in text
     assert re.search(r"median overhead \d+ µs", text)
+    shown = README.read_text().partition("```text\n== Outrider")[2].partition("```")[0]
+    assert shape_of(f"== Outrider{shown}") == shape_of(text)
     assert not list((tmp_path / "tmp").iterdir())
     assert not (tmp_path / ".outrider").exists()
+
+
+def said_by(text: str) -> list[str]:
+    """Who served the answers of gpt-4o, as the SDK read it."""
+    return re.findall(r"^app         Echo: .* \(says (\S+)\)$", text, re.M)
+
+
+def shape_of(text: str) -> list[str]:
+    """Its lines without what another run says differently: keys, ports, times, how full the limit was."""
+    text = re.sub(r"sk-\S+", "KEY", text)
+    return sorted(re.sub(r"\d+(\.\d+)?", "0", line).rstrip() for line in text.splitlines())
 
 
 def test_without_the_sdks_one_sentence_says_what_to_install(tmp_path: Path) -> None:

@@ -26,6 +26,17 @@ def test_every_commands_help_has_an_example_that_begins_with_it(name: str, capsy
     assert f"example: {module.EXAMPLE}" in out
 
 
+ACTIONS = [("ca", "show"), ("ca", "bundle"), ("ca", "import"), ("ca", "env"), ("audit", "verify"), ("audit", "tail")]
+ACTIONS += [("policy", "test"), ("policy", "explain"), ("policy", "schema"), ("keys", "new"), ("keys", "revoke")]
+
+
+@pytest.mark.parametrize("words", ACTIONS, ids=" ".join)
+def test_every_actions_help_has_an_example_that_begins_with_it(words: tuple[str, str], capsys: Any) -> None:
+    code, out, _ = leave(capsys, *words, "--help")
+    assert code == 0
+    assert f"example: outrider {' '.join(words)} " in " ".join(out.split()) + " "
+
+
 def test_help_lists_every_command(capsys: Any) -> None:
     code, out, _ = leave(capsys, "--help")
     assert code == 0

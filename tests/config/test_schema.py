@@ -23,6 +23,8 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "config.yaml"
 def keys_of(data: Any, path: str = "") -> set[str]:
     if path in ("state.fleet_key", "state.password"):
         return {path}
+    if path == "redact.key":  # null there, since `check` asks for the file
+        return {"redact.key.file"}
     if isinstance(data, dict) and data and path != "redact.words":
         step = "*" if path in ("providers", "models", "prices", "prices.*.tiers", "redact.patterns") else None
         return set().union(*(keys_of(v, f"{path}.{step or k}".lstrip(".")) for k, v in data.items()))
@@ -40,7 +42,10 @@ def test_the_example_loads_and_shows_the_defaults() -> None:
     config = load(EXAMPLE, {"HOME": "/h"})
     default = Config.model_validate({"ca": {}}, context={"home": Path("/h")})
     for name in ("listen", "egress", "http2", "upstream", "ca", "cache", "timeouts", "caps", "usage", "telemetry"):
-        assert getattr(config, name) == getattr(default, name), name
+        shown = getattr(config, name)
+        if name == "cache":  # off, and shown as it could be
+            shown = shown.model_copy(update={"semantic": None})
+        assert shown == getattr(default, name), name
     assert set(config.providers) == {"openai", "anthropic", "bedrock", "vertex", "azure", "local"}
 
 

@@ -274,6 +274,100 @@ def test_fixtures_of_streams_say_the_same_to_every_sdk_or_end_in_an_error(capsys
     assert counted["translated"] >= 100
 
 
+# -- Firebase's, which are whole bodies of Google's APIs, and Anthropic's, which are whole streams
+
+
+def raw_rows() -> Iterator[tuple[str, str, bool, bytes]]:
+    """(name, dialect, streamed, bytes)."""
+    sources = {"googleai": "gemini.generate", "vertexai": "gemini.generate", "anthropic": "anthropic.messages"}
+    for row in vectors.rows("provider_fixtures"):
+        if "raw" in row and row["provider"] in sources:
+            yield row["file"], sources[row["provider"]], bool(row["stream"]), row["raw"].encode()
+
+
+def kind_of_raw(value: Any, *, stream: bool, raw: bytes) -> str:
+    """error | answer | stream | what else it is."""
+    if type(value) is dict and type(value.get("error")) is dict:
+        return "error"
+    if stream:
+        return "stream"
+    if type(value) is dict and value.keys() & {"candidates", "promptFeedback", "usageMetadata"}:
+        return "answer"
+    if type(value) is dict and value.keys() & {"predictions", "totalTokens"}:
+        return "of another operation"
+    return "no answer of this API"
+
+
+def test_whole_fixtures_say_the_same_to_every_sdk_or_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    counted: Counter[str] = Counter()
+    judged = 0
+    for name, source, stream, raw in raw_rows():
+        kind = kind_of_raw(load(raw.decode("utf-8", "replace")), stream=stream, raw=raw)
+        judged += 1
+        if kind.startswith(("of", "no")):
+            counted[kind] += 1
+            with pytest.raises(UnreadableError):
+                asked(source, "openai.chat").answer(raw)
+            continue
+        counted[kind] += 1
+        for target in (*WIRES, *CHATS):
+            reason = unlike(name, target, raw)
+            if target != source:
+                counted[reason or f"{kind}, {WHOLE[kind](name, source, target, raw)}"] += 1
+    report(capsys, "whole fixtures", counted)
+    assert judged == 134
+    assert counted["answer, the same"] > 250
+    assert counted["stream, the same"] > 150
+
+
+def unlike(name: str, target: str, raw: bytes) -> str | None:
+    """Why it cannot say the same there."""
+    if target in ("ollama.chat", "cohere.chat") and b'"inlineData"' in raw:
+        return "pictures in an answer, which this SDK does not read"
+    if name.endswith("incomplete_partial_json_response.txt"):
+        return "arguments that were cut off, which are no JSON"
+    if name.endswith("refusal_response.txt") and target == "cohere.chat":
+        return "a refusal, for which Cohere has no word"
+    return None
+
+
+def whole_error(name: str, source: str, target: str, raw: bytes) -> str:
+    told = load(raw.decode())["error"]
+    status, body = asked(source, target).error(told.get("code", 400), raw)
+    assert status >= 400, name
+    assert json.dumps(told["message"])[1:40] in json.dumps(load(body.decode())), (name, target, body)
+    return "told"
+
+
+def whole_answer(name: str, source: str, target: str, raw: bytes) -> str:
+    try:
+        translated = asked(source, target).answer(raw)
+    except UnreadableError as exc:
+        return f"unreadable ({exc})"
+    try:
+        before = read(source, raw, stream=False)
+    except Exception:
+        return "not readable by its own SDK"
+    compare(before, ANSWERS[target](translated), {"url": name, "provider": "gemini"}, target)
+    return "the same"
+
+
+def whole_stream(name: str, source: str, target: str, raw: bytes) -> str:
+    stream = asked(source, target).stream()
+    translated = stream.feed(raw) + stream.end()
+    if stream.error is not None:
+        return f"ended in an error ({stream.error.message[:60]})"
+    try:
+        before = read(source, raw, stream=True)
+    except Exception:
+        return "not readable by its own SDK"
+    compare(before, STREAMS[target](translated), {"url": name, "provider": "gemini"}, target)
+    return "the same"
+
+
+WHOLE = {"error": whole_error, "answer": whole_answer, "stream": whole_stream}
+
+
 # -- and what is nearly right
 
 

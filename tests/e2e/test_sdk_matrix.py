@@ -119,3 +119,12 @@ async def test_every_sdk_is_served_by_every_provider(
         for provider, cells in rows:
             print(f"  {provider:15}" + "".join(f"{cell:>11}" for cell in cells))
     assert not failures, "\n".join(failures)
+
+
+def test_the_readmes_table_names_the_pairs_that_are_tested_here() -> None:
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    table = text[text.index("\n| SDK of the app") + 1 :].split("\n\n", 1)[0].splitlines()
+    head, *rows = ([cell.strip(" `") for cell in line.strip("|").split("|")] for line in (table[0], *table[2:]))
+    assert head[1:] == list(TARGETS)
+    assert [row[0] for row in rows] == list(SDKS)
+    assert {cell for row in rows for cell in row[1:]} == {f"{len(WAYS)} of {len(WAYS)}"}

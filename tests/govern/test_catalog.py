@@ -1,6 +1,7 @@
 """Which models can be asked for, and what is known of each."""
 
-from outrider.govern.catalog import Catalog, as_anthropic, as_openai
+from outrider.dialects.models import written_model
+from outrider.govern.catalog import Catalog, as_model
 
 
 def test_aliases_come_first_and_hold_what_all_their_targets_hold() -> None:
@@ -26,9 +27,12 @@ def test_aliases_come_first_and_hold_what_all_their_targets_hold() -> None:
 def test_an_entry_has_the_shape_of_its_dialect_and_prices_as_the_list_has_them() -> None:
     found = Catalog({}, [("work", "openai")]).find("work/gpt-4o")
     assert found is not None
-    entry = as_openai(found)
+    entry = written_model("openai", as_model(found))
     assert (entry["object"], entry["owned_by"], entry["context_length"]) == ("model", "work", 128_000)
     assert entry["pricing"] == {
         "unit": "usd_per_million_tokens", "input": "2.5", "output": "10", "cache_read": "1.25"
     }  # fmt: skip
-    assert as_anthropic(found)["type"] == "model"
+    assert entry["name"] == "gpt 4o"
+    other = written_model("anthropic", as_model(found))
+    assert (other["type"], other["display_name"], other["max_input_tokens"]) == ("model", "gpt 4o", 128_000)
+    assert "pricing" not in other

@@ -34,6 +34,7 @@ def router(**more: Any) -> Router:
         make,
         passthrough=PASSTHROUGH,
         egress=egress,
+        unified=lambda method, path: None,
         own_names=frozenset({b"127.0.0.1:8484", b"localhost:8484", b"[::1]:8484"}),
         allowed_origins=frozenset({b"https://app.example"}),
         **more,

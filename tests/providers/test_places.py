@@ -62,12 +62,17 @@ def test_every_place_is_what_the_providers_own_table_says_it_is(name: str, model
          "/v1/projects/p-1/locations/us-east5/publishers/anthropic/models/claude-sonnet-4%401:streamRawPredict"),
         ("vertex", {"region": "us-east5", "project": "p-1"}, "gemini.generate", "gemini-2.5-pro", False,
          "/v1/projects/p-1/locations/us-east5/publishers/google/models/gemini-2.5-pro:generateContent"),
+        ("vertex", {"region": "us-east5", "project": "p-1"}, "anthropic.count_tokens", "claude-x", False,
+         "/v1/projects/p-1/locations/us-east5/publishers/anthropic/models/count-tokens:rawPredict"),
+        ("openai", {}, "openai.input_tokens", "gpt-5", False, "/v1/responses/input_tokens"),
         ("azure", {"hosts": ("r.openai.azure.com",)}, "openai.chat", "d", False, "/openai/v1/chat/completions"),
         ("azure", {"hosts": ("r.openai.azure.com",), "api_version": "2024-10-21"}, "openai.chat", "d/../e", False,
          "/openai/deployments/d%2F..%2Fe/chat/completions?api-version=2024-10-21"),
         ("azure", {"hosts": ("r.openai.azure.com",), "api_version": "preview"}, "openai.responses", "d", True,
          "/openai/responses?api-version=preview"),
         ("cohere", {}, "cohere.chat", "command-a", True, "/v2/chat"),
+        ("cohere", {}, "cohere.embed", "embed-v4.0", False, "/v2/embed"),
+        ("cohere", {}, "cohere.rerank", "rerank-v3.5", False, "/v2/rerank"),
     ],
 )  # fmt: skip
 def test_a_place_has_its_providers_path(
@@ -87,6 +92,14 @@ def test_anthropic_on_vertex_wants_its_version_in_the_body_and_the_model_in_the_
     place = place_of(binding("vertex", region="eu", project="p-1"), "anthropic.messages", "claude-x", stream=False)
     assert place is not None
     assert (dict(place.body), place.drop) == ({"anthropic_version": "vertex-2023-10-16"}, ("model",))
+
+
+def test_claude_at_bedrock_takes_anthropics_own_body_from_those_who_speak_it() -> None:
+    one = binding("bedrock", region="us-east-1")
+    for model in ("us.anthropic.claude-x", "arn:aws:bedrock:us-east-1:1:inference-profile/eu.anthropic.claude-x"):
+        assert dialects_of(one, model, "anthropic.messages") == ("bedrock.invoke", "bedrock.converse")
+        assert dialects_of(one, model, "openai.chat") == ("bedrock.converse", "bedrock.invoke")
+    assert dialects_of(one, "amazon.nova-pro-v1:0", "anthropic.messages") == ("bedrock.converse", "bedrock.invoke")
 
 
 def test_an_imitation_is_never_preferred_to_the_real_thing() -> None:

@@ -1,5 +1,6 @@
 """Remembered answers, from an app's and a provider's socket: what is served again, and what never is."""
 
+import base64
 import gzip
 import json
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, new_key
-from outrider.mock import MockProvider
+from outrider.mock import MockProvider, frames
 from outrider.mock.behaviour import Behaviour
 from support.remembering import (
     CHAT,
@@ -55,6 +56,47 @@ async def test_a_stream_is_remembered_and_given_again_as_it_came(tmp_path: Path)
         assert (app.said, world.calls) == ("hit", 1)
         assert b"transfer-encoding: chunked" in app.head
         assert app.field("content-type") == "text/event-stream"
+
+
+LINES = (b'{"is_finished":false,"event_type":"text-generation","text":"Hi"}\n',
+         b'{"is_finished":true,"event_type":"stream-end","finish_reason":"COMPLETE","response":{}}\n')  # fmt: skip
+INVOKED = tuple(
+    frames.event("chunk", json.dumps({"bytes": base64.b64encode(text).decode()}).encode())
+    for text in (b'{"generation":"Hi","stop_reason":null}', b'{"generation":"","stop_reason":"stop"}')
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "pieces"),
+    [
+        (b"/cohere/v1/chat", b"application/stream+json", LINES),
+        (
+            b"/bedrock/model/meta.llama3-8b-instruct-v1:0/invoke-with-response-stream",
+            frames.CONTENT_TYPE.encode(),
+            INVOKED,
+        ),
+    ],
+    ids=["lines", "frames"],
+)
+async def test_a_stream_of_lines_or_frames_is_shared_while_it_comes_and_remembered(
+    tmp_path: Path, path: bytes, kind: bytes, pieces: tuple[bytes, ...]
+) -> None:
+    providers: dict[str, Any] = {"cohere": {"kind": None}, "bedrock": {"kind": None, "region": "us-east-1"}}
+    async with remembering(tmp_path, providers=providers) as world:
+        first, second = await world.app(), await world.app()
+        asked = json.dumps({"model": "m", "message": "Hi", "prompt": "Hi", "temperature": 0, "stream": True}).encode()
+        await first.send(asked, path=path)
+        peer = await world.called()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n" % kind
+        await peer.send(head + chunk(pieces[0]))
+        await second.send(asked, path=path)
+        assert pieces[0] in await second.peer.until(pieces[0])  # while the provider has yet to say the rest
+        await peer.send(chunk(pieces[1]) + LAST)
+        peer.close()
+        assert await first.answer() == b"".join(pieces)
+        third = await world.app()
+        assert await third.ask(asked, path=path) == b"".join(pieces)
+        assert (third.said, world.calls, world.counted("joined")) == ("hit", 1, 1)
 
 
 async def test_a_client_of_http_1_0_gets_a_remembered_stream_up_to_the_close(tmp_path: Path) -> None:

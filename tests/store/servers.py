@@ -66,12 +66,16 @@ class Server:
         command = [
             "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
             "--appendonly", "no", "--daemonize", "no", "--logfile", str(self.folder / "log"),
-            "--repl-diskless-sync-delay", "0", *self.options,
+            "--repl-diskless-sync-delay", "0", *self.arguments(),
         ]  # fmt: skip
         with (self.folder / "output").open("ab") as output:
             self._process = process = subprocess.Popen(command, stdout=output, stderr=output)
         wait_for(lambda: process.poll() is not None or self._answers(), self.log_end)
         return process.poll() is None
+
+    def arguments(self) -> tuple[str, ...]:
+        """What a server of another kind is given besides; its port is known."""
+        return self.options
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -23,7 +23,7 @@ from outrider.runtime import Sidecar
 from outrider.secrets.secret import Secret
 from outrider.store.opening import redis_settings, revoke_in_fleet
 from outrider.store.redis import MAX_REVOKED
-from store.servers import Server, running, until
+from store.servers import Server, free_port, running, until
 from store.test_redis import Counted, rate, stores, take
 from support.running import local, settings
 
@@ -87,10 +87,12 @@ class TlsServer(Server):
     def __init__(self, folder: Path, papers: Papers) -> None:
         self.papers = papers
         super().__init__(folder)
-        certificate, key = papers.server
-        self.options = (
+
+    def arguments(self) -> tuple[str, ...]:
+        certificate, key = self.papers.server
+        return (
             "--port", "0", "--tls-port", str(self.port), "--tls-cert-file", str(certificate), "--tls-key-file",
-            str(key), "--tls-ca-cert-file", str(papers.ca), "--tls-auth-clients", "yes",
+            str(key), "--tls-ca-cert-file", str(self.papers.ca), "--tls-auth-clients", "yes",
         )  # fmt: skip
 
     def call(self, *words: Any, timeout_s: float = 30.0) -> Any:
@@ -234,6 +236,7 @@ def sentinel(folder: Path, master: Server) -> Iterator[Server]:
     """A real one, with a password of its own."""
     folder.mkdir()
     watcher = Server(folder)
+    watcher.port = free_port()
     (folder / "sentinel.conf").write_text(
         f"port {watcher.port}\nbind 127.0.0.1\ndir {folder}\nrequirepass watch\n"
         f"sentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
@@ -270,9 +273,9 @@ async def test_sentinels_say_who_the_master_is_before_and_after_it_fails(tmp_pat
                 return client.execute_command(*words)
 
     primary, copy = Locked(tmp_path / "a", *secret), Locked(tmp_path / "b", *secret)
-    copy.options += ("--replicaof", f"127.0.0.1 {primary.port}")
     try:
         primary.start()
+        copy.options += ("--replicaof", f"127.0.0.1 {primary.port}")
         copy.start()
         await until(lambda: copy.call("INFO", "replication").get("master_link_status") == "up", "linked")
         with sentinel(tmp_path / "s", primary) as watcher:

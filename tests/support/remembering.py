@@ -85,6 +85,7 @@ class World:
     def __init__(self, sidecar: Sidecar, provider: Provider) -> None:
         self.sidecar, self.provider = sidecar, provider
         self.calls = 0
+        self.asked_head = self.asked_body = b""  # of the call that came last
         self._apps: list[App] = []
         self._behind: list[Peer] = []
 
@@ -96,9 +97,9 @@ class World:
     async def called(self) -> Peer:
         """The provider's side of the next call, on a new connection or on a kept one, its request read."""
         peer = await self._next_peer()
-        head = await peer.head()
+        self.asked_head = head = await peer.head()
         size = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-        await peer.exactly(size)
+        self.asked_body = await peer.exactly(size)
         self.calls += 1
         return peer
 

@@ -30,14 +30,22 @@ _COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    check = actions.add_parser("verify", help="find any line that was changed, removed, moved or cut")
+    check = actions.add_parser(
+        "verify",
+        help="find any line that was changed, removed, moved or cut",
+        epilog="example: outrider audit verify audit-0*.jsonl --checkpoints checkpoints.jsonl",
+    )
     check.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: all files of the configured log")
     check.add_argument("--key-file", type=Path, metavar="FILE", help="default: the configured one")
     check.add_argument(
         "--checkpoints", type=Path, action="append", default=[], metavar="FILE", help="shows that the end was cut off"
     )
     check.set_defaults(action_run=_verify)
-    tail = actions.add_parser("tail", help="the last records, and with -f those to come")
+    tail = actions.add_parser(
+        "tail",
+        help="the last records, and with -f those to come",
+        epilog="example: outrider audit tail -f --principal 'check*' --decision 'policy*'",
+    )
     tail.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: the configured log of worker 0")
     tail.add_argument("-f", "--follow", action="store_true", help="go on with what is written")
     tail.add_argument("-n", "--lines", type=int, default=10, metavar="N", help="how many to begin with (10)")

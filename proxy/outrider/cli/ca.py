@@ -22,21 +22,33 @@ EXAMPLE = "outrider ca bundle --out bundle.pem"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-    show = actions.add_parser("show", help="subject, fingerprint, validity and file")
+    show = actions.add_parser(
+        "show", help="subject, fingerprint, validity and file", epilog="example: outrider ca show --json"
+    )
     show.add_argument("--json", action="store_true", help="as JSON")
     show.set_defaults(action_run=_show)
 
-    bundle = actions.add_parser("bundle", help="system roots and this CA, for clients whose roots it replaces")
+    bundle = actions.add_parser(
+        "bundle",
+        help="system roots and this CA, for clients whose roots it replaces",
+        epilog="example: outrider ca bundle --out bundle.pem",
+    )
     bundle.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to standard output")
     bundle.add_argument("--ca-only", action="store_true", help="without the system's roots, for clients that add it")
     bundle.add_argument("--format", choices=("pem", "p12"), default="pem", help="p12 is Java's (password: changeit)")
     bundle.set_defaults(action_run=_bundle)
 
-    taken = actions.add_parser("import", help="take over mitmproxy's CA, or another Outrider's")
+    taken = actions.add_parser(
+        "import",
+        help="take over mitmproxy's CA, or another Outrider's",
+        epilog="example: outrider ca import ~/.mitmproxy",
+    )
     taken.add_argument("source", type=Path, metavar="DIR", help="a folder with mitmproxy-ca.pem, e.g. ~/.mitmproxy")
     taken.set_defaults(action_run=_import)
 
-    variables = actions.add_parser("env", help="the same as `outrider env`")
+    variables = actions.add_parser(
+        "env", help="the same as `outrider env`", epilog="example: outrider ca env --format docker"
+    )
     env.add_arguments(variables)
     variables.set_defaults(action_run=env.run)
     for action in (show, bundle, taken):

@@ -8,12 +8,14 @@ import argparse
 import importlib.util
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from outrider.cli import check_models
 from outrider.config import Config, ConfigError, load, located
 from outrider.config.problems import Problem
 from outrider.config.reload import reload_marks, waiting_for_restart
@@ -30,6 +32,7 @@ from outrider.secrets.secret import looks_like_secret
 from outrider.secrets.sources import EnvSource, FileSource
 from outrider.snapshot import hmac_key_file, policies_of, redactions_of
 
+_HASH: Final = re.compile(r"\bhmac-sha256:[0-9a-f]{64}\b")  # of a virtual key, which may stand there
 HELP = "Validate the configuration: every problem at once, or what it means."
 EXAMPLE = "outrider check --config ./outrider.yaml --verbose"
 
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 def checked(path: Path | None, environ: Mapping[str, str]) -> tuple[Config, Registry, Loaded]:
     """The configuration, its providers and its rules. Raises: ConfigError with every problem of all of them."""
     config = load(path, environ)
-    problems: list[Problem] = []
+    problems: list[Problem] = [*check_models.problems(config)]
     registry = _collected(config, problems, lambda: Registry(config.providers))
     policies = _collected(config, problems, lambda: policies_of(config))
     _collected(config, problems, lambda: redactions_of(config, policies, lambda *labels: None))
@@ -99,11 +102,12 @@ def report(config: Config, registry: Registry, environ: Mapping[str, str]) -> di
         "built_in": sorted(
             name for name, binding in registry.bindings.items() if name not in config.providers and binding.hosts
         ),
+        "models": list(check_models.lines(config)),
         "limits": [f"{limit.name}: {_counted(limit)}" for limit in config.limits],
         "budgets": [f"{budget.name}: {_counted(budget)}" for budget in config.budgets],
         "audit": str(config.telemetry.audit.path) if config.telemetry.audit.path is not None else None,
         "after_restart": waiting_for_restart(config),
-        "warnings": [*registry.warnings, *_warnings(config, environ)],
+        "warnings": [*registry.warnings, *_warnings(config, environ), *check_models.warnings(config, registry)],
     }
 
 
@@ -233,7 +237,7 @@ def _file_warnings(path: Path) -> Iterator[str]:
         yield f"{path}: cannot be read again: {reason(exc)}"
         return
     for number, line in enumerate(lines, 1):
-        if looks_like_secret(line):
+        if looks_like_secret(_HASH.sub("", line)):
             yield f"{path}:{number}: looks like a key itself; move it to a variable or a file of mode 0600"
 
 
@@ -246,6 +250,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     if found["built_in"]:
         yield f"  intercepted without a credential of ours: {', '.join(found['built_in'])}"
     yield f"  all other hosts: {found['egress']['default']}; private addresses: {found['egress']['private']}"
+    yield from (f"  model {model}" for model in found["models"])
     yield from (f"  limit {limit}" for limit in found["limits"])
     for pack in found["policies"]:
         yield f"  policy {pack['name']}: {len(pack['rules'])} rules ({pack['file']})"

@@ -49,12 +49,17 @@ _PASSED_ON: Final = (
     "PYTHONPATH",
     "LD_LIBRARY_PATH",
 )
-_SHOWN_CALLS: Final = 3
+_SHOWN_CALLS: Final = 5
+_CHAT: Final = "/v1/chat/completions"
+_CALLS_BEFORE_OUTAGE: Final = 2  # of the app to OpenAI
 
 CONFIG = """\
 providers:
   openai:    {{connect_to: {url}, upstream_ca: {ca}}}
   anthropic: {{connect_to: {url}, upstream_ca: {ca}}}
+models:
+  gpt-4o: {{targets: [openai/gpt-4o, anthropic/claude-sonnet-4-6]}}
+cache: {{mode: exact}}
 limits:
   - {{name: demo, key: [provider], requests: {limit}}}
 ca: {{dir: {ca_dir}}}
@@ -98,6 +103,7 @@ class Demo:
         self._calls: dict[str, int] = {}
         self._tokens: dict[tuple[str, ...], int] = {}
         self._bitten = False
+        self._hits = 0
 
     async def play(self) -> list[str]:
         from outrider.mock import Behaviour, MockProvider
@@ -106,6 +112,8 @@ class Demo:
         started_s = time.monotonic()
         mock = MockProvider(keys=self._keys, behaviour=Behaviour(pace_ms=PACE_MS), capture=True)
         async with mock:
+            mock.next(times=_CALLS_BEFORE_OUTAGE, path=_CHAT)
+            mock.fail(503, path=_CHAT)  # the one after them: OpenAI is down when gpt-4o is asked for
             beside = self._prepare(mock)
             sidecar = Sidecar(beside.config, beside.settings)
             await sidecar.start()
@@ -175,10 +183,13 @@ class Demo:
             self._told += 1
             self._tell_call(entry)
         self._tell_tokens(sidecar)
+        hits = _hits(sidecar)
+        if hits > self._hits:
+            self._hits = hits
+            self._screen.say("cache", "asked before: answered from memory, and no provider heard of it")
         if not self._bitten and sidecar.metrics.limits.value("demo", "reject"):
             self._bitten = True
-            calls = self._calls.get("openai", 0)
-            self._screen.say("limit", f"{LIMIT} for each provider: call {calls + 1} to openai never left the sidecar")
+            self._screen.say("limit", f"{LIMIT} for each provider: this call never left the sidecar")
 
     def _tell_call(self, entry: "Journalled") -> None:
         self._calls[entry.provider] = number = self._calls.get(entry.provider, 0) + 1
@@ -187,6 +198,9 @@ class Demo:
         slot = "x-api-key" if entry.header("x-api-key") else "authorization"
         host = entry.header("host")
         self._screen.say("provider", f"got {entry.method} {host}{entry.target} with {slot}: {entry.header(slot)}")
+        if entry.status >= 500:
+            self._screen.say("provider", f"answered {entry.status}: it is down")
+            self._screen.say("failover", "gpt-4o goes on to anthropic/claude-sonnet-4-6, in Anthropic's own dialect")
         if number == _SHOWN_CALLS:
             self._screen.say("provider", "(and so on for every further call)")
 
@@ -209,8 +223,10 @@ class Demo:
         problems = []
         if code:
             problems.append(f"the app ended with exit code {code}")
-        if not entries or any(entry.status != 200 for entry in entries):
-            problems.append("the provider refused a call")
+        if sorted(entry.status for entry in entries if entry.status != 200) != [503]:
+            problems.append("the provider refused a call that it should take, or was never down")
+        if not _hits(sidecar):
+            problems.append("nothing was answered from memory")
         if sidecar.placeholder.value.encode() in arrived:
             problems.append("the placeholder reached the provider")
         if not sidecar.metrics.limits.value("demo", "reject"):
@@ -234,6 +250,10 @@ class Demo:
             "sidecar", f"median overhead {median_us:.0f} µs a request, TLS apart (outrider_overhead_seconds)"
         )
         self._screen.title(f"done in {took_s:.1f} s. On a real app: outrider exec -- python app.py")
+
+
+def _hits(sidecar: "Sidecar") -> int:
+    return sum(count for (_, result), count in sidecar.metrics.cache.values.items() if result == "hit")
 
 
 def _of(tokens: Mapping[tuple[str, ...], int], provider: str, kind: str) -> int:

@@ -4,11 +4,13 @@ It is run by another interpreter, as any user's script would be, and imports not
 """
 
 import os
+import time
 
 import anthropic
 import openai
 
 CALLS_AT_MOST = 50
+PAUSE_S = 0.15  # for who reads along: an answer from memory is there at once
 
 
 def ask_openai(client: openai.OpenAI) -> None:
@@ -45,6 +47,16 @@ def stream_anthropic(client: anthropic.Anthropic) -> None:
     print()
 
 
+def ask_thrice(client: openai.OpenAI) -> None:
+    for words in ("asking gpt-4o:", "asking gpt-4o the same again:", "and once more:"):
+        print(words)
+        time.sleep(PAUSE_S)
+        answer = client.chat.completions.create(
+            model="gpt-4o", temperature=0, messages=[{"role": "user", "content": "Who answers when you are down?"}]
+        )
+        print(f"  {answer.choices[0].message.content} (says {answer.model})")
+
+
 def run_into_the_limit(client: openai.OpenAI) -> None:
     print("asking gpt-5-mini again and again:")
     impatient = client.with_options(max_retries=0)
@@ -64,6 +76,7 @@ def main() -> None:
         ask_openai(gpt)
         stream_openai(gpt)
         stream_anthropic(claude)
+        ask_thrice(gpt)
         run_into_the_limit(gpt)
 
 

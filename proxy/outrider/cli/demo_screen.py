@@ -10,7 +10,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, TextIO
 
-STYLES: Final = {"app": "cyan", "provider": "magenta", "sidecar": "green", "limit": "yellow"}
+_TELLING: Final = "yellow"  # of what the sidecar did by itself, its words too
+STYLES: Final = {
+    "app": "cyan",
+    "provider": "magenta",
+    "sidecar": "green",
+    "limit": _TELLING,
+    "failover": _TELLING,
+    "cache": _TELLING,
+}
 _KEY: Final = re.compile(r"\bsk-[A-Za-z0-9-]{16,}")
 _LABEL_CHARS = 10
 
@@ -41,7 +49,7 @@ class Screen:
             self._waiting.append((label, text))
             return
         self._start(label)
-        self._write(masked(text), STYLES.get(label, "") if label == "limit" else "")
+        self._write(masked(text), STYLES[label] if STYLES.get(label) == _TELLING else "")
         self._write("\n")
 
     def app(self, text: str) -> None:

@@ -22,6 +22,7 @@ COMMANDS = {
     "policy": ("policy", "try rules without a sidecar: test, explain, schema"),
     "trust": ("trust", "let a configuration found in the working folder set hosts and credentials"),
     "keys": ("keys", "make a virtual key for a principal, or take keys back"),
+    "cache": ("cache", "make a running sidecar forget remembered answers"),
     "ca": ("ca", "show the interception CA, or write its trust bundle"),
     "env": ("env", "print the variables by which each runtime finds the sidecar and trusts it"),
     "mock": ("mock", "run a provider emulator"),

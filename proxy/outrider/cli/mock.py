@@ -16,7 +16,7 @@ from outrider.errors import StartError
 if TYPE_CHECKING:
     from outrider.mock import MockProvider
 
-HELP = "run a provider emulator: OpenAI, Anthropic, Gemini, Bedrock, Azure and Ollama on one port"
+HELP = "Run a provider emulator: OpenAI, Azure, Anthropic, Gemini, Vertex, Bedrock, Ollama and Cohere on one port."
 EXAMPLE = "outrider mock --port 9900 --key openai=sk-test --journal journal.jsonl"
 _MAX_PORT = 65535
 

@@ -55,7 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     explain.add_argument("--policy", action="append", metavar="PACK", help="this pack instead, once or more")
     explain.add_argument("--json", action="store_true", help="print JSON")
-    commands.add_parser("schema", help="print the JSON schema of policy files", allow_abbrev=False)
+    commands.add_parser(
+        "schema",
+        help="print the JSON schema of policy files",
+        epilog="example: outrider policy schema > policy.schema.json",
+        allow_abbrev=False,
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -249,6 +254,10 @@ def _decision(judged: Judged) -> dict[str, Any]:
         found["redact"] = [one.model_dump() for one in outcome.redactions]
     if outcome.heads and refusal is None:
         found["headers"] = {name: value for _, change in outcome.heads for name, value in change.items()}
+    if judged.lifted.path is not None and refusal is None:
+        found["path"] = judged.lifted.path
+    if judged.lifted.forms and refusal is None:
+        found["forms"] = list(judged.lifted.forms)
     if outcome.edits and refusal is None:
         found["body"] = judged.document
     return found

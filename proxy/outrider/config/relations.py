@@ -222,6 +222,15 @@ def _timeouts(data: Mapping[str, Any]) -> Iterator[Finding]:
             )
 
 
+def _semantic(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """What people asked goes there, so it is named, and not taken from what is built in."""
+    wanted = _section(_section(data.get("cache")).get("semantic")).get("provider")
+    known = {name for name in _section(data.get("providers")) if isinstance(name, str)}
+    if isinstance(wanted, str) and wanted not in known:
+        path: KeyPath = ("cache", "semantic", "provider")
+        yield path, f"names a provider that is not configured: {quote(wanted)}{suggest(wanted, known)}"
+
+
 def _cache(data: Mapping[str, Any]) -> Iterator[Finding]:
     """What lies in Redis is sealed, and that takes a key that others do not know."""
     if _section(data.get("cache")).get("store") != "state":
@@ -245,4 +254,5 @@ _CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Finding]], ...] = (
     _state,
     _timeouts,
     _cache,
+    _semantic,
 )

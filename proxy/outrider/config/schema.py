@@ -533,6 +533,19 @@ class Resilience(_Section):
     probe: Probe = _live(default_factory=Probe)
 
 
+class Semantic(_Section):
+    """Answers to what was asked in other words. ttl_s: None is the cache's own. dimensions: None is the model's own."""
+
+    provider: str = _live(min_length=1, max_length=63)
+    model: str = _live(min_length=1, max_length=256)
+    threshold: float = _live(0.95, ge=0.5, le=1)
+    max_entries: int = _live(1000, ge=1, le=20_000)
+    ttl_s: Annotated[float, Field(gt=0, le=31_536_000)] | None = _live(None)
+    timeout_ms: float = _live(500.0, ge=1, le=60_000)
+    text_bytes: int = _live(4096, ge=1, le=65_536)
+    dimensions: int | None = _live(None, ge=8, le=16_384)
+
+
 class Cache(_Section):
     """Remembered answers. tokens_per_s: events of a stream given again, so many a second; it goes before `pace`."""
 
@@ -548,6 +561,7 @@ class Cache(_Section):
     store: Literal["memory", "state"] = _restart("memory")
     memory_bytes: int = _restart(64 << 20, ge=1 << 20, le=1 << 40)
     answer_bytes: int = _live(1 << 20, ge=1024, le=1 << 30)
+    semantic: Semantic | None = _live(None)
 
 
 class Batch(_Section):

@@ -17,7 +17,7 @@ from outrider.dialects.base import Frame, Framing
 from outrider_ext.eventstream import EventStreamError, EventStreamReader, Message, encode
 from outrider_ext.sse import SseError, SseEvent, SseReader
 
-__all__ = ["FrameError", "FrameReader", "eventstream_frame", "ndjson_frame", "sse_frame"]
+__all__ = ["ArrayWriter", "FrameError", "FrameReader", "eventstream_frame", "ndjson_frame", "sse_frame"]
 
 MAX_FRAME_BYTES: Final = 8 << 20
 
@@ -220,6 +220,27 @@ def sse_frame(data: bytes, name: str = "") -> bytes:
     if name:
         return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
     return b"data: %s\n\n" % data
+
+
+class ArrayWriter:
+    """Events as server-sent events give them, as the objects of one JSON array: take(bytes, is_last) -> bytes."""
+
+    def __init__(self) -> None:
+        self._frames = FrameReader("sse")
+        self._before = b"["
+        self._closed = False
+
+    def take(self, data: bytes, is_last: bool) -> bytes:
+        if self._closed:
+            return b""
+        out = []
+        for frame in self._frames.feed(data):
+            out.append(self._before + frame.data)
+            self._before = b",\r\n"
+        if is_last:
+            self._closed = True
+            out.append(b"]" if self._before != b"[" else b"[]")
+        return b"".join(out)
 
 
 def ndjson_frame(data: bytes) -> bytes:

@@ -21,6 +21,7 @@ from outrider.dialects.canonical import (
     End,
     ErrorEvent,
     Finish,
+    FinishReason,
     LogprobsDelta,
     Media,
     Opaque,
@@ -60,12 +61,15 @@ class _Open:
         self.parts = 0
         self.kind: type[Text] | type[Thinking] | None = None
         self.has_calls = False
-        self.is_finished = False
+        self.finish: tuple[FinishReason, str | None] | None = None
         self.partial: _PartialCall | None = None
 
 
 class GeminiStreamReader:
+    """How it ended is said at the end: Vertex says STOP in every chunk, and may say something else in the last."""
+
     def __init__(self) -> None:
+        self._usage: Usage | None = None
         self._open: dict[int, _Open] = {}
         self._started = False
         self._over = False
@@ -109,11 +113,8 @@ class GeminiStreamReader:
                 return events
         if not rows and type(body.get("promptFeedback")) is dict and not self._open:
             self._open[0] = _Open()
-            self._open[0].is_finished = True
-            native = text(body["promptFeedback"].get("blockReason")) or None
-            events.append(Finish(0, "content_filter", native=native))
-        if usage is not None and self._open and all(one.is_finished for one in self._open.values()):
-            events.append(UsageEvent(usage))
+            self._open[0].finish = "content_filter", text(body["promptFeedback"].get("blockReason")) or None
+        self._usage = usage or self._usage
         return events
 
     def _candidate(self, row: Json, events: list[StreamEvent]) -> None:
@@ -130,10 +131,8 @@ class GeminiStreamReader:
         if len(row) > 2:
             self._more(index, state, row, events)
         finish, native = finish_of(row.get("finishReason"), state.has_calls)
-        if finish is not None and not state.is_finished:
-            self._close(index, state, events)
-            state.is_finished = True
-            events.append(Finish(index, finish, native=native))
+        if finish is not None:
+            state.finish = finish, native
 
     def _more(self, index: int, state: _Open, row: Json, events: list[StreamEvent]) -> None:
         logprobs = row.get("logprobsResult")
@@ -227,9 +226,16 @@ class GeminiStreamReader:
         if self._over:
             return []
         self._over = True
-        if self._open and all(state.is_finished for state in self._open.values()):
-            return [End()]
-        return [broken_off()]
+        if not self._open or any(state.finish is None for state in self._open.values()):
+            return [broken_off()]
+        events: list[StreamEvent] = []
+        for index, state in self._open.items():
+            self._close(index, state, events)
+            if state.finish is not None:
+                events.append(Finish(index, state.finish[0], native=state.finish[1]))
+        if self._usage is not None:
+            events.append(UsageEvent(self._usage))
+        return [*events, End()]
 
 
 def _is_partial(call: Json) -> bool:

@@ -9,7 +9,7 @@ Does not know: which models there are, who may use them, prices.
 Source: openai/types/model.py, anthropic/types/model_info.py, google/genai/types.py of the Python SDKs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -25,7 +25,7 @@ type Shape = Literal["openai", "anthropic", "gemini"]
 class Model:
     """title: a name for people. context_tokens, output_tokens: the most that goes in and comes out.
 
-    None where it was not told.
+    None where it was not told. beside: what else is told, in OpenAI's shape alone, where SDKs pass over it.
     """
 
     id: str
@@ -36,6 +36,7 @@ class Model:
     output_tokens: int | None = None
     description: str | None = None
     lifecycle: str = "active"
+    beside: Json = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -155,7 +156,7 @@ def written_model(shape: Shape, model: Model) -> Json:
             "max_tokens": model.output_tokens,
         }
     made = {"id": model.id, "object": "model", "created": model.created_s or 0, "owned_by": model.owner or "unknown"}
-    return made | ({"context_length": model.context_tokens} if model.context_tokens is not None else {})
+    return made | ({"context_length": model.context_tokens} if model.context_tokens is not None else {}) | model.beside
 
 
 def _moment(seconds: int | None) -> str:

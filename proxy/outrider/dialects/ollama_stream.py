@@ -80,9 +80,11 @@ def read_call(row: Json) -> ToolCall:
 def done_reason(finish: FinishReason | None, native: str | None, notes: Notes) -> str:
     if native is not None:
         return native
-    if finish in ("content_filter", "refusal", "pause", "error"):
+    if finish in ("content_filter", "refusal", "pause"):
         notes.add(f"the answer ended for {finish}, given as stop")
-    return "length" if finish == "length" else "stop"
+    elif finish == "error":
+        notes.add("the answer broke off")  # there is no word for it; "length", too, says that something is missing
+    return "length" if finish in ("length", "error") else "stop"
 
 
 def usage_written(usage: Usage | None) -> Json:

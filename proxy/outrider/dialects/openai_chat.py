@@ -924,10 +924,10 @@ def _written_row(choice: Choice, request: Request, is_own: bool, notes: Notes) -
 
 
 def _written_finish(choice: Choice, request: Request, is_own: bool, notes: Notes) -> str | None:
-    if is_own and choice.native_finish is not None:
-        return choice.native_finish
     if choice.finish == "tool_calls" and request.legacy_functions:
         return "function_call"
+    if is_own and choice.native_finish is not None:
+        return choice.native_finish
     return written_finish(choice.finish, notes)
 
 

@@ -19,6 +19,19 @@ AGAIN: Final = "again"
 LINES, FRAMES, ARRAY = 1, 2, 3  # as outrider_ext.relay counts them
 
 
+_KINDS: Final = (
+    (b"text/event-stream", "sse"),
+    (b"application/x-ndjson", LINES),
+    (b"application/vnd.amazon.eventstream", FRAMES),
+)
+
+
+def kind_of(content_type: bytes | None) -> str | int:
+    """How a stream of this type is framed; 0 where it is none."""
+    lower = (content_type or b"").lower()
+    return next((kind for name, kind in _KINDS if lower.startswith(name)), 0)
+
+
 def opening(data: bytes, kind: str | int, *, is_last: bool) -> Verdict | None:
     """CONTENT for content, AGAIN for an error, None while it cannot be said. kind: "sse", or LINES, FRAMES, ARRAY."""
     if kind == "sse":
@@ -77,8 +90,8 @@ def _array(data: bytes, *, is_last: bool) -> Verdict | None:
 
 
 def _is_error(value: bytes) -> bool:
-    """A JSON object with an `error` that says something, or of the type `error`."""
-    if b'"error"' not in value:
+    """A JSON object with an `error` that says something, or of the type `error`; or Cohere's end that is one."""
+    if b'"error"' not in value and b'"ERROR"' not in value:
         return False
     try:
         found = orjson.loads(value)
@@ -86,4 +99,6 @@ def _is_error(value: bytes) -> bool:
         return False
     if not isinstance(found, dict):
         return False
+    if found.get("type") == "message-end" and isinstance(delta := found.get("delta"), dict):
+        return bool(delta.get("error")) or delta.get("finish_reason") == "ERROR"
     return bool(found.get("error")) or found.get("type") == "error"

@@ -20,6 +20,7 @@ from outrider.config.problems import ConfigError, Problem, sentence_for, spell
 from outrider.errors import REPEATED_KEY, BadRequestError, SidecarError
 from outrider.govern.budgets import zone_of
 from outrider.govern.gate import decide_tunnel
+from outrider.govern.lifts import NOT_LIFTED, Lifted, lifted
 from outrider.govern.packs import CASES_FILE, MAX_POLICY_BYTES, Pack, load_pack
 from outrider.govern.plan import Late, Plan, RuleSet, carry_out
 from outrider.govern.principal import ANONYMOUS, Principal
@@ -94,8 +95,9 @@ class Asked(_Part):
 
 class Expected(_Part):
     """decision, rule (that refuses), status; rules, shadow, tags, errors: exactly these; redact: what each one says;
-    body: members that leave like this; absent: members that do not leave; headers: what rules make of these, null for a
-    header that they take out. Ids without a pack are the pack's own."""
+    path: with its query, as it leaves; forms: to which it is lifted; body: members that leave like this; absent:
+    members that do not leave; headers: what rules make of these, null for one that they take out. Ids without a pack
+    are the pack's own."""
 
     decision: Literal["allow", "deny"] | None = None
     rule: str | None = None
@@ -105,6 +107,8 @@ class Expected(_Part):
     errors: Words | None = None
     tags: Words | None = None
     redact: tuple[dict[str, Any], ...] | None = None
+    path: str | None = None
+    forms: Words | None = None
     body: dict[str, Any] | None = None
     absent: Words | None = None
     headers: dict[str, str | None] | None = None
@@ -167,6 +171,7 @@ class Judged:
     plan: Plan | None = None
     late: Late | None = None
     error: SidecarError | None = None
+    lifted: Lifted = NOT_LIFTED
 
     @property
     def document(self) -> dict[str, Any] | None:
@@ -219,7 +224,11 @@ def judge(rules: RuleSet, asked: Asked) -> Judged:
             carry_out(outcome, view, lambda: None)
     except SidecarError as exc:
         return Judged(facts, plan.outcome, view, plan, None, exc)
-    return Judged(facts, outcome, view, plan, late)
+    path, _, query = asked.path.partition("?")
+    model = (view.document or {}).get("model") if outcome.lifts and view.document is not None else None
+    outcome = outcome.copy() if outcome.lifts else outcome
+    changed = lifted(outcome, view, path, query, model if isinstance(model, str) else None)
+    return Judged(facts, outcome, view, plan, late, lifted=changed)
 
 
 def _encoded(asked: Asked) -> tuple[bytes, dict[str, str]]:
@@ -322,6 +331,10 @@ def _differences(pack: Pack, case: Case, judged: Judged) -> Iterator[str]:
         yield f"tags: expected {_listed(expect.tags)}, was {_listed(outcome.tags)}"
     yield from _redaction_differences(expect, outcome)
     yield from _header_differences(expect, outcome)
+    if expect.path is not None and expect.path != (left := judged.lifted.path or case.request.path):
+        yield f"path: expected {expect.path}, was {left}"
+    if expect.forms is not None and sorted(expect.forms) != sorted(judged.lifted.forms):
+        yield f"forms: expected {_listed(expect.forms)}, was {_listed(judged.lifted.forms)}"
     document = judged.document or {}
     for name, value in (expect.body or {}).items():
         if name not in document or document[name] != value:

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from outrider.dialects.models import Model
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _SHOWN: Final = ("input", "output", "cache_read", "cache_write", "reasoning")
@@ -94,30 +97,16 @@ def _decimal(value: Fraction) -> str:
     return text or "0"
 
 
-def as_openai(listed: Listed) -> dict[str, Any]:
-    """An entry of `/v1/models` as OpenAI has it, with what else is known beside."""
-    entry: dict[str, Any] = {
-        "id": listed.id,
-        "object": "model",
-        "created": 0,
-        "owned_by": listed.provider or "outrider",
-    }
+def as_model(listed: Listed) -> "Model":
+    """For the writers of listings. What OpenAI's shape has no name for stands beside the rest of it there."""
+    from outrider.dialects.models import Model
+
+    beside: dict[str, Any] = {}
     if listed.name:
-        entry["name"] = listed.name
-    if listed.context_tokens is not None:
-        entry["context_length"] = listed.context_tokens
+        beside["name"] = listed.name
     if listed.prices:
-        entry["pricing"] = {"unit": "usd_per_million_tokens", **listed.prices}
+        beside["pricing"] = {"unit": "usd_per_million_tokens", **listed.prices}
     if listed.targets:
-        entry["targets"] = list(listed.targets)
-    return entry
-
-
-def as_anthropic(listed: Listed) -> dict[str, Any]:
-    """An entry of `/v1/models` as Anthropic has it."""
-    return {
-        "id": listed.id,
-        "type": "model",
-        "display_name": listed.name or listed.id,
-        "created_at": "1970-01-01T00:00:00Z",
-    }
+        beside["targets"] = list(listed.targets)
+    owner = listed.provider or "outrider"
+    return Model(listed.id, listed.name or None, owner, context_tokens=listed.context_tokens, beside=beside)

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from outrider.errors import SidecarError
+from outrider.govern import lifts
 from outrider.govern.cel import (
     Batch,
     Expression,
@@ -38,6 +39,7 @@ from outrider.govern.rules import Match, PrincipalMatch, Require, Rule
 from outrider.govern.verdicts import Outcome
 
 MAX_PLANS: Final = 1024
+_REFUSES: Final = frozenset({"deny", "require"})
 _SIGNED: Final = "(rule {} of the sidecar's policies)"
 # A prompt does not stay in memory until the next one comes.
 _NO_WORDS: Final = {variable("text"): "", variable("system"): ""}
@@ -143,19 +145,22 @@ class CompiledRule:
     def permits(self) -> bool:
         return self.action == "allow"
 
-    @property
-    def edits_body(self) -> bool:
+    def edits_body(self, facts: Facts) -> bool:
         """Something but the head is changed."""
-        rewrite = self.rule.then.rewrite
+        rewrite, lift = self.rule.then.rewrite, self.rule.then.lift
+        if lift is not None:
+            return lifts.reads_body(lift, facts)
         return self.action == "route" or (rewrite is not None and rewrite.edits_body)
 
     @property
     def reads_models(self) -> bool:
         return self.match.model is not None or (self.except_ is not None and self.except_.model is not None)
 
-    @property
-    def is_dynamic(self) -> bool:
+    def is_dynamic(self, facts: Facts) -> bool:
         """Something is left to be looked at when principal and models are known."""
+        lift = self.rule.then.lift
+        if lift is not None and lifts.reads_head(lift, facts):
+            return True
         return self.when is not None or (self.action == "require" and not self.is_size_alone)
 
     @property
@@ -175,7 +180,7 @@ class CompiledRule:
         require, redact = self.rule.then.require, self.rule.then.redact
         if require is not None and require.reads_body:
             return True
-        return self.edits_body or (redact is not None and "request" in redact.where)
+        return self.edits_body(facts) or (redact is not None and "request" in redact.where)
 
     def decides_late(self, facts: Facts) -> bool:
         """Whether it can be decided at the body stage only."""
@@ -189,6 +194,9 @@ class CompiledRule:
     def on_route(self, facts: Facts) -> bool | None:
         """False: it can never apply there. None: whether it does cannot be told."""
         if self.except_ is not None and self.except_.model is None and self._is_excepted_by_route_alone(facts):
+            return False
+        lift = self.rule.then.lift
+        if lift is not None and facts.known and not lifts.parts_of(lift, facts):
             return False
         return self.match.facts(facts)
 
@@ -249,9 +257,13 @@ class RuleSet:
         self._patterns = dict(patterns or {})
         self._set: Any = None
 
-    def on_route(self, facts: Facts) -> "RouteRules | None":
-        """None: no rule can ever have anything to say there."""
-        found = [(rule, applies) for rule in self.rules if (applies := rule.on_route(facts)) is not False]
+    def on_route(self, facts: Facts, *others: Facts) -> "RouteRules | None":
+        """None: no rule can ever have anything to say there.
+
+        others: where a call can be served besides. Each of these places is judged again by itself, so what refuses
+        counts here only where it refuses all of them; what permits or changes counts where it is for any.
+        """
+        found = [(rule, applies) for rule in self.rules if (applies := _applies(rule, facts, others)) is not False]
         return RouteRules(self, facts, found) if found or self.default_deny else None
 
     def matched(self, text: str) -> list[str]:
@@ -262,6 +274,15 @@ class RuleSet:
             self._set = _pattern_set(self._patterns.values())
         names = list(self._patterns)
         return [names[at] for at in self._set.Match(text.encode("utf-8", "replace")) or ()]
+
+
+def _applies(rule: CompiledRule, facts: Facts, others: Sequence[Facts]) -> bool | None:
+    if not others:
+        return rule.on_route(facts)
+    found = [rule.on_route(one) for one in (facts, *others)]
+    if rule.action in _REFUSES:
+        return False if False in found else None if None in found else True
+    return True if True in found else None if None in found else False
 
 
 def _pattern_set(patterns: Iterable[str]) -> Any:
@@ -285,7 +306,7 @@ class RouteRules:
         self.plans: dict[tuple[Principal, str, bool], Plan] = {}
         # A rule that errs on the route itself has no better chance later, so it counts as one that reads nothing.
         sure = [rule for rule, applies in rules if applies]
-        self.can_be_late = any(rule.decides_late(facts) or rule.edits_body for rule in sure)
+        self.can_be_late = any(rule.decides_late(facts) or rule.edits_body(facts) for rule in sure)
         self.can_need_body = any(rule.reads_body(facts) for rule in sure)
 
     def plan(self, principal: Principal, via: str, upgrade: bool) -> "Plan":
@@ -318,7 +339,7 @@ class Plan:
         facts = self.facts
         self.path_models = _path_models(facts)
         self.wants_models = any(rule.reads_models and facts.model_source != "path" for rule in rest)
-        self.late = any(rule.decides_late(facts) or rule.edits_body for rule in rest)
+        self.late = any(rule.decides_late(facts) or rule.edits_body(facts) for rule in rest)
         self.rest = tuple(rest)
         self.first: Late | None = None
         if not self.late:
@@ -354,7 +375,7 @@ class Plan:
                 rule.action == "deny" and rule.enforces and rule.when is None and not rule.decides_late(self.facts)
             )
             if certain and (not rule.reads_models or self._fits_path_model(rule)):
-                _apply(self.outcome, rule)
+                _apply(self.outcome, rule, self.facts)
                 return
 
     def _fits_path_model(self, rule: CompiledRule) -> bool:
@@ -439,7 +460,7 @@ class Late:
             elif rule.for_models(facts, plan.principal, plan.via, known, words):
                 found.append(rule)
         self.rules = tuple(found)
-        self.dynamic = any(rule.is_dynamic for rule in found)
+        self.dynamic = any(rule.is_dynamic(facts) for rule in found)
         caps = [
             rule.rule.then.require.max_body_bytes or 0
             for rule in found
@@ -465,7 +486,7 @@ class Late:
         if not self.dynamic:
             for rule in found:
                 if not rule.is_size_alone:
-                    _apply(self.outcome, rule)
+                    _apply(self.outcome, rule, facts)
             plan.finish(self.outcome)
 
     # -- with a request
@@ -483,7 +504,7 @@ class Late:
             elif answer and rule.rule.then.require is not None:
                 _demand(outcome, rule, rule.rule.then.require, view)
             elif answer:
-                _apply(outcome, rule)
+                _apply(outcome, rule, view.facts, view.header)
         self.plan.finish(outcome)
         return outcome
 
@@ -568,7 +589,11 @@ def _refuse(outcome: Outcome, rule: CompiledRule, sentence: str, status: int) ->
         outcome.shadow.append(rule.id)
 
 
-def _apply(outcome: Outcome, rule: CompiledRule) -> None:
+def _no_header(name: str) -> str:
+    return ""
+
+
+def _apply(outcome: Outcome, rule: CompiledRule, facts: Facts, header: Callable[[str], str] = _no_header) -> None:
     then = rule.rule.then
     if then.deny is not None:
         _refuse(outcome, rule, rule.sentence(then.deny.message), then.deny.status)
@@ -592,6 +617,12 @@ def _apply(outcome: Outcome, rule: CompiledRule) -> None:
             outcome.heads.append((rule.id, then.rewrite.headers.changes))
         if then.rewrite.edits_body:
             outcome.edits.append((rule.id, rule.rule.on_error, then.rewrite))
+    elif then.lift is not None:
+        if changes := lifts.head_changes(then.lift, facts, header):
+            outcome.heads.append((rule.id, changes))
+        if lifts.reads_body(then.lift, facts):
+            outcome.edits.append((rule.id, rule.rule.on_error, then.lift))
+        outcome.lifts.append((rule.id, rule.rule.on_error, then.lift))
     elif then.route is not None and not outcome.routed:
         outcome.routed = True
         outcome.edits.append((rule.id, rule.rule.on_error, then.route))
@@ -667,6 +698,7 @@ def carry_out(outcome: Outcome, view: View, change: Callable[[], object]) -> boo
         except (RewriteError, ReadError) as exc:
             outcome.errors.append(rule)
             outcome.heads = [row for row in outcome.heads if row[0] != rule]
+            outcome.lifts = [row for row in outcome.lifts if row[0] != rule]
             if on_error == "deny":
                 outcome.refuse(rule, f"the request could not be changed as it has to be: {exc} {_SIGNED.format(rule)}")
             elif before is not None and view.document is not None:

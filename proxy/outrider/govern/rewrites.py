@@ -11,7 +11,7 @@ from typing import Any, Final
 from outrider.govern.globs import name_matcher
 from outrider.govern.models import folded
 from outrider.govern.reading import Facts, max_tokens_places, token_count, tool_lists, tool_names
-from outrider.govern.rules import Rewrite, Route
+from outrider.govern.rules import Lift, Rewrite, Route
 
 
 class RewriteError(ValueError):
@@ -41,8 +41,12 @@ _MAX_TOKENS: Final[Mapping[str, tuple[str, ...]]] = {
 _NEWER_NAME: Final = frozenset({"openai", "azure"})
 
 
-def edit(document: Json, facts: Facts, action: Rewrite | Route) -> bool:
+def edit(document: Json, facts: Facts, action: Rewrite | Route | Lift) -> bool:
     """Whether anything changed. Raises: RewriteError, ReadError."""
+    if isinstance(action, Lift):
+        from outrider.govern.lifts import lift_body
+
+        return lift_body(document, facts, action)
     if isinstance(action, Route):
         return _route(document, facts, action.model)
     changed = False

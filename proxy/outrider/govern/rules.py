@@ -5,6 +5,7 @@ loaded. Nothing here evaluates anything.
 Does not know: files, packs, expressions' meaning (cel.py), requests.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -138,6 +139,45 @@ class Route(_Part):
     model: str = Field(min_length=1, max_length=256, pattern=r"^[!-~]+$")
 
 
+class BetaNames(_Part):
+    """Names of Anthropic's betas. rename: old -> new; then drop: globs; keep: all others go. for_host: as the provider
+    has them (providers/betas.py)."""
+
+    rename: Mapping[str, str] = Field(default_factory=dict)
+    drop: Globs = ()
+    keep: Globs | None = None
+    for_host: bool = False
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("needs at least one of rename, drop, keep and for_host")
+        if wrong := [name for name in self.rename.values() if not re.fullmatch(r"[A-Za-z0-9._-]{1,80}", name)]:
+            raise ValueError(f"{wrong[0]!r} is no name of a beta")
+        return self
+
+
+class Lift(_Part):
+    """A newer version of the API that the app speaks; what it answers comes back in the app's own. One key for each."""
+
+    api_version: str | None = Field(None, pattern=r"^(v1|[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?)$")
+    anthropic_version: str | None = Field(None, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
+    anthropic_beta: BetaNames | None = None
+    functions: Literal["tools"] | None = None
+    completions: Literal["chat"] | None = None
+    max_tokens: Literal["max_completion_tokens"] | None = None
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if not any(getattr(self, name) is not None for name in type(self).model_fields):
+            raise ValueError(f"needs at least one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def changes_form(self) -> bool:
+        return self.functions is not None or self.completions is not None
+
+
 class Require(_Part):
     """What a request has to have; one that has not is refused as by `deny`."""
 
@@ -163,7 +203,7 @@ class Require(_Part):
         return bool(self.model_fields_set - {"status", "message", "headers"})
 
 
-ACTIONS: Final = ("allow", "deny", "redact", "rewrite", "route", "tag", "require", "cache")
+ACTIONS: Final = ("allow", "deny", "redact", "rewrite", "route", "lift", "tag", "require", "cache")
 
 
 class Then(_Part):
@@ -174,6 +214,7 @@ class Then(_Part):
     redact: Redaction | None = None
     rewrite: Rewrite | None = None
     route: Route | None = None
+    lift: Lift | None = None
     tag: Globs | None = None
     require: Require | None = None
     cache: Literal["on", "off"] | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from outrider.errors import SidecarError
 from outrider.govern.heads import combined
 from outrider.govern.redaction import Redaction
-from outrider.govern.rules import Rewrite, Route
+from outrider.govern.rules import Lift, Rewrite, Route
 from outrider_ext.layers import HeadEdits
 
 
@@ -28,7 +28,8 @@ class PolicyDeniedError(SidecarError):
 @dataclass(slots=True)
 class Outcome:
     """rules: ids of enforcing rules that applied, in order. shadow: ids of shadow rules that would have. errors: ids of
-    rules that could not be evaluated. edits: changes to the body, in order. heads: to the head. refusal: the first that
+    rules that could not be evaluated. edits: changes to the body, in order. heads: to the head. lifts: newer versions,
+    in order. refusal: the first that
     refuses it. allowed: packs of which an allow rule applied.
     """
 
@@ -37,8 +38,9 @@ class Outcome:
     errors: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     redactions: list[Redaction] = field(default_factory=list)
-    edits: list[tuple[str, str, Rewrite | Route]] = field(default_factory=list)  # (rule, on_error, action)
+    edits: list[tuple[str, str, Rewrite | Route | Lift]] = field(default_factory=list)  # (rule, on_error, action)
     heads: list[tuple[str, Mapping[str, str | None]]] = field(default_factory=list)  # (rule, name -> value or None)
+    lifts: list[tuple[str, str, Lift]] = field(default_factory=list)  # (rule, on_error, what it says)
     allowed: set[str] = field(default_factory=set)
     routed: bool = False
     refusal: PolicyDeniedError | None = None
@@ -46,7 +48,7 @@ class Outcome:
     def copy(self) -> "Outcome":
         return Outcome(
             list(self.rules), list(self.shadow), list(self.errors), list(self.tags), list(self.redactions),
-            list(self.edits), list(self.heads), set(self.allowed), self.routed, self.refusal,
+            list(self.edits), list(self.heads), list(self.lifts), set(self.allowed), self.routed, self.refusal,
         )  # fmt: skip
 
     def head_edits(self) -> HeadEdits | None:

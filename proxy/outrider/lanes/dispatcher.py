@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from outrider.dialects.bonds import MADE, Made
 from outrider.dialects.endings import ENDINGS, STREAM_TYPES, Ending
-from outrider.dialects.openings import AGAIN, CONTENT, opening
+from outrider.dialects.openings import AGAIN, CONTENT, kind_of, opening
 from outrider.errors import (
     CredentialUnavailableError,
     OverloadedError,
@@ -48,13 +48,13 @@ if TYPE_CHECKING:
     from outrider_ext.lane import Lane
     from outrider_ext.relay import Exchange, Upstream
 
+_CONTENT_TYPE = header_id(b"content-type")
 HELD_BYTES = 262_144  # of an answer that is no stream
 OPENING_BYTES = 65_536  # of a stream, until its first event is there
 HEALTHY_RATE = 0.05  # share of failures below which a target may take over whatever the budget says
 _NO_RETRY = b"x-should-retry: false\r\n"
 _SHOULD_RETRY = mask_of(b"x-should-retry")
 _ENCODED = mask_of(b"content-encoding")
-_CONTENT_TYPE = header_id(b"content-type")
 _DOUBLE = (503, 529)
 _REFUSED = (401, 403)
 _THROTTLED = 429
@@ -179,13 +179,14 @@ class Dispatcher:
 
     def _judge(self, call: Call, plan: Plan, x: "Exchange", data: bytes, is_last: bool) -> bool | None:
         """The beginning of a good answer: True to pass it on, None to wait for more of it."""
-        streams = x.sse or x.units
+        # Units are nobody's business where the answer is changed as a whole or in a pipe.
+        streams = "sse" if x.sse else x.units or (kind_of(x.answer_head.get(_CONTENT_TYPE)) if x.pipe else 0)
         plan.held_bytes += len(data)
         if not streams and not is_last and plan.held_bytes < HELD_BYTES:
             return None
         if streams:
             plan.saw += data
-        found = opening(plan.saw, "sse" if x.sse else x.units, is_last=is_last) if streams else CONTENT
+        found = opening(plan.saw, streams, is_last=is_last) if streams else CONTENT
         if found is None and len(plan.saw) < OPENING_BYTES:
             return None
         self._end_timer(plan)
@@ -377,11 +378,13 @@ class Dispatcher:
             self._address(x, call, plan, target)
         except SidecarError as error:  # a feature that cannot be carried there: another target may have it
             self._settle_left(plan)
+            plan.tries.pop(target.name)  # nothing was sent
             plan.error = error
+            plan.targets = [other for other in plan.targets if other is not target]
             left = [other for other in plan.targets if not plan.tries.get(other.name, 0) and other.is_usable(now_ns)]
             if left:
                 self._try(x, call, plan, left[0])
-            else:
+            elif not plan.targets or not self._again(x, call, plan, plan.targets[0], None):
                 self._refuse(x, call, error)
             return
         group = plan.group
@@ -394,8 +397,9 @@ class Dispatcher:
 
     def _address(self, x: "Exchange", call: Call, plan: Plan, target: Target) -> None:
         """What is sent, and where."""
-        path, lines = target.path, None
+        path, lines = target.path if target.path is not None else plan.own_path, None
         call.translation = call.translating = call.spoken_kind = None
+        call.answer_lines = plan.answer_lines
         call.strip_usage = plan.strip_usage
         if target.translator is not None:
             path, lines, body = target.translator.request(call, target, plan.body, plan.fetched)
@@ -656,14 +660,22 @@ class Dispatcher:
             return
         try:
             self._address(x, call, plan, rival)
-            plan.rival_connection = connection
-            started = self._lane.race(x, call, rival.to, connection)
-        except Exception:
+        except Exception:  # what it asks for cannot be carried there
+            connection.release()
             started = False
+        else:
+            started = self._start_race(x, call, plan, rival, connection)
         finally:
             self._address(x, call, plan, current)
         if not started:
             self._rival_left(plan)
+
+    def _start_race(self, x: "Exchange", call: Call, plan: Plan, rival: Target, connection: "Upstream") -> bool:
+        plan.rival_connection = connection
+        try:
+            return self._lane.race(x, call, rival.to, connection)
+        except Exception:
+            return False
 
     def races(self, x: "Exchange", call: Call, connection: "Upstream") -> bool:
         """Of two connections this one answers first: True when its answer counts."""

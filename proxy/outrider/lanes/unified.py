@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from outrider.errors import BadRequestError, BodyTooLargeError, ModelNotFoundError
-from outrider.govern.catalog import Catalog, as_anthropic, as_openai
+from outrider.govern.catalog import Catalog, as_model
 from outrider.providers import anthropic, cohere, openai
 from outrider.providers.model import Operation
 from outrider.providers.owners import UnknownModelError, owner_of
@@ -28,6 +28,7 @@ from outrider_ext.jsonscan import FieldScan, JsonScanError
 from outrider_ext.lane import Lane, Sender
 
 if TYPE_CHECKING:
+    from outrider.dialects.models import Shape
     from outrider_ext.relay import Exchange
 
 MODELS_PATH: Final = b"/v1/models"
@@ -64,27 +65,29 @@ class Own(Sender):
 
 
 class Unified:
-    """One per configuration. make(binding, operation, path) -> a call's Route.
+    """One per configuration. make(binding, operation, path, others) -> a call's Route.
 
-    make_own(operation, method, path, resolver) -> one that leads to no provider.
+    others: who may serve it besides. make_own(operation, method, path, resolver) -> one that leads to no provider.
     """
 
     def __init__(
         self,
         registry: Registry,
         models: Mapping[str, AliasLike],
-        make: Callable[[Binding, Operation, bytes], Route],
+        make: Callable[[Binding, Operation, bytes, tuple[Binding, ...]], Route],
         make_own: Callable[..., Route],
         *,
         cap_bytes: int,
     ) -> None:
         self._registry = registry
-        self._firsts = {alias: one.targets[0].provider for alias, one in models.items()}
+        self._serving = {
+            alias: tuple(dict.fromkeys(target.provider for target in one.targets)) for alias, one in models.items()
+        }
         self._make = make
         self._make_own = make_own
         self._cap_bytes = cap_bytes
         self._scan = FieldScan((b"model",))
-        self._fronts: dict[tuple[str, bytes], Route] = {}
+        self._fronts: dict[tuple[tuple[str, ...], bytes], Route] = {}
         usable = (
             (name, found.provider.kind) for name, found in registry.bindings.items() if found.settings is not None
         )
@@ -111,11 +114,9 @@ class Unified:
     def _resolver(self, path: bytes) -> Callable[["Exchange", Call], Route]:
         def resolve(x: "Exchange", call: Call) -> Route:
             model = self._model(x)
-            first = self._firsts.get(model)
-            if first is not None:
-                binding = self._registry.by_name(first)
-                assert binding is not None  # config was checked
-                return self._front(binding, path)
+            serving = self._serving.get(model)
+            if serving is not None:
+                return self._front(serving, path)
             try:
                 owner = owner_of(model, self._registry)
             except UnknownModelError as exc:
@@ -123,7 +124,7 @@ class Unified:
             call.routed = owner.binding.name, owner.model
             if owner.model != model:
                 self._rename(x, call, owner.model)
-            return self._front(owner.binding, path)
+            return self._front((owner.binding.name,), path)
 
         return resolve
 
@@ -152,11 +153,13 @@ class Unified:
         self._scan.clear()
         x.body = b"%b%b%b" % (plain[:start], orjson.dumps(model), plain[end:])
 
-    def _front(self, binding: Binding, path: bytes) -> Route:
-        key = (binding.name, path)
-        found = self._fronts.get(key)
+    def _front(self, serving: tuple[str, ...], path: bytes) -> Route:
+        """serving: names of providers, the first of them first."""
+        found = self._fronts.get((serving, path))
         if found is None:
-            found = self._fronts[key] = self._make(binding, OPERATIONS[path], path)
+            bindings = [binding for name in serving if (binding := self._registry.by_name(name)) is not None]
+            made = self._make(bindings[0], OPERATIONS[path], path, tuple(bindings[1:]))
+            found = self._fronts[serving, path] = made
         return found
 
     # -- the listing
@@ -165,19 +168,19 @@ class Unified:
         name = unquote_to_bytes(path[len(MODELS_PATH) + 1 :]).decode("utf-8", "replace")
 
         def answer(x: "Exchange", call: Call) -> Taken:
-            entry = as_anthropic if x.head.get_name(b"anthropic-version") is not None else as_openai
-            if name:
-                found = self._catalog.find(name)
-                if found is None:
-                    raise ModelNotFoundError(
-                        f"no model {name[:80]!r} is listed here; one that is not may still be asked for"
-                    )
-                return Listing(x, call, entry(found))
-            rows = [entry(listed) for listed in self._catalog.all()]
-            if entry is as_anthropic:
-                ends = {"first_id": rows[0]["id"], "last_id": rows[-1]["id"]} if rows else {}
-                return Listing(x, call, {"data": rows, "has_more": False, **ends})
-            return Listing(x, call, {"object": "list", "data": rows})
+            from outrider.dialects.models import Listing as Models  # for who asks
+            from outrider.dialects.models import written_listing, written_model
+
+            shape: Shape = "anthropic" if x.head.get_name(b"anthropic-version") is not None else "openai"
+            if not name:
+                models = [as_model(listed) for listed in self._catalog.all()]
+                return Listing(x, call, written_listing(shape, Models(models)))
+            found = self._catalog.find(name)
+            if found is None:
+                raise ModelNotFoundError(
+                    f"no model {name[:80]!r} is listed here; one that is not may still be asked for"
+                )
+            return Listing(x, call, written_model(shape, as_model(found)))
 
         return answer
 

@@ -5,6 +5,7 @@ the cumulative output in `message_delta`; a `ping` comes after the first block o
 Auth is `x-api-key`, or Bearer; `anthropic-version` is required. Source: the official SDK's types, recorded exchanges.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -47,9 +48,16 @@ _KINDS = {
 }
 
 
+_VERTEX = re.compile(r"/publishers/anthropic/models/([^/:]+):(rawPredict|streamRawPredict)$")
+_NOT_ON_VERTEX = ("mcp-client-2025-04-04", "files-api-2025-04-14", "advanced-tool-use-2025-11-20")
+
+
 def answer(call: Call) -> Whole | Stream:
     """Answer like Anthropic. Raises: Refusal."""
     _check_access(call)
+    found = _VERTEX.search(call.path) if call.provider == "vertex" else None
+    if found is not None:
+        return _raw_predict(call, found[1], streams=found[2] == "streamRawPredict")
     if call.operation == "/models" and call.method == "GET":
         return _models(call)
     if call.operation not in ("/messages", "/messages/count_tokens"):
@@ -73,6 +81,26 @@ def answer(call: Call) -> Whole | Stream:
     return Whole(dump(message(call, body, reply)), headers=_headers(call))
 
 
+def _raw_predict(call: Call, model: str, *, streams: bool) -> Whole | Stream:
+    """As Vertex has it: model and streaming in the path, the version in the body, betas that it knows."""
+    body = json_object(call.body, _fail)
+    if body.pop("anthropic_version", None) != "vertex-2023-10-16":
+        _fail("Field required", "anthropic_version")
+    if "model" in body:
+        _fail("Extra inputs are not permitted", "model")
+    unknown = [name for name in call.headers.get("anthropic-beta", "").split(",") if name.strip() in _NOT_ON_VERTEX]
+    if unknown:
+        _fail(f"Unexpected value(s) `{unknown[0].strip()}` for the `anthropic-beta` header", None)
+    check(body, FIELDS, needs_model=False, needs_max_tokens=True)
+    named = {**body, "model": model}
+    reply = think(prompt(body, call.behaviour.events))
+    if not streams:
+        return Whole(dump(message(call, named, reply)))
+    failed = sse({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, "error")
+    parts = (sse(event, event["type"]) for event in events(call, named, reply))
+    return Stream(parts, "text/event-stream; charset=utf-8", lambda _: failed)
+
+
 def refuse(refusal: Refusal, call: Call) -> Whole:
     """The error in Anthropic's shape."""
     error = {"type": refusal.kind or _KINDS.get(refusal.status, "api_error"), "message": refusal.message}
@@ -90,7 +118,7 @@ def _check_access(call: Call) -> None:
         raise Refusal(401, "x-api-key header is required")
     if call.keys and key not in call.keys:
         raise Refusal(401, "invalid x-api-key" if "x-api-key" in call.headers else "Invalid bearer token")
-    if "anthropic-version" not in call.headers:
+    if call.provider != "vertex" and "anthropic-version" not in call.headers:
         _fail("header is required", "anthropic-version")
 
 

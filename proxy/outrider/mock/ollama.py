@@ -1,4 +1,4 @@
-"""Ollama's own API: chat, generate, tags, version. Streams are newline-delimited JSON, and are the default.
+"""Ollama's own API: chat, generate, embed, tags, version. Streams are newline-delimited JSON, and are the default.
 
 Counts and durations stand in the last object only; durations are in nanoseconds. A local Ollama asks for no key; a
 mock that was given one for `ollama` asks for `Authorization: Bearer`, as ollama.com does.
@@ -11,9 +11,10 @@ from typing import Any, NoReturn
 
 from .checks import json_object, texts_in
 from .reply import Call, Refusal, Stream, Whole, bearer, dump
-from .words import Prompt, Reply, Tool, think
+from .words import Prompt, Reply, Tool, count, think, vector
 
 MODELS = ("llama3.2:latest", "qwen3:latest")
+_DIMENSIONS = 8
 _NOT_THERE = re.compile(r"(?i)^(unknown|not-found|nonexistent|does-not-exist)")
 
 
@@ -28,7 +29,9 @@ def answer(call: Call) -> Whole | Stream:
             return Whole(dump({"version": "0.12.0"}), content_type=_JSON)
         case "POST", "/api/chat" | "/api/generate":
             return _generate(call)
-        case _, "/api/tags" | "/api/version" | "/api/chat" | "/api/generate":
+        case "POST", "/api/embed":
+            return _embed(call)
+        case _, "/api/tags" | "/api/version" | "/api/chat" | "/api/generate" | "/api/embed":
             raise Refusal(405, "405 method not allowed")
     raise Refusal(404, "404 page not found")
 
@@ -47,13 +50,39 @@ def _fail(message: str, param: str | None) -> NoReturn:
     raise Refusal(400, message, param=param)
 
 
-def _generate(call: Call) -> Whole | Stream:
+def _asked(call: Call) -> tuple[dict[str, Any], str]:
     body = json_object(call.body, _fail)
     model = body.get("model")
     if not isinstance(model, str) or not model:
         _fail("model is required", "model")
     if _NOT_THERE.match(model):
         raise Refusal(404, f"model '{model}' not found")
+    return body, model
+
+
+def _embed(call: Call) -> Whole:
+    body, model = _asked(call)
+    given = body.get("input")
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        _fail("invalid input type", "input")
+    size = body.get("dimensions") or _DIMENSIONS
+    return Whole(
+        dump(
+            {
+                "model": model,
+                "embeddings": [vector(text, size) for text in texts],
+                "total_duration": 14_143_917,
+                "load_duration": 1_019_500,
+                "prompt_eval_count": sum(map(count, texts)),
+            }
+        ),
+        content_type=_JSON,
+    )
+
+
+def _generate(call: Call) -> Whole | Stream:
+    body, model = _asked(call)
     reply = think(_prompt(call, body))
     if body.get("stream") is False:
         return Whole(dump(_last(call, model, reply, reply.text, body)), content_type=_JSON)

@@ -15,7 +15,7 @@ _GENERATE: Final = Operation("completions", "cohere.generate", "body", "cohere.c
 _EMBED: Final = Operation("embeddings", "cohere.embed", "body", "cohere.meta")
 RERANK: Final = Operation("rerank", "cohere.rerank", "body", "cohere.meta")
 _META: Final = Operation("classify", "", "body", "cohere.meta")
-_BOTH: Final = ("/v1", "/v2")
+_BOTH: Final = ("/v2", "/v1")  # the first is where calls go that were not addressed here
 _ROWS: Final = (
     Endpoint("POST", "/v2/chat", _CHAT),
     Endpoint("POST", "/v1/chat", _CHAT_V1),

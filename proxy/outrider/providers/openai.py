@@ -26,7 +26,7 @@ ASSISTANTS: Final = Operation("assistants")
 ASSISTANT_RUN: Final = Operation("assistants", "", "body", "openai.chat", "sse", "sent")
 VECTOR_STORES: Final = Operation("vector_stores")
 RERANK: Final = Operation("rerank", model_in="body", usage="openai.chat")
-COUNT_TOKENS: Final = Operation("count_tokens", model_in="body")
+COUNT_TOKENS: Final = Operation("count_tokens", "openai.input_tokens", "body")
 
 
 def chat(stream_usage: StreamUsage, usage: str = "openai.chat") -> Operation:

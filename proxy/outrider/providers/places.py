@@ -33,6 +33,14 @@ PREFERRED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "ollama": ("ollama.chat", "ollama.generate", "ollama.embed"),
     }
 )
+# A question for tokens -> the dialect of the call that it is about.
+CALLS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "anthropic.count_tokens": "anthropic.messages",
+        "openai.input_tokens": "openai.responses",
+        "gemini.count_tokens": "gemini.generate",
+    }
+)
 # What has no address of its own.
 _WRAPPED: Final = {"bedrock.titan_embed": "bedrock.invoke", "bedrock.cohere_embed": "bedrock.invoke"}
 _CLAUDE: Final = ("claude", "anthropic")
@@ -60,13 +68,21 @@ class Place:
         return self.operation.model_in
 
 
-def dialects_of(binding: Binding, model: str) -> tuple[str, ...]:
-    """The dialects in which this provider serves this model, the best first; () where it serves none that we know."""
+def dialects_of(binding: Binding, model: str, asked: str = "") -> tuple[str, ...]:
+    """The dialects in which this provider serves this model, the best first; () where it serves none that we know.
+
+    asked: what the app speaks: which is the best may follow from it.
+    """
     kind = binding.provider.kind
+    if kind == "bedrock" and asked == "anthropic.messages" and "anthropic.claude" in model:
+        # InvokeModel takes Anthropic's own body, with what Converse has no place for: betas, thinking, marks of caches.
+        return ("bedrock.invoke", "bedrock.converse")
     if kind == "vertex":
-        return ("anthropic.messages",) if model.startswith(_CLAUDE) else ("gemini.generate",)
+        if model.startswith(_CLAUDE):
+            return ("anthropic.messages", "anthropic.count_tokens")
+        return ("gemini.generate", "gemini.count_tokens")
     if kind == "azure" and model.startswith(_CLAUDE):
-        return ("anthropic.messages",)
+        return ("anthropic.messages", "anthropic.count_tokens")
     if kind == "bedrock" and "embed" in model:
         return ("bedrock.cohere_embed",) if "cohere." in model else ("bedrock.titan_embed",)
     served = tuple(_served(kind))
@@ -103,13 +119,15 @@ def _vertex(binding: Binding, dialect: str, model: str, *, stream: bool) -> Plac
     path = _filled(row, model).replace("/projects/{id}/locations/{id}", located, 1)
     if dialect == "anthropic.messages":
         return Place(dialect, row.operation, path, body=_VERTEX_ANTHROPIC, drop=("model",))
+    if dialect == "anthropic.count_tokens":  # one path for all models
+        return Place(dialect, row.operation, path, body=_VERTEX_ANTHROPIC)
     return Place(dialect, row.operation, path + ("?alt=sse" if stream else ""))
 
 
 def _azure(binding: Binding, dialect: str, model: str, *, stream: bool) -> Place | None:
     """The v1 API, or a deployment's path where config names a version of the classic one."""
     version = getattr(binding.settings, "api_version", None)
-    if dialect == "anthropic.messages":
+    if dialect.startswith("anthropic."):
         row = _row(binding.provider, dialect, stream=stream)
         if row is None:
             return None

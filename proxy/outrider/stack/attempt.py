@@ -9,9 +9,10 @@ Does not know: how the connection is made, or what the answer is.
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from outrider.errors import CredentialUnavailableError
+from outrider.providers.betas import TAKEN
 from outrider.providers.registry import Binding, join_host_port
 from outrider.secrets.injection import Injector, strip_query, with_query_key
 from outrider.secrets.sigv4 import Signer
@@ -44,6 +45,17 @@ SAID_OF_DIALECT = [
     b"anthropic-version", b"anthropic-beta", b"anthropic-dangerous-direct-browser-access", b"openai-beta",
     b"x-goog-api-client", b"x-amz-target", b"x-amzn-bedrock-accept", b"amz-sdk-invocation-id", b"amz-sdk-request",
 ]  # fmt: skip
+# What the SDK of one kind of provider says, and no other provider is to hear. Of a call that was addressed to none of
+# them (the API over all providers) each gets its own alone, by its kind, or by the dialect where the app's is spoken.
+_OF_KIND: Final = {
+    b"openai-organization": ("openai",), b"openai-project": ("openai",),
+    b"openai-beta": ("openai.*",), b"anthropic-version": ("anthropic.*",), b"anthropic-beta": ("anthropic.*",),
+    b"anthropic-dangerous-direct-browser-access": ("anthropic",),
+    b"x-goog-user-project": ("gemini", "vertex"), b"x-goog-api-client": ("gemini", "vertex"),
+    b"x-amz-date": (), b"x-amz-security-token": (), b"x-amz-content-sha256": (), b"x-amz-target": (),
+    b"x-amzn-bedrock-accept": ("bedrock",), b"amz-sdk-invocation-id": ("bedrock",), b"amz-sdk-request": ("bedrock",),
+    b"cookie": (), b"origin": (), b"referer": (),
+}  # fmt: skip
 _SIGV4_SLOTS = http1.mask_of(b"x-amz-date", b"x-amz-security-token", b"x-amz-content-sha256")
 
 
@@ -52,6 +64,7 @@ class Attempt(HeadWriter):
 
     no_credential: the sentence for an app that shows the placeholder where ours is not added. asked: the binding that
     the app called, where this route leads to another one: what the app sent for that provider alone does not go there.
+    is_front: the app called none, so whatever it said is for one provider or another.
     """
 
     def __init__(
@@ -62,6 +75,7 @@ class Attempt(HeadWriter):
         plain: bool,
         asked: Binding | None = None,
         translates: bool = False,
+        is_front: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._now = now
@@ -69,27 +83,29 @@ class Attempt(HeadWriter):
         binding, auth = route.binding, route.binding.provider.auth
         injects, self.refusal, self.no_credential = _decide(route, source, plain=plain)
         slots = binding.provider.slots
-        names = [name.encode("ascii") for name in slots.headers]
         drop = REQUEST_DROP
-        strips = injects
-        if asked is not None and asked is not binding:  # no key of one provider is for another's eyes
-            strips = True
+        is_elsewhere = asked is not None and asked is not binding
+        # Our own key is the only one; and no key of one provider is for another's eyes.
+        names = [name.encode("ascii") for name in slots.headers] if injects or is_elsewhere else []
+        if asked is not None and is_elsewhere:
             names += [name.encode("ascii") for name in asked.provider.slots.headers]
             names += FOR_ONE_PROVIDER
-        if strips:
-            drop |= http1.mask_of(*(name for name in names if http1.header_id(name)))
-            drop |= _SIGV4_SLOTS if auth.kind == "sigv4" else 0
+        if is_front:
+            names += _of_others(binding.provider.kind, "" if translates else route.operation.dialect)
+        if asked is not None and binding.provider.kind in TAKEN:
+            names.append(b"anthropic-beta")  # whoever makes the call ready says which of them are known there
+        drop |= _SIGV4_SLOTS if names and auth.kind == "sigv4" else 0
         if translates:  # the app's own dialect, as its SDK tells it, is not what is spoken there
             drop |= _SAID_OF_BODY
             names += SAID_OF_DIALECT
-            strips = True
+        drop |= http1.mask_of(*(name for name in names if http1.header_id(name)))
         self._query = frozenset(name.lower().encode("ascii") for name in slots.query)
         self._subprotocols = tuple(prefix.encode("ascii") for prefix in slots.subprotocols) if injects else ()
         self._host = _host_line(route)
         super().__init__(
             injects=injects,
             drop=drop,
-            drop_names=frozenset(name for name in names if not http1.header_id(name)) if strips else frozenset(),
+            drop_names=frozenset(name for name in names if not http1.header_id(name)),
             query=self._query,
             host=self._host,
             prefix_bytes=route.prefix_bytes,
@@ -199,6 +215,12 @@ def _decide(route: Route, source: Any, *, plain: bool) -> tuple[bool, str | None
         refused = settings.unknown_operations == "deny" or settings.byok == "deny"
         return False, sentence if refused else None, sentence
     return True, None, nothing
+
+
+def _of_others(kind: str, dialect: str) -> list[bytes]:
+    """Fields that this provider is not to see. dialect: the app's own, where this provider speaks it too."""
+    family = dialect.partition(".")[0] + ".*"
+    return [name for name, whose in _OF_KIND.items() if kind not in whose and family not in whose]
 
 
 def _host_line(route: Route) -> bytes:

@@ -12,6 +12,7 @@ from outrider.errors import SidecarError
 from outrider.govern.plan import Late, Plan, carry_out
 from outrider.govern.reading import View, max_tokens_places, token_count
 from outrider.govern.rules import Route as RouteTo
+from outrider.govern.verdicts import Outcome
 from outrider.stack.call import Call, LayerHook, Route
 from outrider.stack.cheap_rules import Rules, view_of
 from outrider.stack.document import document_of, plain_body
@@ -61,7 +62,7 @@ class BodyRules:
 
     def _settled(self, late: Late) -> Settled:
         outcome = late.outcome
-        acts = late.dynamic or outcome.refusal is not None or bool(outcome.edits)
+        acts = late.dynamic or outcome.refusal is not None or bool(outcome.edits) or bool(outcome.lifts)
         return self._rules.settled(outcome, late, plan=None, acts=acts, dynamic=late.dynamic, body_cap=late.body_cap)
 
     @staticmethod
@@ -90,6 +91,17 @@ class BodyRules:
                 if isinstance(edit, RouteTo):
                     call.routed = edit.provider, edit.model
                     break
+        if outcome.lifts:
+            self._lift(x, call, outcome, view)
+
+    def _lift(self, x: "Exchange", call: Call, outcome: Outcome, view: View) -> None:
+        from outrider.stack.lifts import lift_call
+
+        known, outcome = outcome, outcome.copy()
+        lift_call(x, call, outcome, view, lambda: document_of(x, call, self._rules.cap_bytes).change())
+        if outcome.errors != known.errors:
+            self._rules.put(call, outcome, known)
+        Rules.refuse(call, outcome)
 
     @staticmethod
     def _follow(call: Call, view: View) -> None:

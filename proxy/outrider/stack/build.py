@@ -1,6 +1,7 @@
 """The layers, in one list. A layer that later work adds joins here and nowhere else.
 
 A filter may offer request(route), body(route), answer(route), end(route); each returns a hook for that route, or None.
+One that offers translated(route) sees what a translation makes of an answer before the others' answer hooks do.
 Hooks are bound once per route, so a layer that has nothing to say there costs nothing.
 """
 
@@ -99,16 +100,19 @@ def bind(route: Route, layers: Sequence[Any]) -> None:
     route.reads_answer = bool(route.operation.usage)
 
 
-def bind_target(to: Route, route: Route, layers: Sequence[Any]) -> None:
+def bind_target(to: Route, route: Route, layers: Sequence[Any], *, translates: bool) -> None:
     """Give a target's route its hooks of the answer and the end, for the calls of the route that apps called.
 
     What a layer `of_attempt` says is about who served the call; all others are about the call.
     """
     hooks = _hooks(route, layers, "answer", to)
-    if to.operation.dialect != route.operation.dialect:
-        from outrider.stack.translate import TRANSLATE_ANSWER  # with the adapters of dialects, for those who translate
+    if translates:
+        # With the adapters of dialects, for those who translate.
+        from outrider.stack.translate import FRAME_ANSWER, TRANSLATE_ANSWER
 
-        hooks = (TRANSLATE_ANSWER, *hooks)
+        hooks = (TRANSLATE_ANSWER, *_hooks(route, layers, "translated"), *hooks)
+        if route.operation.dialect == "gemini.generate":
+            hooks = (*hooks, FRAME_ANSWER)
     to.answer_hooks = hooks
     to.end_hooks = _hooks(route, layers[::-1], "end", to)
     to.reads_answer = bool(to.operation.usage)

@@ -8,6 +8,8 @@ Rules
   served gets it through its own layers. Of the head a few fields are kept and no other.
 - What is remembered, and who may be answered so, says `stack.cacheable`. A rule's `cache` decides before it.
 - A call that is served borrows no tokens and counts for limits on requests.
+- What was asked in other words (`cache.semantic`) is looked for last, among questions that differ in nothing but the
+  words of the last text: the same tenant, model, system prompt, tools, parameters and numbers, by hash.
 Does not know: where answers are kept, how several calls share one (stack.flight).
 """
 
@@ -21,26 +23,30 @@ from outrider.errors import NotCachedError, UpstreamBrokenError, UpstreamConnect
 from outrider.govern.principal import ANONYMOUS
 from outrider.stack.cacheable import Requests, is_cacheable, is_complete, unpacked
 from outrider.stack.call import Call, LayerHook, Route, Taken
+from outrider.stack.copying import Copying
 from outrider.stack.digest import tenant_of
 from outrider.stack.flight import Flight, Follower
+from outrider.stack.last_text import numbers, split_last_text
 from outrider.stack.likeness import Likeness
 from outrider.stack.replay import END, Paced, Whole, chunk
 from outrider_ext import http1
-from outrider_ext.digest import Canon
+from outrider_ext.digest import Canon, DigestError
 from outrider_ext.limits import Clock
 from outrider_ext.remember import FIXED, OPEN, AskMemory, KeepAnswer, WhereKept
 from outrider_ext.series import Tally
 from outrider_ext.sse import event_spans
 
 if TYPE_CHECKING:
+    from outrider.stack.semantic import Semantic
     from outrider.store.cache_memory import MemoryCache
+    from outrider.store.vectors import Vectors
     from outrider.telemetry.metrics import Metrics
     from outrider_ext.http1 import Head
     from outrider_ext.lane import Lane
     from outrider_ext.relay import Exchange
 
-HIT, JOINED, STALE, MISS, BYPASS = b"hit", b"joined", b"stale", b"miss", b"bypass"
-_SERVED: Final = (HIT, JOINED, STALE)
+HIT, JOINED, STALE, MISS, BYPASS, SEMANTIC = b"hit", b"joined", b"stale", b"miss", b"bypass", b"semantic"
+_SERVED: Final = (HIT, JOINED, STALE, SEMANTIC)
 _MISS_LINES: Final = b"x-outrider-cache: miss\r\n"
 _BYPASS_LINES: Final = b"x-outrider-cache: bypass\r\n"
 _FROM_PROVIDER: Final = (UpstreamConnectError, UpstreamTimeoutError, UpstreamBrokenError)
@@ -150,8 +156,22 @@ class CacheState:
         self.far = far
         self.flights: dict[bytes, Flight] = {}
         self.copying_bytes = 0  # of answers that are on their way
+        self.vectors: Vectors | None = None  # of their questions, where other words may find them
         if far is not None:
             far.attach(self)
+
+    def find_by_vectors(self, max_entries: int | None) -> None:
+        """How many questions are remembered for other words; None for no more of that."""
+        if max_entries is None:
+            self.vectors = None
+            self.memory.on_gone = _nobody_told
+            return
+        if self.vectors is None:
+            from outrider.store.vectors import Vectors
+
+            self.vectors = vectors = Vectors(max_entries)
+            self.memory.on_gone = lambda key, entry: vectors.drop(key)
+        self.vectors.max_entries = max_entries
 
     def forget_flights(self) -> None:
         """Calls in flight are not joined any more, and what they bring is not kept."""
@@ -173,8 +193,16 @@ class CacheState:
 class Cache:
     """The filter that answers. One for a configuration; `state` outlives it. cap_bytes: of a request's body."""
 
-    def __init__(self, settings: Settings, state: CacheState, clock: Clock, metrics: "Metrics", cap_bytes: int) -> None:
-        self.settings, self.state, self.clock = settings, state, clock
+    def __init__(
+        self,
+        settings: Settings,
+        state: CacheState,
+        clock: Clock,
+        metrics: "Metrics",
+        cap_bytes: int,
+        semantic: "Semantic | None" = None,
+    ) -> None:
+        self.settings, self.state, self.clock, self.semantic = settings, state, clock, semantic
         self.canon = Canon(max_bytes=cap_bytes)
         self._metrics = metrics
         self._keeps_ns = int((settings.ttl_s + max(settings.stale_while_revalidate_s, settings.stale_if_error_s)) * _NS)
@@ -203,14 +231,9 @@ class Cache:
     def age_ns(self, entry: Entry, x: "Exchange") -> int:
         return max(self.clock.wall(x.started_ns) - entry.at_ns, 0)
 
-    def serve(self, x: "Exchange", call: Call, entry: Entry, state: bytes) -> None:
+    def serve(self, x: "Exchange", call: Call, entry: Entry, state: bytes, similarity: float | None = None) -> None:
         """Answer with it, now."""
-        call.cache = state
-        call.answer_lines = b"x-outrider-cache: %b\r\nage: %d\r\n" % (
-            STALE if state == STALE else HIT, self.age_ns(entry, x) // _NS,
-        )  # fmt: skip
-        self.count(call.route, state)
-        self.saved(call.route, call.model, entry)
+        self.mark(x, call, entry, state, similarity)
         hub = x.client.hub
         beats = entry.beats
         rate = self.settings.tokens_per_s
@@ -221,13 +244,25 @@ class Cache:
                 beats = tuple((end, at * 1000 / rate) for at, (end, _) in enumerate(beats))
             Paced(hub, entry.wire, beats, hub.loop).begin(x)
 
+    def mark(self, x: "Exchange", call: Call, entry: Entry, state: bytes, similarity: float | None) -> None:
+        """Say what it is answered with, and count it."""
+        if call.translation is not None:  # of a target that failed: what is remembered is in the app's own dialect
+            call.translation = call.translating = call.spoken_kind = None
+            call.to = call.route
+        call.cache = state
+        call.answer_lines = b"x-outrider-cache: %b\r\nage: %d\r\n" % (state, self.age_ns(entry, x) // _NS)
+        if similarity is not None:
+            call.answer_lines += b"x-outrider-similarity: %.4f\r\n" % similarity
+        self.count(call.route, state)
+        self.saved(call.route, call.model, entry)
+
 
 class _Ask:
     """The body hook of one route."""
 
     def __init__(self, cache: Cache, route: Route) -> None:
         self._cache, self._route = cache, route
-        self._requests = requests = Requests(route.operation)
+        self._requests = requests = Requests(route.operation, route.binding.provider.kind, route.model)
         self._settings, self._state = cache.settings, cache.state
         to = route.binding.connect_to  # not the address that was dialled: a provider has many
         self._place = (
@@ -353,9 +388,21 @@ class _Ask:
         call.keeping = flight
         if self._settings.single_flight and key not in flights:
             flights[key] = flight
-        if self._state.far is None or not wanted.reads or is_refresh:
+        if not wanted.reads or is_refresh:
             return None
-        return self._ask_far(x, call, key, flight, wanted)
+        other = self._in_other_words(x, call) if self._cache.semantic is not None else None
+        if self._state.far is None and other is None:
+            return None
+        return self._ask_elsewhere(x, call, key, flight, wanted, other)
+
+    async def _ask_elsewhere(
+        self, x: "Exchange", call: Call, key: bytes, flight: Flight, wanted: Wanted, other: "_InOtherWords | None"
+    ) -> Taken | None:
+        if self._state.far is not None:
+            taken = await self._ask_far(x, call, key, flight, wanted)
+            if taken is not None or x.ended:
+                return taken
+        return await self._ask_alike(x, call, flight, wanted, other) if other is not None else None
 
     async def _ask_far(self, x: "Exchange", call: Call, key: bytes, flight: Flight, wanted: Wanted) -> Taken | None:
         assert self._state.far is not None
@@ -370,6 +417,54 @@ class _Ask:
             flight.serve(entry.wire)
             self._cache.saved(self._route, call.model, entry, flight.joined_count)
         return taken
+
+    # -- in other words
+
+    def _in_other_words(self, x: "Exchange", call: Call) -> "_InOtherWords | None":
+        """None where an answer to other words may not be given for this call."""
+        semantic, body = self._cache.semantic, x.body
+        assert semantic is not None
+        assert body is not None
+        if self._requests.question.read(body) < FIXED and ON not in call.tags:
+            return None
+        split = split_last_text(self._route.operation.dialect, body)
+        if split is None:
+            return None
+        rest, text = split
+        if len(text.encode("utf-8", "surrogatepass")) > semantic.settings.text_bytes:
+            return None
+        said = (semantic.place, numbers(text).encode(), *self._parts_of(x, call))
+        canon = self._cache.canon
+        try:
+            return _InOtherWords(canon.digest(rest, said), canon.digest(body, (semantic.place,)), text)
+        except DigestError:
+            return None
+
+    async def _ask_alike(
+        self, x: "Exchange", call: Call, flight: Flight, wanted: Wanted, asked: "_InOtherWords"
+    ) -> Taken | None:
+        """Whether the answer to a question of nearly the same meaning is there."""
+        cache, semantic, state = self._cache, self._cache.semantic, self._state
+        assert semantic is not None
+        vector = semantic.known(asked.question) or await semantic.vector(x, call, asked.question, asked.text)
+        vectors = state.vectors
+        if vector is None or vectors is None or x.ended:
+            return None
+        flight.vector = (asked.bucket, vector)
+        near = vectors.nearest(asked.bucket, vector)
+        if near is None or near[1] < semantic.settings.threshold:
+            return None
+        entry, similarity = state.memory.get(near[0]), min(near[1], 1.0)
+        if entry is None or not self._is_fresh(x, entry, wanted, semantic.settings.ttl_s):
+            return None
+        call.keeping = call.stale = None
+        cache.serve(x, call, entry, SEMANTIC, similarity)
+        flight.serve(entry.wire, lambda other: cache.mark(x, other, entry, SEMANTIC, similarity))
+        return _TAKEN
+
+    def _is_fresh(self, x: "Exchange", entry: Entry, wanted: Wanted, ttl_s: float | None) -> bool:
+        bounds = (self._settings.ttl_s, ttl_s, wanted.max_age_s)
+        return self._cache.age_ns(entry, x) <= min(bound for bound in bounds if bound is not None) * _NS
 
     # -- of flights
 
@@ -406,9 +501,19 @@ class _Ask:
         )  # fmt: skip
         if not flight.is_forgotten:
             flight.kept = entry
-            self._state.memory.put(flight.key, entry)
+            self._remember(flight, entry)
             self._cache.count(self._route, b"stored")
         return wire
+
+    def _remember(self, flight: Flight, entry: Entry) -> None:
+        memory, vectors = self._state.memory, self._state.vectors
+        if vectors is None:
+            memory.put(flight.key, entry)
+            return
+        vector = flight.vector or vectors.get(flight.key)  # an answer that is renewed keeps its question's
+        memory.put(flight.key, entry)
+        if vector is not None and flight.key in memory:
+            vectors.put(vector[0], flight.key, vector[1])
 
     def _wire(self, flight: Flight, body: bytes) -> tuple[bytes, tuple[tuple[int, float], ...]]:
         """With a length, or in the pieces in which it will be given."""
@@ -428,6 +533,15 @@ class _Ask:
             size, at = size + len(out[-1]), end
             beats.append((size, at_ms))
         return b"".join([*out, END]), tuple(beats) if len(beats) > 1 else ()
+
+
+@dataclass(frozen=True, slots=True)
+class _InOtherWords:
+    """A question, and which others may be compared with it: those with the same `bucket`."""
+
+    bucket: bytes
+    question: bytes
+    text: str
 
 
 class _Refresh(Taken):
@@ -479,7 +593,8 @@ class Keep:
         flight: Flight | None = call.keeping
         if flight is None:
             return
-        # What was answered in another dialect than the app speaks is translated on its way; what is kept is not.
+        if call.translation is not None:  # it is copied behind the translation
+            return
         speaks = call.to.operation.dialect == call.route.operation.dialect
         lines = kept_lines(head) if x.status == 200 and speaks else None
         if lines is None:
@@ -489,6 +604,26 @@ class Keep:
         kind, coding = (head.get(_H_TYPE) or b"").lower(), head.get(_H_ENCODING)
         flight.begin(lines, kind, coding.lower() if coding else None, is_stream=kind.startswith(_STREAMS))
         x.sink = flight.take
+
+    def translated(self, route: Route) -> LayerHook | None:
+        return self._translated if self._cache.covers(route) else None
+
+    def _translated(self, x: "Exchange", call: Call) -> None:
+        """What is kept of it is what the app gets, with pseudonyms as they are."""
+        if call.translation is None or call.spoken_kind is None:
+            return
+        flight: Flight | None = call.keeping
+        if flight is not None and (x.status != 200 or kept_lines(x.answer_head) is None):
+            call.keeping = None
+            flight.scatter()
+            flight = None
+        strips = call.dispatch is not None and call.dispatch.strip_usage
+        if flight is None and not strips:
+            return
+        if flight is not None:
+            kind = call.spoken_kind
+            flight.begin(b"content-type: %b\r\n" % kind, kind.lower(), None, is_stream=kind.startswith(_STREAMS))
+        Copying(flight.take if flight is not None else None, strips=strips).begin(x)
 
     def end(self, route: Route) -> LayerHook | None:
         return WhereKept(self._end) if self._cache.covers(route) else None
@@ -526,7 +661,9 @@ class Books:
         return WhereKept(hook)
 
 
-_STREAMS: Final = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
+_STREAMS: Final = (
+    b"text/event-stream", b"application/x-ndjson", b"application/stream+json", b"application/vnd.amazon.eventstream",
+)  # fmt: skip
 
 
 def kept_lines(head: "Head") -> bytes | None:
@@ -543,6 +680,10 @@ def kept_lines(head: "Head") -> bytes | None:
     return lines if len(lines) <= _KEPT_BYTES else None
 
 
+def _nobody_told(key: bytes, entry: Entry) -> None:
+    """No vectors are kept."""
+
+
 def open_state(settings: Settings, make_far: Callable[[], FarStore | None]) -> CacheState:
     """The state of a configuration that remembers; imported only then."""
     from outrider.store.cache_memory import MemoryCache
@@ -550,5 +691,7 @@ def open_state(settings: Settings, make_far: Callable[[], FarStore | None]) -> C
     return CacheState(MemoryCache(settings.memory_bytes), make_far())
 
 
-__all__ = ["BYPASS", "HIT", "JOINED", "MISS", "OFF", "ON", "STALE", "Books", "Cache", "CacheState", "Entry", "Follower",
-           "Keep", "open_state", "wanted_of"]  # fmt: skip
+__all__ = [
+    "BYPASS", "HIT", "JOINED", "MISS", "OFF", "ON", "SEMANTIC", "STALE", "Books", "Cache", "CacheState", "Entry",
+    "Follower", "Keep", "open_state", "wanted_of",
+]  # fmt: skip

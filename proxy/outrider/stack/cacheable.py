@@ -8,11 +8,14 @@ Does not know: keys, stores, how long anything is good for.
 
 import re
 import zlib
+from binascii import Error as Base64Error
+from binascii import a2b_base64
 from typing import Any, Final
 
 import orjson
 
 from outrider.providers.model import Operation
+from outrider_ext.eventstream import EventStreamError, EventStreamReader
 from outrider_ext.jsonscan import FieldScan, JsonScanError
 from outrider_ext.remember import FIXED as IS_FIXED
 from outrider_ext.remember import NEVER, OPEN, Question
@@ -20,19 +23,28 @@ from outrider_ext.sse import event_spans
 
 # Operations whose answer follows from their input.
 FIXED: Final = frozenset(("embeddings", "embed_content", "rerank", "count_tokens", "moderations", "classify"))
-GENERATING: Final = frozenset(("chat", "completions", "messages", "responses", "generate_content", "converse"))
-# These look things up for every answer.
-SEARCHING_KINDS: Final = frozenset(("perplexity",))
+GENERATING: Final = frozenset(
+    ("chat", "completions", "messages", "responses", "generate_content", "converse", "invoke_model")
+)
+# Kinds of providers that look things up for every answer -> operations whose requests can say that this one does not.
+SEARCHING: Final = {"perplexity": frozenset(("chat",))}
+# InvokeModel of these is no answer of words.
+_EMBEDS: Final = re.compile(r"(?:^|[./])(?:amazon\.titan-embed|cohere\.embed|amazon\.nova-2-multimodal-embed)")
 
 # Fields of a request, in the order in which it is scanned for them. What stands in it makes of a call more than a
 # question (see the docstring); a value of null or false is as if it were not there.
 _STATEFUL: Final = (
     b"store", b"previous_response_id", b"background", b"conversation", b"container", b"mcp_servers", b"cachedContent",
     b"cached_content", b"web_search_options", b"search_parameters", b"plugins", b"connectors", b"context",
+    b"conversation_id",
 )  # fmt: skip
-_HOLDERS: Final = (b"generationConfig", b"generation_config", b"inferenceConfig", b"options")
-_FIELDS: Final = (b"temperature", b"tools", *_HOLDERS, *_STATEFUL)
+_HOLDERS: Final = (
+    b"generationConfig", b"generation_config", b"inferenceConfig", b"options", b"textGenerationConfig",
+)  # fmt: skip
+_OTHERS: Final = (b"toolConfig", b"disable_search")
+_FIELDS: Final = (b"temperature", b"tools", *_HOLDERS, *_STATEFUL, *_OTHERS)
 _TEMPERATURE, _TOOLS, _FIRST_HOLDER, _FIRST_STATEFUL = 0, 1, 2, 2 + len(_HOLDERS)
+_TOOL_CONFIG, _DISABLE_SEARCH = len(_FIELDS) - 2, len(_FIELDS) - 1
 _STORE: Final = _FIRST_STATEFUL
 _NOTHING: Final = (None, b"null", b"false", b"[]", b"{}")
 _OWN_TOOLS: Final = (None, "function", "custom")
@@ -41,20 +53,25 @@ _DECLARED: Final = frozenset(("functionDeclarations", "function_declarations"))
 
 def is_cacheable(operation: Operation, kind: str) -> bool:
     """Whether any of its answers may be. kind: of the provider."""
-    return (operation.name in FIXED or operation.name in GENERATING) and kind not in SEARCHING_KINDS
+    return operation.name in FIXED or operation.name in SEARCHING.get(kind, GENERATING)
 
 
 class Requests:
-    """Reads requests of one operation. question: what is usual, compiled; `look` is asked for what is not."""
+    """Reads requests of one operation. question: what is usual, compiled; `look` is asked for what is not.
 
-    def __init__(self, operation: Operation) -> None:
-        self._is_fixed = operation.name in FIXED
+    kind: of the provider. model: where it stands in the path.
+    """
+
+    def __init__(self, operation: Operation, kind: str = "", model: str | None = None) -> None:
+        embeds = operation.name == "invoke_model" and _EMBEDS.search(model or "") is not None
+        self._is_fixed = operation.name in FIXED or embeds
+        self._searches = kind in SEARCHING and not self._is_fixed
         self._stores_unasked = operation.dialect == "openai.responses"
         self._declares = operation.dialect.startswith("gemini")
         self._scan = FieldScan(_FIELDS)
         self._inner = FieldScan((b"temperature",))
         # Where every body has a field that is to be looked into, or has to have one, there is nothing usual.
-        is_usual = not self._stores_unasked
+        is_usual = not self._stores_unasked and not self._searches
         self.question = Question(FieldScan(_FIELDS), _TOOLS, self._is_fixed, is_usual, self.look)
 
     def look(self, body: bytes) -> int:
@@ -62,11 +79,16 @@ class Requests:
         scan = self._scan
         try:
             scan.scan(body)
-            for at in range(_FIRST_STATEFUL, len(_FIELDS)):
+            for at in range(_FIRST_STATEFUL, _TOOL_CONFIG):
                 if scan.starts(at) >= 0 and scan.raw(at) not in _NOTHING:
                     return NEVER
             # What the Responses API is not told not to keep, it keeps, and a later call may go on with it.
             if self._stores_unasked and scan.raw(_STORE) != b"false":
+                return NEVER
+            if self._searches and scan.raw(_DISABLE_SEARCH) != b"true":
+                return NEVER
+            config = scan.raw(_TOOL_CONFIG)
+            if config is not None and config not in _NOTHING and not _configures_own(config):
                 return NEVER
             tools = scan.raw(_TOOLS)
             if tools is not None and tools not in _NOTHING and not self._runs_nothing(tools):
@@ -98,6 +120,15 @@ class Requests:
         return all(tool.get("type") in _OWN_TOOLS for tool in found)
 
 
+def _configures_own(config: bytes) -> bool:
+    """Whether Bedrock's `toolConfig` has the app's own tools only: a systemTool is run there."""
+    found = orjson.loads(config)
+    tools = found.get("tools") if isinstance(found, dict) else None
+    return isinstance(tools, list) and all(
+        isinstance(tool, dict) and tool.keys() <= {"toolSpec", "cachePoint"} for tool in tools
+    )
+
+
 # -- answers
 
 # finish_reason, stopReason and the like; within a text its quotes would be escaped.
@@ -106,7 +137,7 @@ _REASON: Final = re.compile(rb'eason"\s{0,8}:\s{0,8}"([A-Za-z_]{1,40})"')
 _WHOLE_REASONS: Final = frozenset(
     (
         b"stop", b"tool_calls", b"function_call", b"end_turn", b"stop_sequence", b"tool_use", b"STOP", b"COMPLETE",
-        b"STOP_SEQUENCE", b"TOOL_CALL", b"eos",
+        b"STOP_SEQUENCE", b"TOOL_CALL", b"eos", b"FINISH",
     )
 )  # fmt: skip
 _ERRORS: Final = re.compile(rb'(?:^|\n)event: ?error\b|(?:^|\n)data: ?\{"error"|\{"type": ?"error"')
@@ -143,11 +174,10 @@ def is_complete(operation: Operation, kind: bytes, body: bytes) -> bool:
     """Whether a good answer's (unpacked) body is all that was asked for. kind: its content-type, in lower case."""
     if kind.startswith(b"text/event-stream"):
         return _is_complete_stream(operation.dialect, body)
-    if kind.startswith(b"application/x-ndjson"):
+    if kind.startswith((b"application/x-ndjson", b"application/stream+json")):
         return _is_complete_lines(body)
     if kind.startswith(b"application/vnd.amazon.eventstream"):
-        is_ended = b"messageStop" in body and b":exception-type" not in body and b":error-code" not in body
-        return operation.dialect == "bedrock.converse" and is_ended and _ended_whole(body)
+        return _is_complete_frames(operation.dialect, body)
     if not kind.startswith(b"application/json"):
         return False
     try:
@@ -163,21 +193,27 @@ def _is_complete_value(operation: Operation, value: Any, body: bytes) -> bool:
         return is_one and not any("error" in one for one in value) and _ended_whole(body)
     if not isinstance(value, dict) or value.get("error"):
         return False
-    if operation.name in FIXED:
+    if operation.name in FIXED or (operation.name == "invoke_model" and value.keys() & _VECTORS):
         return bool(value)
     if operation.dialect == "openai.responses":
         return bool(value.get("status") == "completed")
-    found = [one.get("finish_reason") or one.get("finishReason") for one in _parts(value) if isinstance(one, dict)]
+    found = [_first(one, _PART_REASONS) for one in _parts(value) if isinstance(one, dict)]
     found += [value[name] for name in _REASON_NAMES if name in value]
     return bool(found) and all(isinstance(one, str) and one.encode() in _WHOLE_REASONS for one in found)
 
 
 _REASON_NAMES: Final = ("finish_reason", "stop_reason", "stopReason", "done_reason")
+_PART_REASONS: Final = ("finish_reason", "finishReason", "completionReason")
+_VECTORS: Final = frozenset(("embedding", "embeddings", "embeddingsByType"))
+
+
+def _first(part: dict[str, Any], names: tuple[str, ...]) -> Any:
+    return next((part[name] for name in names if part.get(name)), None)
 
 
 def _parts(value: dict[str, Any]) -> list[Any]:
     """What an answer has several of, each with its own end."""
-    parts = value.get("choices") or value.get("candidates")
+    parts = value.get("choices") or value.get("candidates") or value.get("results")
     return parts if isinstance(parts, list) else []
 
 
@@ -198,8 +234,29 @@ def _is_complete_lines(body: bytes) -> bool:
         value = orjson.loads(last)
     except orjson.JSONDecodeError:
         return False
-    is_done = isinstance(value, dict) and value.get("done") is True
+    is_done = isinstance(value, dict) and (value.get("done") is True or value.get("is_finished") is True)
     return is_done and b'{"error"' not in body and _ended_whole(body)
+
+
+def _is_complete_frames(dialect: str, body: bytes) -> bool:
+    if b":exception-type" in body or b":error-code" in body:
+        return False
+    if dialect == "bedrock.converse":
+        return b"messageStop" in body and _ended_whole(body)
+    if dialect != "bedrock.invoke":
+        return False
+    reader = EventStreamReader()
+    try:
+        payloads = [message.payload for message in reader.receive_data(body)]
+        reader.finish()
+        chunks = [a2b_base64(orjson.loads(payload)["bytes"]) for payload in payloads]
+    except (EventStreamError, Base64Error, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return False
+    if not chunks or not _ended_whole(b"\n".join(chunks)):
+        return False
+    # Claude's says so; of the others the reason stands in the last chunk, or before Nova's usage.
+    is_claude = b'"message_start"' in chunks[0]
+    return _MESSAGE_STOP.search(chunks[-1]) is not None if is_claude else _ended_whole(b"\n".join(chunks[-2:]))
 
 
 def _ended_whole(body: bytes) -> bool:

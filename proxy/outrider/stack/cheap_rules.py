@@ -5,6 +5,7 @@ one dictionary look-up (compiled: outrider_ext.rulehooks); a refusal comes befor
 Does not know: bodies (body_rules.py), files, what a rule says.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from outrider.govern.plan import Late, Plan, RouteRules, RuleSet
@@ -17,6 +18,7 @@ from outrider.stack.identify import check_method
 from outrider_ext.rulehooks import DecideEarly, Settled
 
 if TYPE_CHECKING:
+    from outrider.providers.registry import Binding
     from outrider.telemetry.metrics import Metrics
     from outrider_ext.relay import Exchange
 
@@ -29,12 +31,14 @@ class Rules:
         self.cap_bytes = cap_bytes
         self._tally = metrics.rules.tally
         self._count = metrics.rules.add
+        # Of a route for several providers: the others, beside the one that it is made for.
+        self.others: dict[Route, tuple[Facts, ...]] = {}
         # Of the route that is being made: both layers ask for it, one after the other.
         self._last: tuple[Route, RouteRules | None] | None = None
 
     def of(self, route: Route) -> RouteRules | None:
         if self._last is None or self._last[0] is not route:
-            self._last = (route, self.rules.on_route(facts_of_route(route)))
+            self._last = (route, self.rules.on_route(facts_of_route(route), *self.others.get(route, ())))
         return self._last[1]
 
     # -- outcomes as the compiled hooks know them
@@ -99,6 +103,13 @@ def facts_of_route(route: Route) -> Facts:
     )
 
 
+def facts_of_target(front: Route, binding: "Binding", host: str, path_model: str | None = None) -> Facts:
+    """Of a call that came by `front`, as if it had been addressed to this provider."""
+    return replace(
+        facts_of_route(front), provider=binding.name, kind=binding.provider.kind, host=host, path_model=path_model
+    )
+
+
 class CheapRules:
     """The filter."""
 
@@ -113,7 +124,7 @@ class CheapRules:
         def settle(principal: Principal, via: str, upgrade: bool) -> Settled:
             plan = found.plan(principal, via, upgrade)
             dynamic = plan.first is not None and plan.first.dynamic
-            acts = plan.outcome.refusal is not None or dynamic
+            acts = plan.outcome.refusal is not None or dynamic or bool(plan.outcome.lifts)
             return self._rules.settled(plan.outcome, plan, plan=plan, acts=acts, dynamic=dynamic)
 
         return DecideEarly(settle, self._act, ANONYMOUS, check_method)
@@ -122,10 +133,22 @@ class CheapRules:
         plan: Plan = settled.source
         Rules.refuse(call, plan.outcome)
         late: Late | None = plan.first
+        outcome = plan.outcome
         if late is not None and late.dynamic:
             outcome = late.decide(view_of(x, call, plan))
             self._rules.put(call, outcome)
             Rules.refuse(call, outcome)
+        if outcome.lifts:
+            self._lift(x, call, plan, outcome)
+
+    def _lift(self, x: "Exchange", call: Call, plan: Plan, outcome: Outcome) -> None:
+        from outrider.stack.lifts import lift_call
+
+        known, outcome = outcome, outcome.copy()
+        lift_call(x, call, outcome, view_of(x, call, plan), lambda: None)
+        if outcome.errors != known.errors:
+            self._rules.put(call, outcome, known)
+        Rules.refuse(call, outcome)
 
 
 def view_of(x: "Exchange", call: Call, plan: Plan, **more: Any) -> View:

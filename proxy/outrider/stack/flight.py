@@ -76,7 +76,7 @@ class Flight:
     __slots__ = (
         "_bytes", "_cap_bytes", "_held_bytes", "_host", "_is_ended", "_is_gone", "_is_over", "_is_overflown",
         "_offset", "_pieces", "beats", "coding", "followers", "head", "is_forgotten", "is_refresh", "is_stream",
-        "joined_count", "kept", "key", "kind", "leader", "lines", "made", "model", "now_ns",
+        "joined_count", "kept", "key", "kind", "leader", "lines", "made", "model", "now_ns", "vector",
     )  # fmt: skip
 
     def __init__(self, x: "Exchange", call: Call, key: bytes, cap_bytes: int, host: Host) -> None:
@@ -94,6 +94,7 @@ class Flight:
         self.joined_count = 0
         self.kept: Any = None  # what was made of it
         self.made = 0  # the fleet's newest number when it began
+        self.vector: tuple[bytes, bytes] | None = None  # by which it is found in other words: (bucket, vector)
         self.is_forgotten = False  # what it brings is not to be kept
         self.now_ns: Callable[[], int] | None = None  # where the times of pieces are wanted
         self._cap_bytes = cap_bytes
@@ -237,12 +238,12 @@ class Flight:
                 self._cut(follower)
         self._let_go()
 
-    def serve(self, wire: bytes) -> None:
-        """What is asked for was found elsewhere."""
+    def serve(self, wire: bytes, tell: Callable[[Call], None] | None = None) -> None:
+        """What is asked for was found elsewhere. tell(call): told of each follower, instead of the host."""
         self._is_ended = True
         self._close()
         for follower in list(self.followers):
-            self._give_whole(follower, wire)
+            self._give_whole(follower, wire, tell)
 
     # -- one follower
 
@@ -286,9 +287,9 @@ class Flight:
             source.give(END)
             self._let_go()
 
-    def _give_whole(self, follower: Follower, wire: bytes) -> None:
+    def _give_whole(self, follower: Follower, wire: bytes, tell: Callable[[Call], None] | None = None) -> None:
         self.followers.pop(follower, None)
-        self._host.joined(follower.call)
+        (tell or self._host.joined)(follower.call)
         self.joined_count += 1
         Whole(follower.x.client.hub, wire).begin(follower.x)
 

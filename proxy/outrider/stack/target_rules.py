@@ -7,7 +7,6 @@ decided once per caller, target and model.
 Does not know: how a target is chosen, dialects.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from outrider.errors import SidecarError
@@ -16,7 +15,7 @@ from outrider.govern.principal import ANONYMOUS
 from outrider.govern.rules import Rewrite
 from outrider.govern.verdicts import Outcome, PolicyDeniedError
 from outrider.stack.call import Call, Route
-from outrider.stack.cheap_rules import Rules, facts_of_route, view_of
+from outrider.stack.cheap_rules import Rules, facts_of_route, facts_of_target, view_of
 from outrider.stack.document import document_of, plain_body
 
 if TYPE_CHECKING:
@@ -50,16 +49,9 @@ class TargetRules:
         if key not in self._found:
             if len(self._found) >= MAX_REMEMBERED:
                 self._found.clear()
-            facts = facts_of_route(front)
-            self._found[key] = self._rules.rules.on_route(
-                replace(
-                    facts,
-                    provider=to.provider,
-                    kind=to.binding.provider.kind,
-                    host=to.destination_host,
-                    path_model=model if facts.model_source == "path" else None,
-                )
-            )
+            in_path = facts_of_route(front).model_source == "path"
+            facts = facts_of_target(front, to.binding, to.destination_host, model if in_path else None)
+            self._found[key] = self._rules.rules.on_route(facts)
         return self._found[key]
 
     def _decide(self, x: "Exchange", call: Call, plan: Plan, model: str) -> Outcome:

@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 
-from outrider.dialects.base import Dialect, Json, UnreadableError
+from outrider.dialects import count_tokens
+from outrider.dialects.base import Dialect, Json, Notes, UnreadableError, WrittenRequest
 from outrider.dialects.canonical import Media
 from outrider.dialects.carry import CannotCarryError
+from outrider.dialects.frames import ArrayWriter
 from outrider.dialects.registry import dialect
 from outrider.dialects.translate import StreamTranslation, Translation
 from outrider.errors import BadRequestError, SidecarError, UpstreamBrokenError
-from outrider.providers.places import Place, place_of
+from outrider.providers.betas import TAKEN, betas_for, betas_of
+from outrider.providers.places import CALLS, Place, place_of
 from outrider.stack.call import PlainHook
 from outrider_ext import http1
 
@@ -87,7 +90,9 @@ class Translator:
         translation = self._read(call, body)
         request = translation.asked
         if call.strip_usage:  # it was asked for on the app's behalf, and is read from the target's own wire
-            request.stream_usage, call.strip_usage = None, False
+            call.strip_usage = False
+            if call.keeping is None:  # what is remembered is for those who ask for it too; see stack.copying
+                request.stream_usage = None
         for media in translation.remote_media(request) if fetched else ():
             found = fetched.get(media.url or "") if fetched else None
             if found is not None:
@@ -95,6 +100,8 @@ class Translator:
         with_target = _carrying(lambda: translation.write(request, target.model))
         place = _place(target, self.provider.name, request.model, stream=request.stream)
         call.translation, call.plain_answer = translation, True
+        if call.dispatch is not None and call.dispatch.betas:
+            _put_betas(call, target, with_target, self.provider.name, translation.notes)
         return _sent(place, with_target.body, {**_JSON, **with_target.headers})
 
     def _read(self, call: "Call", body: bytes) -> Translation:
@@ -110,7 +117,6 @@ class Translator:
     def answer(self, x: "Exchange", call: "Call") -> None:
         """At the head of an answer: how its bytes are changed. Raises: UpstreamBrokenError."""
         translation: Translation = call.translation
-        translation.client = client = _as_asked(self.client, x)
         kind = _plain_kind(x)
         if x.status >= 400:
             x.whole = lambda x, body: translation.error(x.status, body)[1]
@@ -118,11 +124,50 @@ class Translator:
         elif kind.startswith(_STREAMS):
             call.translating = stream = translation.stream()
             _stream(x, stream, is_sse=kind.startswith(b"text/event-stream"))
-            call.spoken_kind = _STREAM_TYPES[client.framing]
+            call.spoken_kind = _STREAM_TYPES[self.client.framing]
+            if _wants_array(x, call):
+                _head(x, call, translation.note, JSON_TYPE)
+                return
         else:
             x.whole = _whole(call, translation.answer)
             call.spoken_kind = JSON_TYPE
         _head(x, call, translation.note)
+
+
+class Lifted(Translator):
+    """A newer form of the API that the app speaks, as govern.lifts names them: functions as tools, completions as chat.
+
+    Where the provider is the app's own, it is asked at the app's own path, which is that of the other form.
+    """
+
+    def __init__(self, client: Dialect, provider: Dialect, forms: tuple[str, ...]) -> None:
+        super().__init__(client, provider)
+        self._forms = forms
+
+    def request(
+        self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
+    ) -> Sent:
+        """Raises: UntranslatableError, BadRequestError."""
+        translation = self._read(call, body)
+        request = translation.asked
+        if call.strip_usage:
+            request.stream_usage, call.strip_usage = None, False
+        was_legacy, request.legacy_functions = request.legacy_functions, False
+        if was_legacy and request.tools and request.parallel_tool_calls is None:
+            request.parallel_tool_calls = False  # a message of the older form has room for one call
+        written = _carrying(lambda: translation.write(request, target.model))
+        request.legacy_functions = was_legacy  # its answers are written so
+        if was_legacy:
+            translation.notes.add("functions lifted to tools")
+        if self.client is not self.provider:
+            translation.notes.add("completions lifted to chat")
+        if "max_tokens" in self._forms and "max_tokens" in written.body:
+            written.body["max_completion_tokens"] = written.body.pop("max_tokens")
+        call.translation, call.plain_answer = translation, True
+        headers = {**_JSON, **written.headers} if self.client is not self.provider else written.headers
+        if target.model is None:
+            return _own_path(call, self.client is not self.provider), _lines(headers), orjson.dumps(written.body)
+        return _sent(_place(target, self.provider.name, request.model, stream=request.stream), written.body, headers)
 
 
 class Form[Asked]:
@@ -147,8 +192,6 @@ class Form[Asked]:
         self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
     ) -> Sent:
         """Raises: UntranslatableError, BadRequestError."""
-        from outrider.dialects.base import Notes
-
         asked: Any = _reading(lambda value: self.client.read_request(value, call.route.model), body)
         asked.model = target.model or asked.model
         notes = Notes()
@@ -190,13 +233,82 @@ class Relocation:
             value["model"] = target.model
         model = str(value.get("model") or "")
         place = _place(target, self._name, model, stream=bool(value.get("stream") or call.stream))
-        return _sent(place, value, {})
+        return _sent(place, value, self._betas(call, target))
+
+    @staticmethod
+    def _betas(call: "Call", target: TargetLike) -> dict[str, str]:
+        """The header of Anthropic's betas, as this provider has them."""
+        plan = call.dispatch  # a rule's word leaves with the head as it is
+        if plan is None or plan.betas_ruled or not plan.betas or target.binding.provider.kind not in TAKEN:
+            return {}
+        kept, left = betas_for(target.binding.provider.kind, betas_of(plan.betas.decode("latin-1")))
+        line = b"x-outrider-translated: betas left out: %b\r\n" % ", ".join(left).encode("ascii", "replace")
+        if left and line not in (call.answer_lines or b""):
+            call.answer_lines = (call.answer_lines or b"") + line
+        return {"anthropic-beta": ", ".join(kept)} if kept else {}
 
     def answer(self, x: "Exchange", call: "Call") -> None:
         """It is the app's dialect already."""
 
 
-type AnyTranslator = Translator | Form[Any] | Relocation
+class Counting:
+    """From the app's question for tokens (asked: a name of CALLS) to a target's (spoken: another), and back."""
+
+    def __init__(self, asked: str, spoken: str) -> None:
+        self._asked, self._spoken = asked, spoken
+
+    def remote_media(self, call: "Call", body: bytes) -> list[Media]:
+        return []
+
+    def request(
+        self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
+    ) -> Sent:
+        """Raises: UntranslatableError, BadRequestError."""
+        translation = asked_about(self._asked, self._spoken, call, body)
+        request = translation.asked
+        if translation.remote_media(request):
+            name = target.binding.name
+            raise UntranslatableError(f"{name} takes files by their bytes alone, and this question names one by URL")
+        if self._spoken == "anthropic.count_tokens" and request.max_tokens is None:
+            request.max_tokens = 1  # a call has to have one, and a question has none
+        written = _carrying(lambda: translation.write(request, target.model))
+        question = count_tokens.written_question(CALLS[self._spoken], written.body, request.model)
+        place = _place(target, self._spoken, request.model, stream=False)
+        call.translation, call.plain_answer = translation, True
+        return _sent(place, question, {**_JSON, **written.headers})
+
+    def answer(self, x: "Exchange", call: "Call") -> None:
+        translation: Translation = call.translation
+        _plain_kind(x)
+        if x.status >= 400:
+            x.whole = lambda x, body: translation.error(x.status, body)[1]
+        else:
+            x.whole = _whole(call, self._back)
+        call.spoken_kind = JSON_TYPE
+        _head(x, call, translation.note)
+
+    def _back(self, body: bytes) -> bytes:
+        tokens = count_tokens.read_answer(CALLS[self._spoken], _object(body))
+        return orjson.dumps(count_tokens.written_answer(CALLS[self._asked], tokens))
+
+
+def asked_about(asked: str, spoken: str, call: "Call", body: bytes) -> Translation:
+    """The call that a question for tokens is about, read: its `asked`. Raises: BadRequestError."""
+    client, provider = dialect(CALLS[asked]), dialect(CALLS[spoken])
+    assert client is not None
+    assert provider is not None
+    translation = Translation(client, provider)
+    model = call.route.model if call.route.operation.model_in == "path" else None
+
+    def read(value: Json) -> None:
+        question = count_tokens.read_question(CALLS[asked], value, model)
+        translation.read(question, model, None if model is None else False)
+
+    _reading(read, body)
+    return translation
+
+
+type AnyTranslator = Translator | Form[Any] | Relocation | Counting
 
 
 @cache
@@ -207,10 +319,18 @@ def translator(asked: str, spoken: str) -> AnyTranslator | None:
     client, provider = dialect(asked), dialect(spoken)
     if client is not None and provider is not None:
         return Translator(client, provider)
+    if asked in CALLS and spoken in CALLS:
+        return Counting(asked, spoken)
     for forms in (_embeddings, _rerankings):
         if (found := forms(asked, spoken)) is not None:
             return found
     return None
+
+
+@cache
+def lifted(asked: str, spoken: str, forms: tuple[str, ...]) -> Lifted | None:
+    client, provider = dialect(asked), dialect(spoken)
+    return Lifted(client, provider, forms) if client is not None and provider is not None else None
 
 
 def _embeddings(asked: str, spoken: str) -> Form[Any] | None:
@@ -248,7 +368,44 @@ def _answered(x: "Exchange", call: "Call") -> None:
         call.target.translator.answer(x, call)
 
 
+def _wants_array(x: "Exchange", call: "Call") -> bool:
+    """Google's streams are one JSON array unless the query says otherwise."""
+    return call.route.operation.dialect == "gemini.generate" and b"alt=sse" not in x.target.partition(b"?")[2]
+
+
+class _ArrayEnd:
+    """In the place of a StreamTranslation, for whom the provider breaks off."""
+
+    def __init__(self, stream: StreamTranslation, array: ArrayWriter) -> None:
+        self._stream = stream
+        self._array = array
+
+    def end(self) -> bytes:
+        return self._array.take(self._stream.end(), True)
+
+
+def _as_array(x: "Exchange", call: "Call") -> None:
+    stream = call.translating
+    if stream is None or not _wants_array(x, call):
+        return
+    array = ArrayWriter()
+    call.translating = _ArrayEnd(stream, array)
+    if x.pipe is not None:
+        pipe = x.pipe
+        x.pipe = lambda x, data, is_last: array.take(pipe(x, data, is_last), is_last)
+    else:
+        run, end = x.rewrite, x.rewrite_end
+        assert run is not None
+        assert end is not None
+        x.rewrite = lambda x, data: array.take(run(x, data), False)
+        x.rewrite_end = lambda x, rest: array.take(end(x, rest), True)
+    words = x.last_words
+    if words is not None:
+        x.last_words = lambda x, failure: array.take(words(x, failure), True)
+
+
 TRANSLATE_ANSWER: Final = PlainHook(_answered)  # first of the hooks of an answer: those that follow see what it makes
+FRAME_ANSWER: Final = PlainHook(_as_array)  # last of them: none of the others knows this framing
 
 
 # -- pieces
@@ -278,15 +435,6 @@ def _carrying[Made](write: Callable[[], Made]) -> Made:
         raise UntranslatableError(str(exc)) from exc
 
 
-def _as_asked(client: Dialect, x: "Exchange") -> Dialect:
-    """Google's streams come as the query asks: as events, or as one JSON array."""
-    if client.name != "gemini.generate" or b"alt=sse" in x.target:
-        return client
-    from outrider.dialects.gemini_generate import ARRAY
-
-    return ARRAY
-
-
 def _place(target: TargetLike, spoken: str, model: str, *, stream: bool) -> Place:
     place = place_of(target.binding, spoken, model, stream=stream)
     if place is None:
@@ -305,9 +453,32 @@ def _sent(place: Place, body: Json, headers: Mapping[str, str]) -> Sent:
     for name in place.drop:
         body.pop(name, None)
     body.update(place.body)
-    told = {**place.headers, **headers}
-    lines = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in told.items())
-    return path.encode("ascii"), lines, orjson.dumps(body)
+    return path.encode("ascii"), _lines({**place.headers, **headers}), orjson.dumps(body)
+
+
+def _lines(headers: Mapping[str, str]) -> bytes:
+    return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in headers.items())
+
+
+def _own_path(call: "Call", is_completions: bool) -> bytes:
+    """The path that the app asked, as rules lifted it, with its query; of a legacy completion that of a chat."""
+    plan = call.dispatch
+    path = plan.own_path.partition(b"?")[0] if plan.own_path is not None else call.route.path
+    if is_completions:
+        path = path.removesuffix(b"completions") + b"chat/completions"
+    return b"%b?%b" % (path, plan.path_query) if plan.path_query else bytes(path)
+
+
+def _put_betas(call: "Call", target: TargetLike, written: WrittenRequest, spoken: str, notes: Notes) -> None:
+    """What the app's head says of Anthropic's betas, where the target takes Anthropic's own body."""
+    if spoken not in ("bedrock.invoke", "anthropic.messages") or "anthropic_version" not in written.body:
+        return
+    said = [*(written.body.get("anthropic_beta") or ()), *betas_of(call.dispatch.betas.decode("latin-1"))]
+    kept, left = betas_for(target.binding.provider.kind, said)
+    if kept:
+        written.body["anthropic_beta"] = kept
+    if left:
+        notes.add(f"betas left out: {', '.join(left)}")
 
 
 def _plain_kind(x: "Exchange") -> bytes:
@@ -338,11 +509,11 @@ def _stream(x: "Exchange", stream: StreamTranslation, *, is_sse: bool) -> None:
         x.pipe = lambda x, data, is_last: stream.feed(data) + (stream.end() if is_last else b"")
 
 
-def _head(x: "Exchange", call: "Call", note: str) -> None:
+def _head(x: "Exchange", call: "Call", note: str, kind: bytes | None = None) -> None:
     x.drop_mask |= _REPLACED
     x.whole_cap = x.client.hub.usage_bytes
     assert call.spoken_kind is not None
-    lines = b"content-type: %b\r\n" % call.spoken_kind
+    lines = b"content-type: %b\r\n" % (kind or call.spoken_kind)
     if note:
         lines += b"x-outrider-translated: " + note.encode("ascii", "replace") + b"\r\n"
     call.answer_lines = (call.answer_lines or b"") + lines

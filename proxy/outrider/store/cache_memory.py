@@ -70,11 +70,11 @@ class Sketch:
 
 
 class MemoryCache[V: Sized]:
-    """key -> entry. on_gone(key, entry): told of each that is not there any more, however it went."""
+    """key -> entry. `on_gone(key, entry)` is told of each that is not there any more, however it went."""
 
     def __init__(self, max_bytes: int, on_gone: Callable[[bytes, V], None] = lambda key, entry: None) -> None:
         self.max_bytes = max_bytes
-        self._on_gone = on_gone
+        self.on_gone = on_gone
         self._window_bytes = max(int(max_bytes * WINDOW_SHARE), OVERHEAD_BYTES)
         self._main_bytes = max_bytes - self._window_bytes
         self._protected_bytes = int(self._main_bytes * PROTECTED_SHARE)
@@ -87,6 +87,10 @@ class MemoryCache[V: Sized]:
 
     def __len__(self) -> int:
         return len(self._window) + len(self._probation) + len(self._protected)
+
+    def __contains__(self, key: bytes) -> bool:
+        """The question counts for nothing."""
+        return key in self._window or key in self._protected or key in self._probation
 
     @property
     def held_bytes(self) -> int:
@@ -112,7 +116,7 @@ class MemoryCache[V: Sized]:
         self.remove(key)
         size = _size(entry)
         if size > self._main_bytes:
-            self._on_gone(key, entry)
+            self.on_gone(key, entry)
             return
         self._window[key] = entry
         self._in_window += size
@@ -130,7 +134,7 @@ class MemoryCache[V: Sized]:
             entry = part.pop(key, None)
             if entry is not None:
                 setattr(self, name, getattr(self, name) - _size(entry))
-                self._on_gone(key, entry)
+                self.on_gone(key, entry)
                 return True
         return False
 
@@ -166,7 +170,7 @@ class MemoryCache[V: Sized]:
                 if room >= 0:
                     break
                 if self._sketch.count(other) >= asked:
-                    self._on_gone(key, entry)
+                    self.on_gone(key, entry)
                     return
                 leaving.append(other)
                 room += _size(held)

@@ -8,7 +8,7 @@ Does not know: pools, credentials (`make_route` is handed in), exchanges.
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from outrider.config import Config
 from outrider.config.schema import AttemptTimeouts, Hedge, ModelAlias, ModelTarget
@@ -16,19 +16,23 @@ from outrider.errors import StartError
 from outrider.govern.pricing import Pricing
 from outrider.govern.queues import Room
 from outrider.providers.model import fill_path
-from outrider.providers.places import Place, dialects_of, place_of
+from outrider.providers.places import CALLS, Place, dialects_of, place_of
 from outrider.providers.registry import Binding, Registry
-from outrider.stack.call import Route
+from outrider.stack.call import Call, Route, Taken
 from outrider.upstream.breaker import BreakerSettings
 from outrider.upstream.health import Health, Healths
 from outrider.upstream.needs import Needs
 from outrider.upstream.plans import Fetch, PlanCalls, Refusal
 from outrider.upstream.retries import RetryBudget, RetrySettings
-from outrider.upstream.targets import EVERYTHING, Group, HedgeSettings, Target, Timeouts, Translator
+from outrider.upstream.targets import EVERYTHING, Answer, Group, HedgeSettings, Target, Timeouts, Translator
+
+if TYPE_CHECKING:
+    from outrider_ext.relay import Exchange
 
 _COST_TOKENS = 500  # an answer whose length nobody bounded
 
 
+type Forms = tuple[str, ...]  # to which rules lift a call: govern.lifts
 type Found = tuple[Route, bytes | None, bool, Translator | None]  # to, path, whether the model stands in it, translator
 
 
@@ -45,10 +49,28 @@ def _relocation(asked: str) -> Translator:
     return Relocation(asked)
 
 
-class MakeRoute(Protocol):
-    """The route to a path of another provider, for calls of `route`."""
+def _estimated(asked: str) -> Answer:
+    def answer(x: "Exchange", call: Call, body: bytes) -> Taken:
+        from outrider.stack.counting import Estimate
 
-    def __call__(self, route: Route, binding: Binding, path: bytes) -> Route: ...
+        return Estimate(x, call, asked, body)
+
+    return answer
+
+
+def _lifted(asked: str, spoken: str, forms: Forms) -> Translator | None:
+    from outrider.stack.translate import lifted
+
+    return lifted(asked, spoken, forms)
+
+
+class MakeRoute(Protocol):
+    """The route to a path of another provider, for calls of `route`.
+
+    lifts: to another form of the app's own API, at the address that the app called where the provider is the same.
+    """
+
+    def __call__(self, route: Route, binding: Binding, path: bytes, *, lifts: bool = False) -> Route: ...
 
 
 class Aliases:
@@ -90,6 +112,7 @@ class Aliases:
         self._timeouts = settings.timeouts
         self._models = config.models
         self.groups = {name: self._group(config, name, alias) for name, alias in config.models.items()}
+        self._lifts: dict[tuple[Route, Forms], tuple[Route, Translator]] = {}
         self._known: dict[str, tuple[Health, Any]] = {}  # the pool of each target that some call could go to
         self._routed = self._plain_group("the routed model")
         plain = (self._plain_group("the model"), self._own) if settings.plain_calls else None
@@ -170,8 +193,32 @@ class Aliases:
     def _targets_of(self, route: Route, alias: str) -> Sequence[Target | str]:
         return [self._target(route, spec) for spec in self._models[alias].targets]
 
-    def _route_to(self, route: Route, provider: str, model: str) -> tuple[Group, Sequence[Target | str]]:
-        return self._routed, [self._target(route, ModelTarget(provider=provider, model=model))]
+    def _route_to(
+        self, route: Route, provider: str | None, model: str | None, forms: Forms = ()
+    ) -> tuple[Group, Sequence[Target | str]]:
+        if provider is None and model in self.groups:
+            return self.groups[model], [self._target(route, spec, forms) for spec in self._models[model].targets]
+        if provider is None or model is None:
+            return self._routed, [self._lifted_at_home(route, model, forms)]
+        return self._routed, [self._target(route, ModelTarget(provider=provider, model=model), forms)]
+
+    def _lifted_at_home(self, route: Route, model: str | None, forms: Forms) -> Target | str:
+        """The route's own provider and the model that the app named, in another form of the API."""
+        found = self._lifts.get((route, forms))
+        if found is None:
+            path = _lifted_path(route.path.decode("latin-1"), forms).encode("latin-1")
+            to = self._make_route(route, route.binding, path, lifts=True)
+            translator = _lifted(route.operation.dialect, to.operation.dialect, forms)
+            if translator is None:
+                return f"{route.provider} has no address for this form of the call"
+            if len(self._lifts) >= Healths.MOST:
+                self._lifts.clear()
+            found = self._lifts[route, forms] = to, translator
+        name = f"{route.provider}/{model}" if model is not None and len(model) <= 256 else route.provider
+        to, translator = found
+        return Target(
+            name, route.binding, None, to.operation, to, self.healths.of(name, self._breaker), translator=translator
+        )
 
     def _own(self, route: Route, model: str | None) -> Target:
         """The route itself, for a call that names a model of its provider."""
@@ -179,14 +226,21 @@ class Aliases:
         health = self.healths.of(name, self._breaker)
         return Target(name, route.binding, None, route.operation, route, health)
 
-    def _target(self, route: Route, spec: ModelTarget) -> Target | str:
+    def _target(self, route: Route, spec: ModelTarget, forms: Forms = ()) -> Target | str:
         binding = self._registry.by_name(spec.provider)
         if binding is None:
             return f"there is no provider {spec.provider}"
         at_home = binding is route.binding and not route.is_front
-        found = self._at_home(route, spec.model) if at_home else self._elsewhere(route, binding, spec.model)
+        found: Found | Answer | str
+        if at_home and not forms:
+            found = self._at_home(route, spec.model)
+        else:
+            found = self._elsewhere(route, binding, spec.model, forms)
         if isinstance(found, str):
             return found
+        if not isinstance(found, tuple):
+            health = self.healths.of(spec.name, self._breaker)
+            return Target(spec.name, binding, spec.model, route.operation, route, health, answer=found)
         to, path, in_path, translator = found
         health = self.healths.of(spec.name, self._breaker)
         if spec.name in self._known or len(self._known) < Healths.MOST:
@@ -215,16 +269,18 @@ class Aliases:
             return f"the path of this call has no place for {model}"
         return route, fill_path(template, model), True, None
 
-    def _elsewhere(self, route: Route, binding: Binding, model: str) -> Found | str:
+    def _elsewhere(self, route: Route, binding: Binding, model: str, forms: Forms = ()) -> Found | Answer | str:
         if binding.origin is None:
             return f"the address of {binding.name} is not known without config"
         asked = route.operation.dialect
-        found = self._place(route, binding, model)
+        found = self._place(route, binding, model, forms)
+        if found is None and asked in CALLS and route.known:
+            return _estimated(asked)
         if found is None:
             return f"{binding.name} does not speak {asked or 'this operation'}, and no translation leads there"
         place, translator = found
         path, query, value = place.path.partition("?")
-        to = self._make_route(route, binding, path.encode("ascii"))
+        to = self._make_route(route, binding, path.encode("ascii"), lifts=bool(forms))
         refusal = _refusal(route, to)
         if refusal is not None:
             return refusal
@@ -232,10 +288,17 @@ class Aliases:
         whole = path if asked == "gemini.generate" else path + query + value
         return to, whole.encode("ascii"), place.model_in == "path", translator
 
-    def _place(self, route: Route, binding: Binding, model: str) -> tuple[Place, Translator | None] | None:
+    def _place(
+        self, route: Route, binding: Binding, model: str, forms: Forms
+    ) -> tuple[Place, Translator | None] | None:
         """Where the provider takes it, in the app's dialect if it can be, else in the first that can be translated."""
         asked, streams = route.operation.dialect, bool(route.operation.stream)
-        spoken = dialects_of(binding, model)
+        spoken = dialects_of(binding, model, asked)
+        if forms:
+            newer = "openai.chat" if asked == "openai.completions" else asked
+            place = place_of(binding, newer, model, stream=streams) if newer in spoken else None
+            if place is not None:
+                return place, _lifted(asked, newer, forms)
         if asked in spoken:
             place = place_of(binding, asked, model, stream=streams)
             if place is None:
@@ -249,6 +312,13 @@ class Aliases:
         return None
 
 
+def _lifted_path(path: str, forms: Forms) -> str:
+    """Of the same provider: with OpenAI's API, completions of either kind stand beside each other."""
+    if "completions" in forms and path.endswith("/completions") and not path.endswith("/chat/completions"):
+        return f"{path.removesuffix('/completions')}/chat/completions"
+    return path
+
+
 def _reached(health: Health, connection: Any) -> None:
     connection.release()
     health.breaker.reached(time.monotonic_ns())
@@ -257,6 +327,9 @@ def _reached(health: Health, connection: Any) -> None:
 def _refusal(route: Route, to: Route) -> str | None:
     """Why a call of this route may not be sent there: whoever shows nothing does not get our credential elsewhere."""
     attempt, binding = to.attempt, to.binding
+    if binding is route.binding and not attempt.injects:
+        refused: str | None = attempt.refusal
+        return refused  # else it is the app's own key, for whom it is
     if attempt.injects:
         settings = route.binding.settings
         shows = route.attempt.injects and (settings is None or settings.require_placeholder)

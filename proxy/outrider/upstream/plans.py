@@ -21,8 +21,8 @@ import orjson
 
 from outrider.dialects.bonds import bonds, may_have_bonds
 from outrider.errors import BadRequestError, BodyTooLargeError, BoundElsewhereError, ForbiddenError, SidecarError
-from outrider.stack.call import Call, LayerHook, Route
-from outrider.stack.document import document_of
+from outrider.stack.call import Call, LayerHook, Route, Taken
+from outrider.stack.document import document_of, plain_body
 from outrider.upstream.conversations import Conversations
 from outrider.upstream.needs import Needs, is_stateful, needs_of
 from outrider.upstream.targets import Group, Target
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
 
 _ENCODED = http1.mask_of(b"content-encoding")
+_BETA = b"anthropic-beta"
+_BETAS = http1.mask_of(_BETA)
 _MAX_REMEMBERED = 256
 _MAX_NAME_CHARS = 256
 _MAX_FETCHED = 16
@@ -52,10 +54,11 @@ class Plan:
     """What is known about the attempts of one call; `call.dispatch`. The driver changes it, nobody else."""
 
     __slots__ = (
-        "answered", "asked", "body", "body_span", "bond", "conversations", "current", "error", "fetched", "final",
-        "group", "hedge_timer", "held_bytes", "lender", "lent", "needs", "occupied", "path_query", "probe", "retries",
-        "rival", "rival_connection", "rival_lease", "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale",
-        "strip_usage", "targets", "timer", "total_timer", "tries",
+        "answer_lines", "answered", "asked", "betas", "betas_ruled", "body", "body_span", "bond", "conversations",
+        "current", "error", "fetched", "final", "group", "hedge_timer", "held_bytes", "lender", "lent", "needs",
+        "occupied", "own_path", "path_query", "probe", "retries", "rival", "rival_connection", "rival_lease",
+        "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale", "strip_usage", "targets", "timer",
+        "total_timer", "tries",
     )  # fmt: skip
 
     def __init__(self, group: Group, targets: list[Target], body: bytes, asked: str | None, needs: Needs) -> None:
@@ -63,12 +66,16 @@ class Plan:
         self.targets = targets
         self.body = body
         self.body_span = (-1, -1)  # of the model's name in the body
+        self.answer_lines: bytes | None = None  # of the layers before, for whatever answer goes on
         self.asked = asked
         self.needs = needs
         self.path_query = b""
         self.bond = ""  # the field that binds it to who began its conversation
         self.conversations: Conversations | None = None  # to remember what its answer names
+        self.own_path: bytes | None = None  # what rules made of path and query; None as the app asked
         self.fetched: dict[str, Media] = {}  # URL -> the same with its bytes, for targets that take no URL
+        self.betas = b""  # what the app's head says of Anthropic's, for who takes them elsewhere
+        self.betas_ruled = False  # a rule set or removed them: its word stays as it is
         self.strip_usage = False
         self.tries: dict[str, int] = {}  # by target
         self.retries = 0
@@ -120,7 +127,7 @@ class Plan:
 
 
 class PlanCalls:
-    """The filter. targets_of(route, alias) -> its targets there; routed(route, provider, model) -> (group, targets).
+    """The filter. targets_of(route, alias) -> its targets there; routed(route, *call.routed) -> (group, targets).
 
     plain: the group for calls that name no alias, None where these have no plan. refusal(x, call, to, model): why the
     rules do not let a target serve the call, None where they do. fetch(url): for what targets want as bytes.
@@ -130,7 +137,7 @@ class PlanCalls:
         self,
         groups: Mapping[str, Group],
         targets_of: MakeTargets,
-        routed: Callable[[Route, str, str], tuple[Group, Sequence[Target | str]]],
+        routed: Callable[..., tuple[Group, Sequence[Target | str]]],
         plain: tuple[Group, Callable[[Route, str | None], Target]] | None,
         *,
         rules_route: bool,
@@ -185,12 +192,12 @@ class PlanCalls:
                     known[key] = found
             return found
 
-        def hook(x: "Exchange", call: Call) -> Awaitable[None] | None:
+        def hook(x: "Exchange", call: Call) -> Awaitable[None] | Taken | None:
             if call.model is None and x.head.mask & _ENCODED and groups:
-                self._read_encoded(x, call)
+                self._read_name(x, call)
             routed = call.routed
-            if routed is not None and routed[0] is not None:
-                key: Any = routed
+            if routed is not None and (routed[0] is not None or len(routed) > 2):
+                key: Any = routed  # (provider or None, model), and the forms to which rules lift it
             elif call.model in groups or plain is not None:
                 key = call.model
             else:
@@ -207,20 +214,29 @@ class PlanCalls:
 
         return hook
 
-    def _read_encoded(self, x: "Exchange", call: Call) -> None:
-        """A compressed body, which the scan of its fields passes over."""
+    def _read_name(self, x: "Exchange", call: Call) -> None:
+        """Of a compressed body, which the scan of its fields passes over."""
         document = document_of(x, call, self._cap_bytes)
         model = document.value.get("model") if document.value is not None else None
         if isinstance(model, str) and model in self._groups:
             call.model = model
+
+    def _unpack(self, x: "Exchange", call: Call) -> None:
+        """What a target needs under another name, or in another dialect, is sent plain."""
+        document = document_of(x, call, self._cap_bytes)
+        if document.encoded and not document.changed and document.value is not None:
             x.body = orjson.dumps(document.change())
 
-    def _plan(self, x: "Exchange", call: Call, group: Group, found: Sequence[Target | str]) -> Awaitable[None] | None:
+    def _plan(
+        self, x: "Exchange", call: Call, group: Group, found: Sequence[Target | str]
+    ) -> Awaitable[None] | Taken | None:
         targets = [target for target in found if isinstance(target, Target)]
         if not targets:
             raise ForbiddenError(f"{group.name} cannot be served here: {'; '.join(str(why) for why in found)}")
         if self._refusal is not None:
             targets = self._allowed(x, call, targets, self._refusal)
+        if x.head.mask & _ENCODED and any(target.model is not None for target in targets):
+            self._unpack(x, call)
         assert x.body is not None
         spread = any(target.binding is not call.route.binding for target in targets)
         bond = ""
@@ -232,13 +248,22 @@ class PlanCalls:
         if not ordered:
             wanted = ", ".join(sorted(needs.has)) or "so long a text"
             raise BadRequestError(f"no target of {group.name} has what this request needs ({wanted})")
+        if ordered[0].answer is not None:
+            call.target = ordered[0]
+            return ordered[0].answer(x, call, plain_body(x, self._cap_bytes))
+        ordered = [target for target in ordered if target.answer is None]
         plan = Plan(group, ordered, x.body, call.model, needs)
-        plan.body_span = self._span(x.body)
-        plan.path_query = x.target.partition(b"?")[2]
+        if any(target.model is not None for target in ordered):
+            plan.body_span = self._span(x.body)
+        plan.own_path = call.path
+        plan.path_query = (call.path or x.target).partition(b"?")[2]
+        if any(target.translator is not None for target in ordered):
+            plan.betas, plan.betas_ruled = _betas(x, call)
         plan.strip_usage = call.strip_usage
         plan.bond = bond
         if spread:  # what its answer names is remembered
             plan.conversations, call.plain_answer = self._conversations, True
+        plan.answer_lines = call.answer_lines
         call.dispatch = plan
         call.target = ordered[0]
         if ordered[0].model is not None:
@@ -248,7 +273,7 @@ class PlanCalls:
     def _bound(self, x: "Exchange", call: Call, group: Group, targets: list[Target]) -> tuple[list[Target], str]:
         """Those that may go on with the conversation, and the field that binds it, "" for none.
 
-        What nobody knows is the addressed provider's to judge. Raises: BoundElsewhereError.
+        What nobody knows is the addressed provider's to judge, or the only one's. Raises: BoundElsewhereError.
         """
         value = document_of(x, call, self._cap_bytes).value
         found = bonds(value) if value is not None else []
@@ -261,8 +286,11 @@ class PlanCalls:
             raise BoundElsewhereError(f"the call refers to conversations of several providers ({names})")
         provider = next(iter(known), None)
         field = known[provider] if provider is not None else found[0][0]
-        if provider is None and len({target.binding.name for target in targets}) == 1:
-            return targets, field
+        if provider is None:  # who does not speak the app's dialect has begun nothing that it could go on with
+            spoken = call.route.operation.dialect
+            targets = [target for target in targets if target.to.operation.dialect == spoken] or targets
+            if len({target.binding.name for target in targets}) == 1 or targets[0].to.operation.dialect != spoken:
+                return targets, field
         kept = [target for target in targets if target.binding.name == (provider or call.route.provider)]
         if not kept and provider is not None:
             raise BoundElsewhereError(
@@ -339,6 +367,15 @@ class PlanCalls:
         inside = self._scan.inside
         self._scan.clear()
         return (start, end) if start >= 0 else (-1, -inside)
+
+
+def _betas(x: "Exchange", call: Call) -> tuple[bytes, bool]:
+    """(Anthropic's betas as the call asks for them, whether a rule says so)."""
+    edits = call.head_edits
+    if edits is None or not edits.drop & _BETAS:
+        return x.head.get_name(_BETA) or b"", False
+    lines = [line for line in edits.lines.split(b"\r\n") if line.startswith(_BETA + b":")]
+    return lines[0].partition(b":")[2].strip() if lines else b"", True
 
 
 def conversation_key(document: dict[str, Any]) -> bytes:

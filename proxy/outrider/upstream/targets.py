@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from outrider.govern.queues import Room
 from outrider.providers.model import Operation
 from outrider.providers.registry import Binding
-from outrider.stack.call import Call, Route
+from outrider.stack.call import Call, Route, Taken
 from outrider.upstream.breaker import BreakerSettings
 from outrider.upstream.health import Health
 from outrider.upstream.needs import Needs
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 EVERYTHING = frozenset({"vision", "tools", "json", "reasoning"})
 
 
+# (exchange, call, body) -> the answer
+type Answer = Callable[[Exchange, Call, bytes], Taken]
+
+
 class Translator(Protocol):
     """From the dialect that an app speaks to a target's, and back (stack.translate). It keeps nothing of a call."""
 
@@ -55,7 +59,7 @@ class Target:
 
     name: provider/model. model: the name that is sent; None is as asked. to: the route that leads there, with the pool,
     the sender, and the hooks of its answers. path: what is asked there, None as the app asked. in_path: the model
-    stands in the path and not in the body. has: of what `Needs.has` holds.
+    stands in the path and not in the body. answer: nobody is asked, we answer it. has: of what `Needs.has` holds.
     """
 
     name: str
@@ -71,6 +75,7 @@ class Target:
     has: frozenset[str] = EVERYTHING
     context_tokens: int | None = None
     max_concurrent: int | None = None
+    answer: Answer | None = None
 
     def can(self, needs: Needs) -> bool:
         if not needs.has <= self.has:

@@ -1,0 +1,6 @@
+from typing import Any
+
+MAX_NUMBERS: int
+
+def unit(numbers: list[Any]) -> bytes | None: ...
+def nearest(query: bytes, rows: list[bytes]) -> tuple[int, float]: ...

@@ -1,0 +1,268 @@
+"""An app that is pinned to an old version of an API, served by a newer one: what changes in its request.
+
+Rules
+- What is said of one provider's API changes nothing of another's: a lift concerns the operations that PARTS names.
+- Path, query and head are changed here, and so are names in the body. Another form of the whole call (FORMS) is left to
+  the adapters of dialects, since its answer comes back in the old form, streams too.
+- A path that has no counterpart in the version asked for is an error of the rule, never left as it was.
+
+Does not know: conditions, bytes of bodies, how a call is sent (upstream.aliases, stack.translate).
+Source: learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle, docs.anthropic.com/en/api/versioning.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+from outrider.govern.globs import name_matcher
+from outrider.govern.reading import Facts, ReadError, View
+from outrider.govern.rewrites import RewriteError
+from outrider.govern.rules import BetaNames, Lift
+from outrider.govern.verdicts import Outcome
+from outrider.providers.betas import betas_for, betas_of
+
+type Json = dict[str, Any]
+
+FUNCTIONS: Final = "functions"
+COMPLETIONS: Final = "completions"
+MAX_TOKENS: Final = "max_tokens"
+_BETA: Final = "anthropic-beta"
+_DEPLOYMENTS: Final = "/openai/deployments/"
+_V1: Final = "/openai/v1/"
+# What stands under a deployment in Azure's classic API; all else there stands under /openai itself.
+_DEPLOYED: Final = ("chat/completions", "completions", "embeddings", "audio/", "images/")
+
+
+def _is_azure(facts: Facts) -> bool:
+    return facts.kind == "azure" and facts.path is not None and facts.path.startswith("/openai/")
+
+
+def _has_head(facts: Facts) -> bool:
+    return facts.operation.dialect.startswith("anthropic.") and facts.kind != "vertex"
+
+
+def _has_betas(facts: Facts) -> bool:
+    return facts.operation.dialect.startswith("anthropic.") or facts.operation.dialect == "bedrock.invoke"
+
+
+def _speaks(*dialects: str) -> Callable[[Facts], bool]:
+    return lambda facts: facts.operation.dialect in dialects
+
+
+# key of `lift` -> whether an operation is concerned by it
+PARTS: Final[Mapping[str, Callable[[Facts], bool]]] = MappingProxyType(
+    {
+        "api_version": _is_azure,
+        "anthropic_version": _has_head,
+        "anthropic_beta": _has_betas,
+        "functions": _speaks("openai.chat"),
+        "completions": _speaks("openai.completions"),
+        "max_tokens": _speaks("openai.chat", "openai.completions"),
+    }
+)
+
+
+def parts_of(lift: Lift, facts: Facts) -> frozenset[str]:
+    """The keys that concern this operation."""
+    return frozenset(key for key in lift.model_fields_set if getattr(lift, key) is not None and PARTS[key](facts))
+
+
+def reads_body(lift: Lift, facts: Facts) -> bool:
+    parts = parts_of(lift, facts)
+    if parts & {"functions", "completions", "max_tokens"}:
+        return True
+    if "anthropic_beta" in parts and facts.operation.dialect == "bedrock.invoke":
+        return True
+    return "api_version" in parts and _moves_model(lift, facts)
+
+
+def reads_head(lift: Lift, facts: Facts) -> bool:
+    """Whether what changes depends on the request's head."""
+    return "anthropic_beta" in parts_of(lift, facts) and facts.operation.dialect != "bedrock.invoke"
+
+
+# -- head
+
+
+def head_changes(lift: Lift, facts: Facts, header: Callable[[str], str]) -> dict[str, str | None]:
+    """Name -> its value, None for a field that goes."""
+    parts = parts_of(lift, facts)
+    changes: dict[str, str | None] = {}
+    if "anthropic_version" in parts:
+        changes["anthropic-version"] = lift.anthropic_version
+    if reads_head(lift, facts) and lift.anthropic_beta is not None:
+        said = betas_of(header(_BETA))
+        kept = _kept(lift.anthropic_beta, said, facts)
+        if kept != said:
+            changes[_BETA] = ", ".join(kept) or None
+    return changes
+
+
+def _kept(names: BetaNames, said: list[str], facts: Facts) -> list[str]:
+    renamed = [names.rename.get(name, name) for name in said]
+    is_dropped = name_matcher(names.drop)
+    kept = [name for name in dict.fromkeys(renamed) if not is_dropped(name)]
+    if names.keep is not None:
+        is_kept = name_matcher(names.keep)
+        kept = [name for name in kept if is_kept(name)]
+    return betas_for(facts.kind, kept)[0] if names.for_host else kept
+
+
+# -- body
+
+
+def lift_body(document: Json, facts: Facts, lift: Lift) -> bool:
+    """Whether anything changed. Raises: RewriteError."""
+    parts = parts_of(lift, facts)
+    changed = False
+    if "max_tokens" in parts and facts.operation.dialect == "openai.chat":
+        changed = _rename_max_tokens(document)
+    if "anthropic_beta" in parts and lift.anthropic_beta is not None and "anthropic_beta" in document:
+        changed = _lift_betas(document, lift.anthropic_beta, facts) or changed
+    if "api_version" in parts and facts.path_model is not None and _to_v1(lift, facts):
+        _check_counterpart(facts, lift)
+        if document.get("model") != facts.path_model:
+            document["model"] = facts.path_model
+            changed = True
+    return changed
+
+
+def _rename_max_tokens(document: Json) -> bool:
+    if "max_tokens" not in document:
+        return False
+    bound = document.pop("max_tokens")
+    document.setdefault("max_completion_tokens", bound)
+    return True
+
+
+def _lift_betas(document: Json, names: BetaNames, facts: Facts) -> bool:
+    said = document["anthropic_beta"]
+    if not isinstance(said, list) or not all(isinstance(name, str) for name in said):
+        raise RewriteError("anthropic_beta is no list of names")
+    kept = _kept(names, said, facts)
+    if kept == said:
+        return False
+    if kept:
+        document["anthropic_beta"] = kept
+    else:
+        del document["anthropic_beta"]
+    return True
+
+
+# -- form
+
+
+def forms_of(document: Json, facts: Facts, lift: Lift) -> tuple[str, ...]:
+    """Which forms of this call are another one's in the newer API, in the order of their names; () for none."""
+    parts = parts_of(lift, facts)
+    if "completions" in parts:
+        return (COMPLETIONS, MAX_TOKENS) if "max_tokens" in parts else (COMPLETIONS,)
+    return (FUNCTIONS,) if "functions" in parts and _has_functions(document) else ()
+
+
+def _has_functions(document: Json) -> bool:
+    if document.get("functions") is not None or document.get("function_call") is not None:
+        return True
+    messages = document.get("messages")
+    return isinstance(messages, list) and any(
+        isinstance(message, dict) and (message.get("role") == "function" or message.get("function_call") is not None)
+        for message in messages
+    )
+
+
+# -- path and query
+
+
+def _to_v1(lift: Lift, facts: Facts) -> bool:
+    return lift.api_version == "v1" and facts.path is not None and facts.path.startswith(_DEPLOYMENTS)
+
+
+def _to_classic(lift: Lift, facts: Facts) -> bool:
+    return lift.api_version != "v1" and facts.path is not None and facts.path.startswith(_V1)
+
+
+def _moves_model(lift: Lift, facts: Facts) -> bool:
+    rest = (facts.path or "").removeprefix(_V1)
+    return _to_v1(lift, facts) or (_to_classic(lift, facts) and rest.startswith(_DEPLOYED))
+
+
+def _check_counterpart(facts: Facts, lift: Lift) -> None:
+    """Of a deployment's paths those of a whole resource have no other form: only a body of JSON can take the model."""
+    rest = (facts.path or "").removeprefix(_DEPLOYMENTS).partition("/")[2]
+    if not rest.startswith(_DEPLOYED):
+        raise RewriteError(f"{rest[:80]!r} has no counterpart in the API version {lift.api_version}")
+
+
+def lifted_target(lift: Lift, facts: Facts, path: str, query: str, model: str | None) -> str | None:
+    """path with its query as the version has it, None where nothing changes. path: the provider's own, as it is quoted.
+
+    model: what the body names, where it has to go into the path. Raises: RewriteError.
+    """
+    version = lift.api_version
+    if version is None or "api_version" not in parts_of(lift, facts):
+        return None
+    kept = [part for part in query.split("&") if part and unquote(part.partition("=")[0]).lower() != "api-version"]
+    if version == "v1":
+        lifted = _v1_path(path, facts, lift)
+    else:
+        lifted = _classic_path(path, model)
+        kept.append(f"api-version={version}")
+    target = f"{lifted}?{'&'.join(kept)}" if kept else lifted
+    return target if target != (f"{path}?{query}" if query else path) else None
+
+
+def _v1_path(path: str, facts: Facts, lift: Lift) -> str:
+    if path.startswith(_DEPLOYMENTS):
+        _check_counterpart(facts, lift)
+        return _V1 + path.removeprefix(_DEPLOYMENTS).partition("/")[2]
+    if path.startswith(_V1):
+        return path
+    return _V1 + path.removeprefix("/openai/")
+
+
+def _classic_path(path: str, model: str | None) -> str:
+    if not path.startswith(_V1):
+        return path
+    rest = path.removeprefix(_V1)
+    if not rest.startswith(_DEPLOYED):
+        return "/openai/" + rest
+    if not model:
+        raise RewriteError("the body names no model, and the deployment has to stand in the path")
+    return f"{_DEPLOYMENTS}{quote(model, safe='')}/{rest}"
+
+
+# -- all lifts of one request
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """path: with its query, as it is asked now; None as the app asked. forms: see forms_of."""
+
+    path: str | None = None
+    forms: tuple[str, ...] = ()
+
+
+NOT_LIFTED: Final = Lifted()
+
+
+def lifted(outcome: Outcome, view: View, path: str, query: str, model: str | None) -> Lifted:
+    """What the rules that applied make of path and form; may set outcome.refusal. Of several the last one holds.
+
+    path, query: as the provider would be asked. model: that of the body, where it has one.
+    """
+    target: str | None = None
+    forms: tuple[str, ...] = ()
+    for rule, on_error, lift in outcome.lifts:
+        try:
+            target = lifted_target(lift, view.facts, path, query, model) or target
+            document = view.require_object() if lift.changes_form and parts_of(lift, view.facts) else None
+        except (RewriteError, ReadError) as exc:
+            outcome.errors.append(rule)
+            if on_error == "deny":
+                sentence = f"the request could not be lifted as it has to be: {exc}"
+                outcome.refuse(rule, f"{sentence} (rule {rule} of the sidecar's policies)")
+            continue
+        forms = (forms_of(document, view.facts, lift) if document is not None else ()) or forms
+    return Lifted(target, forms)
