@@ -126,6 +126,9 @@ cdef class Lease:
     cdef readonly bint closed
 
 
+cpdef give_back(Lease lease, bint sent=*, Plan kept=*)
+
+
 cdef class Admit(Hook):
     cdef Clock _clock
     cdef object _plan_of
@@ -141,9 +144,11 @@ cdef class Borrow(Hook):
     cdef dict _plans
     cdef object _anonymous
     cdef object _tariff_of
+    cdef object _planned
     cdef bint _counts
 
-    cdef _estimate(self, Exchange x, Call call, Plan plan, Lease lease)
+    cdef Plan _find(self, Call call)
+    cdef _estimate(self, Exchange x, Call call, Plan plan, Lease lease, bytes body)
 
 
 cdef class Settle(Hook):

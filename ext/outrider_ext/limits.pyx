@@ -605,6 +605,34 @@ def release(Call call):
         _poke(plan)
 
 
+cpdef give_back(Lease lease, bint sent=False, Plan kept=None):
+    """What the body's stage took is given back, since another target serves the call, or none.
+
+    sent: a request went out, so it stays counted as one where `kept`, which is charged next, does not count it.
+    """
+    cdef Plan plan = lease.second
+    cdef RateRow rate
+    if plan is None or lease.closed:
+        return
+    lease.second = None
+    for rate in plan.rates:
+        if not sent or (kept is not None and rate in kept.rates):
+            rate.counter.give_back(lease.second_ns, 1)
+    _undo(plan, lease, lease.second_ns, lease.wall_ns, len(plan.slots), 0, len(plan.tokens), len(plan.budgets))
+    _poke(plan)
+
+
+def exchange(Call call, Lease other):
+    """The call goes on with the other lease; what it took at the request goes with it. -> the lease that it had."""
+    cdef Lease lease = call.lease
+    if lease is None:
+        lease = Lease.__new__(Lease)
+    other.first, other.first_ns = lease.first, lease.first_ns
+    lease.first = None
+    call.lease = other
+    return lease
+
+
 cdef _poke(Plan plan):
     """Something came free: whoever waits for it may look."""
     cdef Row row
@@ -648,10 +676,10 @@ cdef class Borrow(Hook):
     """The body's stage: tokens, dollars, and what is counted by model.
 
     plans: (principal, model) -> Plan. plan_of(principal, model) makes one. tariff_of(plan, model) -> Tariff or None.
-    counts: the operation makes tokens.
+    counts: the operation makes tokens. planned(x, call): what is done for a call that has several targets.
     """
 
-    def __init__(self, Clock clock, dict plans, plan_of, slow, anonymous, tariff_of, bint counts):
+    def __init__(self, Clock clock, dict plans, plan_of, slow, anonymous, tariff_of, bint counts, planned=None):
         self._clock = clock
         self._plans = plans
         self._plan_of = plan_of
@@ -659,14 +687,52 @@ cdef class Borrow(Hook):
         self._anonymous = anonymous
         self._tariff_of = tariff_of
         self._counts = counts
+        self._planned = planned
 
-    cdef run(self, Exchange x, Call call):
+    cdef Plan _find(self, Call call):
         cdef object principal = call.principal if call.principal is not None else self._anonymous
         cdef tuple key = (principal, call.model)
         cdef PyObject* found = PyDict_GetItem(self._plans, key)
-        cdef Plan plan = <Plan>found if found != NULL else self._plan_of(principal, call.model)
+        return <Plan>found if found != NULL else self._plan_of(principal, call.model)
+
+    def take(self, Exchange x, Call call, bytes body, bint sent):
+        """For one of several targets, by call.model; what the call had borrowed for another is given back first.
+
+        -> (plan, None): admitted; (plan, (row, ns to wait)): not, and nothing is borrowed at this stage. body: the
+        app's. sent: the other was asked. Raises: what the plan refuses every call with.
+        """
+        cdef Lease lease = <Lease?>call.lease if call.lease is not None else Lease.__new__(Lease)
+        cdef Plan plan = self._find(call), before = lease.second
+        cdef int64_t monotonic = _now()
+        cdef Row row
+        call.lease = lease
+        give_back(lease, sent, plan)
+        if plan.refusal is not None:
+            plan.refusal()
+        if plan.empty:
+            return plan, None
+        if self._counts and plan.family is not None:
+            self._estimate(x, call, plan, lease, body)
+        if plan.waits:
+            for row in plan.rows:
+                if row.waiting():
+                    return plan, (row, 0)
+        refused = _charge(plan, lease, self._clock.steady(monotonic), self._clock.wall(monotonic))
+        if refused is None:
+            lease.second = plan
+            lease.second_ns, lease.wall_ns = self._clock.steady(monotonic), self._clock.wall(monotonic)
+            for row in plan.rows:
+                if row._allowed is not None and (before is None or row not in before.rows):
+                    row._allowed.n += 1
+        return plan, refused
+
+    cdef run(self, Exchange x, Call call):
+        cdef Plan plan
         cdef Lease lease
         cdef int64_t monotonic = x.started_ns
+        if call.dispatch is not None and self._planned is not None:
+            return self._planned(x, call)
+        plan = self._find(call)
         if call.body_asked:                 # the body came later than the head
             monotonic = _now()
         if plan.refusal is not None:
@@ -678,7 +744,7 @@ cdef class Borrow(Hook):
             call.lease = Lease.__new__(Lease)
         lease = <Lease>call.lease
         if self._counts and plan.family is not None:
-            self._estimate(x, call, plan, lease)
+            self._estimate(x, call, plan, lease, x.body)
         if plan.waits and plan.crowd():
             return self._slow(x, call, plan, None)
         refused = admit(plan, x, call, self._clock, True, monotonic)
@@ -686,10 +752,9 @@ cdef class Borrow(Hook):
             return self._slow(x, call, plan, refused)
         return None
 
-    cdef _estimate(self, Exchange x, Call call, Plan plan, Lease lease):
+    cdef _estimate(self, Exchange x, Call call, Plan plan, Lease lease, bytes body):
         """Input by the body's bytes, output by what this caller's answers held, at most what it asked for."""
         cdef int64_t most = call.max_tokens, wall
-        cdef bytes body = x.body
         if body is not None:
             lease.raw_input = estimate_tokens(body)
         else:                               # longer than what is held

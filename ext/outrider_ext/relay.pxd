@@ -110,6 +110,7 @@ cdef class Exchange:
     cdef public object judge         # callable(exchange, bytes, is_last) -> True: pass it on; None: not known yet
     cdef public bint waits_first     # its head is not looked at before a byte of its body is there
     cdef public long long idle_ns    # longest silence of the provider within an answer; 0: the hub's
+    cdef public object watch         # callable(exchange, bytes) over what came; b"" where the connection ended it -> whether whole
     cdef bint mended                 # a broken stream that was ended with an error event
     # -- answer --
     cdef readonly int status
@@ -263,6 +264,7 @@ cdef class Upstream:
     cdef _answer(self, Exchange x)
     cdef _payload(self, bytes data, Py_ssize_t pos)
     cdef int _collect(self, bytes data, Py_ssize_t* pos, bint split, bint* raw, Py_ssize_t* cut) except -1
+    cdef bint _watched(self, Exchange x, bytes piece) except -1
     cdef _emit_runs(self, Exchange x, bytes data, Py_ssize_t start, Py_ssize_t pos, bint raw)
     cdef _emit_events(self, Exchange x, bytes data, Py_ssize_t start, Py_ssize_t pos, bint raw, Py_ssize_t cut)
     cdef _attach(self, Exchange x, bytes canary)

@@ -112,6 +112,7 @@ class Exchange:
     def failure(self) -> Exception | None: ...
     decoder: Any
     sink: Callable[[Exchange, bytes], object] | None
+    watch: Callable[[Exchange, bytes], bool] | None
     goes_on: bool
     @property
     def orphaned(self) -> bool: ...

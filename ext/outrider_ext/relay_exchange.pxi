@@ -111,7 +111,7 @@ cdef class Exchange:
         self.sse = self.tap_body = self.tap_truncated = self.rewrite_all = False
         self.tap_needle = self.first_hit = self.last_hit = None
         self.rewrite = self.rewrite_end = self.pipe = self.whole = self.decoder = self.judge = None
-        self.sink = self.last_words = None
+        self.sink = self.last_words = self.watch = None
         self.failure = None
         self.tapped = None
         self.tapped_bytes = 0
@@ -339,7 +339,7 @@ cdef class Exchange:
         self.ended = True
         self.outcome = outcome
         self.detail = detail
-        self.sink = None
+        self.sink = self.watch = None
         self.ended_ns = now_ns()
         self.pending = None
         client.hub.exchanges -= 1

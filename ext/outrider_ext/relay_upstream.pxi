@@ -113,6 +113,9 @@ cdef class Upstream:
             self._detach()
             x._finish(_OK, None)
             self.close()
+        elif self.state == U_BODY and self.eof and x.watch is not None and not self.body.done and (
+                not self._watched(x, b"")):
+            self._broken(_CUT, "closed", "the provider closed before the end of its answer")
         elif self.state == U_BODY and self.eof and self.body.finish_eof():
             self.keep_alive = False
             self._done()
@@ -426,6 +429,8 @@ cdef class Upstream:
             if pos < PyBytes_GET_SIZE(data):
                 self.close()
             return
+        if x.watch is not None and self.run_count:
+            self._watched(x, self._join_runs(data, 0, self.run_count))
         if x.sink is not None and self.run_count:
             self._sink_when_judged(x, self._join_runs(data, 0, self.run_count))
             if self.exchange is not x:  # nobody wants the rest
@@ -438,6 +443,14 @@ cdef class Upstream:
             if pos < PyBytes_GET_SIZE(data):
                 self.keep_alive = False      # bytes after the answer: never into the next one
             self._done()
+
+    cdef bint _watched(self, Exchange x, bytes piece) except -1:
+        """What the watch says; one that fails has nothing to say any more."""
+        try:
+            return x.watch(x, piece)
+        except Exception:
+            x.watch = None
+            return True
 
     cdef _add_run(self, Py_ssize_t lo, Py_ssize_t hi):
         cdef Run* grown

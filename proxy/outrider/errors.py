@@ -28,6 +28,12 @@ class BadRequestError(SidecarError):
     code, status, should_retry = "bad_request", 400, False
 
 
+class BoundElsewhereError(SidecarError):
+    """The call goes on with what only another provider keeps."""
+
+    code, status, should_retry = "bound_elsewhere", 400, False
+
+
 REPEATED_KEY = "the body has a key twice in one object, which two readers could read differently; send it once"
 
 

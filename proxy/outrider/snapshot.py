@@ -170,15 +170,15 @@ class Snapshot:
         self._layers = filters(
             record=Record(shared.metrics, shared.log),
             identify=Identify(shared.placeholder, self.directory, shared.metrics),
-            limits=Limits(self.rules),
+            limits=Limits(self.rules, self.aliases.is_planned),
             price=PriceUsage(pricing, ledger.clock, shared.metrics, shared.log),
             cheap_rules=cheap_rules,
             meter=Meter(inject=config.usage.inject_stream_usage),
             body_rules=body_rules,
             redact=redact,
-            borrow=BorrowTokens(self.rules, pricing),
+            borrow=BorrowTokens(self.rules, pricing, self.aliases.is_planned),
             plans=self.aliases.layer,
-            adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics),
+            adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics, self._adapts),
             audit=audit,
             digest=digest,
             **_cache(config, shared, self._embedding_route),
@@ -291,6 +291,12 @@ class Snapshot:
         route.attempt = Attempt(route, self.sources.get(binding.name), plain=to.context is None and not to.named)
         bind(route, self._layers)
         return route
+
+    def _adapts(self, route: Route) -> bool:
+        """Whether calls of it may be served by a target whose provider's own limits are heeded."""
+        settings = [binding.settings for binding in self.registry.bindings.values()]
+        heeded = any(one is not None and one.adaptive for one in settings)
+        return heeded and self.aliases.is_planned(route)
 
     def _rules_route(self) -> bool:
         """Whether some rule routes to another provider, or lifts a call to another form."""

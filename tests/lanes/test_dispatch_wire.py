@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, new_key
+from outrider.lanes.dispatcher import Dispatcher
 from outrider.mock import MockProvider
 from outrider.mock.behaviour import NOTHING, Behaviour
 from outrider.runtime import Sidecar
+from outrider.upstream.plans import PlanCalls
 from support.running import client_of, post, running, total, until
 from support.wire import Peer
 
@@ -75,7 +78,13 @@ def alias(**more: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def ride(folder: Path, models: dict[str, Any] | None = None, **sections: Any) -> AsyncIterator[Ride]:
+async def ride(
+    folder: Path,
+    models: dict[str, Any] | None = None,
+    adaptive: tuple[str, ...] = (),
+    environ: dict[str, str] | None = None,
+    **sections: Any,
+) -> AsyncIterator[Ride]:
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(Flaky(tls=False))
         two = await stack.enter_async_context(Flaky(tls=False))
@@ -86,11 +95,14 @@ async def ride(folder: Path, models: dict[str, Any] | None = None, **sections: A
                 "connect_to": mock.http_url,
                 "credential": {"env": f"{name.upper()}_KEY"},
                 "require_placeholder": False,
+                "adaptive": name in adaptive,
             }
             for name, mock in (("one", one), ("two", two))
         }
         settings = {"resilience": FAST, "models": models or alias()} | sections
-        sidecar = await stack.enter_async_context(running(folder, providers, environ=KEYS, **settings))
+        sidecar = await stack.enter_async_context(
+            running(folder, providers, environ=KEYS | (environ or {}), **settings)
+        )
         yield Ride(sidecar, one, two)
 
 
@@ -277,18 +289,6 @@ async def test_when_all_are_left_alone_the_refusal_says_when_to_come_back(tmp_pa
         assert b"throttled" in body
 
 
-async def test_a_static_answer_stands_in_marked_as_such(tmp_path: Path) -> None:
-    async with ride(tmp_path, alias(static_answer={"text": "Later, please."})) as r:
-        for mock in (r.one, r.two):
-            mock.fail(500, times=100)
-        head, body = await r.ask()
-        assert b"x-outrider-degraded: static" in head
-        assert json.loads(body)["choices"][0]["message"]["content"] == "Later, please."
-        head, body = await r.ask(stream=True)
-        assert b"text/event-stream" in head
-        assert body.endswith(b"data: [DONE]\n\n")
-
-
 async def test_plain_calls_are_tried_again_where_config_says_so(tmp_path: Path) -> None:
     async with ride(tmp_path, resilience={**FAST, "plain_calls": True}) as r:
         r.one.fail(500)
@@ -339,6 +339,64 @@ async def test_while_every_target_is_full_calls_wait_and_go_in_turn(tmp_path: Pa
         answers = [status(await task) for task in asked]
         assert sorted(answers) == [200, 200, 200, 503]
         assert r.calls == (3, 0)
+
+
+async def test_of_those_that_wait_the_higher_priority_goes_first(tmp_path: Path) -> None:
+    targets = [{"provider": "one", "model": "m", "max_concurrent": 1}]
+    models = {"smart": {"targets": targets, "queue": {"priority": {"ops": 10, "batch": -5}}}}
+    names = ("batch", "web", "ops")
+    hasher, keys = KeyHasher.open(tmp_path / "hmac", create=True), {name: new_key() for name in names}
+    principals = [
+        {"id": name, "from": {"keys": [{"hash": HASH_PREFIX + hasher.hash_of(keys[name].encode()).hex()}]}}
+        for name in names
+    ]
+    virtual = {"hmac_key": str(tmp_path / "hmac")}
+    async with ride(tmp_path, models, principals=principals, virtual_keys=virtual) as r:
+        r.one.next(stall="head")
+        first = asyncio.create_task(r.ask())
+        await until(lambda: r.one.stalled == 1, "one is being served")
+        room = r.sidecar.snapshot.aliases.groups["smart"].room
+        peers = []
+        for number, name in enumerate(names):
+            peer = await client_of(r.sidecar)
+            shown = JSON + b"authorization: Bearer %b\r\n" % keys[name].encode()
+            body = b'{"model":"smart","messages":[{"role":"user","content":"%b"}]}' % name.encode()
+            await peer.send(post(r.sidecar, body, b"/one/v1/chat/completions", shown))
+            await until(lambda number=number: room.waiting == number + 1, "it waits")  # type: ignore[misc]
+            peers.append(peer)
+        r.one.release()
+        await first
+        for peer in peers:
+            assert status(await peer.answer()) == 200
+            peer.close()
+        asked = [body["messages"][0]["content"] for body in bodies(r.one)]
+        assert asked == ["Hello", "ops", "web", "batch"]
+
+
+async def test_another_credential_brings_a_target_back_at_once(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("sk-first")
+    key.chmod(0o600)
+    async with MockProvider(tls=False) as one, MockProvider(tls=False) as two:
+        providers = {
+            name: {
+                "kind": "openai", "hosts": [f"{name}.internal"], "connect_to": mock.http_url,
+                "credential": credential, "require_placeholder": False,
+            }
+            for name, mock, credential in (("one", one, {"file": str(key)}), ("two", two, {"env": "TWO_KEY"}))
+        }  # fmt: skip
+        async with running(tmp_path, providers, environ=KEYS, models=alias(), resilience=FAST) as sidecar:
+            r = Ride(sidecar, one, two)  # type: ignore[arg-type]
+            one.next(status=401)
+            for _ in range(3):
+                assert status(await r.ask()) == 200
+            assert r.calls == (1, 3)
+            key.write_text("sk-second")
+            source = sidecar.snapshot.sources["one"]
+            source.refresh()
+            assert status(await r.ask()) == 200
+            assert r.calls == (2, 3)
+            assert list(one.journal)[-1].header("authorization") == "Bearer sk-second"
 
 
 async def test_a_waiting_call_whose_client_leaves_gives_its_place_up(tmp_path: Path) -> None:
@@ -564,6 +622,31 @@ async def test_two_failing_targets_are_hardly_noticed(tmp_path: Path, strategy: 
     assert calls <= 1.4
 
 
+async def test_the_latency_strategy_finds_the_fast_target_and_one_that_has_recovered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clock() -> int:
+        """Latencies and their forgetting go by it: thirty seconds are three."""
+        return time.monotonic_ns() * 10
+
+    for part in (Dispatcher, PlanCalls):
+        monkeypatch.setitem(part.__init__.__kwdefaults__, "clock", clock)  # type: ignore[arg-type,misc,unused-ignore]
+    async with ride(tmp_path, alias(strategy="latency")) as r:
+        r.one.draw = lambda: Behaviour(first_event_ms=150)
+        await r.ask_all(200, workers=4, stream=True)
+        slow, fast = r.calls
+        assert fast >= 0.9 * 200, (slow, fast)
+        r.one.draw = lambda: NOTHING
+        began_ns, back_s = clock(), 1e9
+        for _ in range(400):
+            before = r.calls
+            await r.ask_all(20, workers=4, stream=True)
+            if r.calls[0] - before[0] >= 6:  # it is as good as the other, so it gets its part again
+                back_s = (clock() - began_ns) / 1e9
+                break
+        assert back_s <= 30
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(("both", "most"), [(False, 1.25), (True, 1.3)])
 @pytest.mark.parametrize("strategy", ["failover", "round-robin", "latency", "weighted"])
@@ -645,3 +728,38 @@ async def test_every_stream_that_breaks_off_ends_in_its_dialects_error(
             assert _is_error(dialect, parts[-1])
             assert not any(_is_error(dialect, part) for part in parts[:-1])
             assert total(sidecar, "outrider_events_total", event="stream_cut") == 1
+
+
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+async def test_a_stream_that_only_its_connection_ends_is_whole_when_it_says_so(tmp_path: Path, dialect: str) -> None:
+    path, body = DIALECTS[dialect]
+    path = path.replace(b"gemini-2.5-flash", b"smart").replace(b"amazon.nova-lite-v1%3A0", b"smart")
+    model = {"anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-flash", "bedrock": "amazon.nova-lite-v1:0"}
+    kind = dialect.partition(" ")[0]
+    async with MockProvider(tls=False) as mock:
+        where = {"kind": kind, "hosts": ["p.internal"], "connect_to": mock.http_url}
+        models = {"smart": {"targets": [f"p/{model.get(kind, 'm')}"]}}
+        async with running(tmp_path, {"p": where}, models=models, resilience=FAST) as sidecar:
+            peer = await client_of(sidecar)
+            auth = b"authorization: Bearer k\r\nx-api-key: k\r\nx-goog-api-key: k\r\nanthropic-version: 2023-06-01\r\n"
+            named = body.replace(b'"m"', b'"smart"').replace(b'"claude-sonnet-4-5"', b'"smart"')
+            message = post(sidecar, named, path, JSON + auth)
+            mock.next(events=8, framing="close", chunk_bytes=37)
+            await peer.send(message)
+            head, plain = await peer.answer()
+            assert head.startswith(b"HTTP/1.1 200")
+            whole = _parts(dialect, plain.replace(b"data: [DONE]\n\n", b""))
+            assert not any(_is_error(dialect, part) for part in whole)
+            (health,) = sidecar.snapshot.aliases.healths.all()
+            assert health.breaker.failure_rate(time.monotonic_ns()) == 0
+            mock.next(events=8, framing="close", cut_after=3, cut="close", chunk_bytes=37)
+            await peer.send(message)
+            head, cut = await peer.answer()
+            peer.close()
+            parts = _parts(dialect, cut)
+            assert 1 < len(parts) < len(whole)
+            assert _is_error(dialect, parts[-1])
+            assert not any(_is_error(dialect, part) for part in parts[:-1])
+            assert total(sidecar, "outrider_events_total", event="stream_cut") == 1
+            await until(lambda: not sidecar.hub.exchanges, "it has ended")
+            assert health.breaker.failure_rate(time.monotonic_ns()) > 0

@@ -110,6 +110,19 @@ def test_a_refused_credential_takes_the_target_out() -> None:
     assert breaker.reason == "credential refused"
 
 
+def test_another_credential_brings_the_target_back_at_once() -> None:
+    breaker = Breaker(SETTINGS)
+    breaker.credential_refused(0, mark=(7, 1))
+    breaker.credential_is((7, 1))
+    assert not breaker.admits(S)
+    breaker.credential_is((7, 2))
+    assert breaker.admits(S)
+    assert breaker.reason == ""
+    breaker.throttled(S, 5)
+    breaker.credential_is((7, 3))  # that says nothing of a limit
+    assert not breaker.admits(2 * S)
+
+
 @given(st.lists(st.tuples(st.sampled_from("sfdtcl"), st.integers(0, 20 * S)), max_size=60))
 def test_whatever_happens_it_lets_calls_through_again(steps: list[tuple[str, int]]) -> None:
     breaker, now = Breaker(SETTINGS), 0

@@ -204,7 +204,7 @@ class Provider(_Section):
 
 
 class Queue(_Section):
-    """Where a caller waits for a limit. priority: a number for all, or by a principal's id, team or role (else 0)."""
+    """Where a caller waits. priority: a number for all, or by a principal's id, team or role (else 0)."""
 
     max_wait_s: Seconds = _live(30.0)
     max_waiting: int = _live(1000, ge=1, le=100_000)
@@ -457,8 +457,9 @@ class AttemptTimeouts(_Section):
     total_s: Seconds = _live(600.0)
 
 
-class TargetQueue(_Section):
-    max_wait_s: Seconds = _live(30.0)
+class TargetQueue(Queue):
+    """Where a caller waits for a target that has a place."""
+
     max_waiting: int = _live(1000, ge=0, le=100_000)
 
 

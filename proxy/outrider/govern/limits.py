@@ -5,6 +5,8 @@ Rules
   too long or not printable counts as "other"; a caller whom nobody knows is one caller, `anonymous`.
 - What needs no model is decided before the body; all else when it is there: a plan per stage, made once per (principal,
   model) and remembered. Tables are bounded; when one is full, or the store forgot a counter, all plans are made anew.
+- Of a route whose calls may be served by several targets (`planned`), what looks at the provider or the operation is
+  decided late too, for the target that is tried.
 - Counters belong to the store and outlive a reload where the rule's name and numbers did not change.
 - A rule in dollars needs a price: without one the call is refused, unless the budget says `unpriced: allow`.
 Does not know: exchanges.
@@ -135,22 +137,25 @@ class Rulebook:
         self._tables: dict[tuple[str, str, str], dict[Any, Plan]] = {}
         self._rows: dict[tuple[str, str, str], Row] = {}
 
-    def has_entry_rules(self, provider: str) -> bool:
-        return any((limit.requests or limit.concurrent) and _is_early(limit) for limit in self._of(provider))
+    def has_entry_rules(self, provider: str, *, planned: bool = False) -> bool:
+        return any((limit.requests or limit.concurrent) and _is_early(limit, planned) for limit in self._of(provider))
 
-    def has_body_rules(self, provider: str, *, counts: bool) -> bool:
+    def has_body_rules(self, provider: str, *, counts: bool, planned: bool = False) -> bool:
+        """planned: of any provider, since any may serve the call, by an operation that counts."""
+        counts = counts or planned
         late = any(
-            (counts and limit.tokens is not None) or (not _is_early(limit) and (limit.requests or limit.concurrent))
-            for limit in self._of(provider)
+            (counts and limit.tokens is not None)
+            or (not _is_early(limit, planned) and (limit.requests or limit.concurrent))
+            for limit in (self._limits if planned else self._of(provider))
         )
-        return late or (counts and any(_applies(budget, provider) for budget, *_ in self._budgets))
+        return late or (counts and any(planned or _applies(budget, provider) for budget, *_ in self._budgets))
 
     def _of(self, provider: str) -> Iterator[Any]:
         return (limit for limit in self._limits if _applies(limit, provider))
 
-    def table(self, stage: str, provider: str, operation: str) -> dict[Any, Plan]:
+    def table(self, stage: str, provider: str, operation: str, *, planned: bool = False) -> dict[Any, Plan]:
         """Plans of one stage, by principal or (principal, model). Cleared in place, since hooks hold it."""
-        return self._tables.setdefault((stage, provider, operation), {})
+        return self._tables.setdefault((f"planned {stage}" if planned else stage, provider, operation), {})
 
     def forget(self) -> None:
         """The store forgot counters: what stands on them is made anew."""
@@ -160,19 +165,27 @@ class Rulebook:
 
     # -- plans
 
-    def entry_plan(self, provider: str, operation: str, principal: Principal) -> Plan:
+    def entry_plan(self, provider: str, operation: str, principal: Principal, *, planned: bool = False) -> Plan:
         rates: list[RateRow] = []
         slots: list[SlotRow] = []
         fields = _fields(principal, provider, operation, None)
         for limit in self._of(provider):
-            if _is_early(limit):
+            if _is_early(limit, planned):
                 self._add_counts(limit, fields, rates, slots)
         plan = Plan(rates=tuple(rates), slots=tuple(slots))
-        self._keep(self.table("entry", provider, operation), principal, plan, None)
+        self._keep(self.table("entry", provider, operation, planned=planned), principal, plan, None)
         return plan
 
     def body_plan(
-        self, provider: str, kind: str, operation: str, principal: Principal, model: str | None, *, counts: bool
+        self,
+        provider: str,
+        kind: str,
+        operation: str,
+        principal: Principal,
+        model: str | None,
+        *,
+        counts: bool,
+        planned: bool = False,
     ) -> Plan:
         rates: list[RateRow] = []
         slots: list[SlotRow] = []
@@ -182,7 +195,7 @@ class Rulebook:
         for limit in self._of(provider):
             if not _names_model(limit, named):
                 continue
-            if not _is_early(limit):
+            if not _is_early(limit, planned):
                 self._add_counts(limit, fields, rates, slots)
             if counts and limit.tokens is not None:
                 tokens.append(self._token_row(limit, fields))
@@ -201,7 +214,7 @@ class Rulebook:
         )
         if needs_price and self._tariffs(provider, kind, model) is None:
             plan.refusal = self._unpriced(budgets, provider, model)
-        self._keep(self.table("body", provider, operation), (principal, model), plan, model)
+        self._keep(self.table("body", provider, operation, planned=planned), (principal, model), plan, model)
         return plan
 
     def _keep(self, table: dict[Any, Plan], key: Any, plan: Plan, model: str | None) -> None:
@@ -380,9 +393,11 @@ def _applies(rule: Any, provider: str) -> bool:
     return rule.providers is None or provider in rule.providers
 
 
-def _is_early(limit: Any) -> bool:
-    """Whether its requests and slots can be counted before the model is known."""
-    return limit.models is None and "model" not in limit.key
+def _is_early(limit: Any, planned: bool) -> bool:
+    """Whether its requests and slots can be counted before the model is known, and who serves the call."""
+    if limit.models is not None or "model" in limit.key:
+        return False
+    return not planned or (limit.providers is None and "provider" not in limit.key and "operation" not in limit.key)
 
 
 def _names_model(rule: Any, model: str) -> bool:

@@ -7,6 +7,8 @@ Rules
 - A target that was not tried yet comes before one that was; the retry budget is asked for every further attempt, but
   for one at another target that has hardly failed lately: moving on to it multiplies nothing.
 - The last failure is passed on as the provider gave it, with `x-should-retry: false` once there was more than one try.
+- A target whose limits or budgets have nothing left is none for the call: the next one is tried, before what failed is
+  let go of.
 - Timers are few: one for the attempt in hand, one for the whole call, one for a hedge; all end with the exchange.
 
 Does not know: dialects beyond what an error looks like (dialects.openings), how targets are ordered (upstream.targets).
@@ -18,6 +20,8 @@ from functools import partial
 from random import random as draw
 from typing import TYPE_CHECKING, Any
 
+from outrider.dialects.bonds import MADE, Made
+from outrider.dialects.endings import ENDINGS, STREAM_TYPES, Ending
 from outrider.dialects.openings import AGAIN, CONTENT, kind_of, opening
 from outrider.errors import (
     CredentialUnavailableError,
@@ -28,6 +32,7 @@ from outrider.errors import (
     UpstreamConnectError,
     UpstreamTimeoutError,
 )
+from outrider.govern.principal import ANONYMOUS
 from outrider.govern.provider_limits import retry_after_s
 from outrider.lanes.degraded import static_message
 from outrider.stack.call import Call
@@ -49,6 +54,7 @@ OPENING_BYTES = 65_536  # of a stream, until its first event is there
 HEALTHY_RATE = 0.05  # share of failures below which a target may take over whatever the budget says
 _NO_RETRY = b"x-should-retry: false\r\n"
 _SHOULD_RETRY = mask_of(b"x-should-retry")
+_ENCODED = mask_of(b"content-encoding")
 _DOUBLE = (503, 529)
 _REFUSED = (401, 403)
 _THROTTLED = 429
@@ -149,9 +155,27 @@ class Dispatcher:
             return False
         x.judge = partial(self._judge, call, plan)
         x.idle_ns = int(plan.group.timeouts.idle_s * _NS)
+        self._watch(x, plan, target)
         plan.saw, plan.held_bytes = b"", 0
         plan.timer = self._later(plan.group.timeouts.first_event_s, self._late, x, call, plan, "its first event")
         return False
+
+    @staticmethod
+    def _watch(x: "Exchange", plan: Plan, target: Target) -> None:
+        """What is looked for in the answer as it comes: whether it is whole, and what it names for later calls."""
+        ending = _ending_of(x, target)
+        conversations, made = plan.conversations, MADE.get(target.to.operation.dialect)
+        if conversations is None or made is None:
+            x.watch = ending
+            return
+        name = target.binding.name
+        told = Made(made, lambda value: conversations.remember(value, name))
+
+        def both(x: "Exchange", piece: bytes) -> bool:
+            told(x, piece)
+            return ending is None or ending(x, piece)
+
+        x.watch = both
 
     def _judge(self, call: Call, plan: Plan, x: "Exchange", data: bytes, is_last: bool) -> bool | None:
         """The beginning of a good answer: True to pass it on, None to wait for more of it."""
@@ -229,8 +253,12 @@ class Dispatcher:
         *,
         only_others: bool = False,
         discard: bool = False,
+        paid: bool = False,
     ) -> bool:
-        """Try again if there is a target, a try and a budget left. discard: an answer is in hand."""
+        """Try again if there is a target, a try and a budget left. discard: an answer is in hand.
+
+        paid: the budget has been asked.
+        """
         now_ns = self._clock()
         retry = plan.group.retry
         if plan.attempts >= retry.attempts:
@@ -242,8 +270,13 @@ class Dispatcher:
             if only_others or not self._may_come_back(target, failed, asked_s, retry.max_wait_s, now_ns):
                 return False
             wait = wait_s(retry, plan.retries, asked_s if target is failed else None, self._random)
-        if wait is None or not self._may_spend(plan, target, failed, now_ns):
+        if wait is None or not (paid or self._may_spend(plan, target, failed, now_ns)):
             return False
+        if wait == 0 and self._lend(x, call, plan, target) is not None:
+            self._leave_out(plan, target)
+            return self._again(
+                x, call, plan, failed, asked_s, only_others=only_others, discard=discard, paid=True
+            )  # fmt: skip
         if discard:
             x.discard()
         plan.retries += 1
@@ -274,7 +307,65 @@ class Dispatcher:
         if not x.ended:
             self._try(x, call, plan, target)
 
+    # -- what it may take of limits and budgets
+
+    @staticmethod
+    def _lend(x: "Exchange", call: Call, plan: Plan, target: Target) -> SidecarError | None:
+        """Why the target's limits have nothing left. None: it is borrowed, or `_try` has to ask."""
+        lender = plan.lender
+        if lender is None or plan.lent is target:
+            return None
+        found = lender.take(x, call, target)
+        return found if isinstance(found, SidecarError) else None
+
+    @staticmethod
+    def _leave_out(plan: Plan, target: Target) -> None:
+        plan.targets = [other for other in plan.targets if other is not target]
+
+    def _borrow(self, x: "Exchange", call: Call, plan: Plan, target: Target) -> bool:
+        """Whether it is borrowed for this target; if not, the call went on its way."""
+        found = plan.lender.take(x, call, target)
+        if found is None:
+            return True
+        if isinstance(found, SidecarError):
+            self._not_lent(x, call, plan, target, found)
+            return False
+
+        async def ask() -> None:
+            try:
+                error = await plan.lender.take_slowly(x, call, target)
+            except SidecarError as exc:
+                error = exc
+            except Exception as exc:
+                error = SidecarError("the sidecar failed on this request; its log says more")
+                self._log.event("error", "internal_error", where="target limits", type=type(exc).__name__)
+            x.waiter = None
+            if x.ended:
+                return
+            if error is not None:
+                self._not_lent(x, call, plan, target, error)
+            elif target.is_full:  # while it was asked
+                self._wait_for_place(x, call, plan)
+            else:
+                self._try(x, call, plan, target)
+
+        x.waiter = self._spawn(ask(), name="target limits")
+        return False
+
+    def _not_lent(self, x: "Exchange", call: Call, plan: Plan, target: Target, error: SidecarError) -> None:
+        self._leave_out(plan, target)
+        plan.error = plan.error or error
+        other = self._usable(plan, self._clock())
+        if other is not None:
+            self._try(x, call, plan, other)
+        else:
+            self._none_left(x, call, plan, plan.error)
+
+    # -- one try
+
     def _try(self, x: "Exchange", call: Call, plan: Plan, target: Target) -> None:
+        if plan.lender is not None and plan.lent is not target and not self._borrow(x, call, plan, target):
+            return
         now_ns = self._clock()
         plan.current, plan.settled, plan.stale = target, False, False
         plan.tries[target.name] = plan.tries.get(target.name, 0) + 1
@@ -336,13 +427,15 @@ class Dispatcher:
             return None
 
         async def wait() -> None:
-            principal = call.principal
+            principal = call.principal if call.principal is not None else ANONYMOUS
             if room.is_full:  # asked here: of those that came at once none was in the room yet
                 x.waiter = None
                 error: SidecarError = OverloadedError(f"too many calls wait for a target of {plan.group.name}")
                 self._none_left(x, call, plan, error)
                 return
-            admitted = await room.enter(principal, 0, plan.group.max_wait_s, attempt, lambda: x.ended)
+            admitted = await room.enter(
+                principal, plan.group.priority_of(principal), plan.group.max_wait_s, attempt, lambda: x.ended
+            )
             if admitted or x.ended:
                 return
             x.waiter = None
@@ -361,8 +454,10 @@ class Dispatcher:
     def _all_down(self, plan: Plan, now_ns: int) -> SidecarError:
         ready_s = min(target.health.breaker.ready_in_s(now_ns) for target in plan.targets)
         names = ", ".join(f"{target.name} ({target.health.breaker.reason or 'failing'})" for target in plan.targets)
+        bound = f"; {plan.bond} binds the call to who began its conversation" if plan.bond else ""
         return TargetsDownError(
-            f"no target of {plan.group.name} takes calls now: {names}", retry_after_ms=max(int(ready_s * 1000), 100)
+            f"no target of {plan.group.name} takes calls now: {names}{bound}",
+            retry_after_ms=max(int(ready_s * 1000), 100),
         )
 
     def _none_left(self, x: "Exchange", call: Call, plan: Plan, error: SidecarError) -> None:
@@ -376,7 +471,7 @@ class Dispatcher:
     def _static(self, x: "Exchange", call: Call, plan: Plan, error: SidecarError) -> bool:
         """Whether the configured answer was given instead of the error."""
         text = plan.group.static_answer
-        message = static_message(x, call, text) if text is not None else None
+        message = static_message(x, call, plan.body, text) if text is not None else None
         if message is None:
             return False
         plan.final = True
@@ -498,7 +593,7 @@ class Dispatcher:
         self._leave_place(plan)
         breaker, now_ns = target.health.breaker, self._clock()
         if refused:
-            breaker.credential_refused(now_ns, probe=probe)
+            breaker.credential_refused(now_ns, probe=probe, mark=target.credential_mark)
             self._metrics.count("credential_refused", target.binding.name)
             self._log.event(
                 "warning", "credential_refused", target=target.name,
@@ -538,6 +633,10 @@ class Dispatcher:
         if not others or plan.attempts >= plan.group.retry.attempts or not plan.group.hedges.take(now_ns):
             return
         rival = others[0]
+        if plan.lender is not None:
+            plan.rival_lease = plan.lender.rival(x, call, rival)
+            if plan.rival_lease is None:
+                return
         plan.rival = rival
         plan.rival_probe = rival.health.breaker.began(now_ns)
         plan.tries[rival.name] = plan.tries.get(rival.name, 0) + 1
@@ -619,18 +718,29 @@ class Dispatcher:
         plan.probe, plan.rival_probe = plan.rival_probe, plan.probe
         plan.occupied = plan.current
         assert plan.current is not None
+        if plan.rival_lease is not None:
+            plan.rival_lease, plan.lent = plan.lender.swap(call, plan.rival_lease), plan.current
         self._address(x, call, plan, plan.current)
 
     def _rival_failed(self, plan: Plan, reason: str) -> None:
         rival, probe = plan.rival, plan.rival_probe
         plan.rival = plan.rival_connection = plan.rival_ticket = None
+        self._return(plan)
         if rival is not None:
             rival.health.in_flight -= 1
             self._note_failure(rival, reason, 1, probe=probe)
 
+    @staticmethod
+    def _return(plan: Plan) -> None:
+        """What was borrowed for the one that does not serve."""
+        lease, plan.rival_lease = plan.rival_lease, None
+        if lease is not None:
+            plan.lender.drop(lease)
+
     def _rival_left(self, plan: Plan) -> None:
         rival, probe = plan.rival, plan.rival_probe
         plan.rival = plan.rival_connection = None
+        self._return(plan)
         if plan.rival_ticket is not None:
             plan.rival_ticket.cancel()
             plan.rival_ticket = None
@@ -657,3 +767,14 @@ def _query_for(plan: Plan, *, is_own: bool) -> bytes:
     if plan.path_query and is_own:
         return b"?" + plan.path_query
     return b"?alt=sse" if b"alt=sse" in plan.path_query else b""
+
+
+def _ending_of(x: "Exchange", target: Target) -> Ending | None:
+    """A stream whose end is the connection's is whole only when it says so itself."""
+    head, operation = x.answer_head, target.to.operation
+    wanted = ENDINGS.get(operation.dialect)
+    if wanted is None or head.chunked or head.content_length >= 0 or head.mask & _ENCODED:
+        return None
+    is_array = operation.dialect == "gemini.generate" and bool(operation.stream)  # or SSE, as it was asked for
+    is_stream = is_array or (head.get(_CONTENT_TYPE) or b"").lower().startswith(STREAM_TYPES)
+    return Ending(wanted) if is_stream else None

@@ -5,7 +5,8 @@ newest answer counts, less what was sent since; what comes from outside is clamp
 of models is bounded.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from outrider.errors import RateLimitedError
 from outrider.govern.limits import counts_tokens, model_name
@@ -41,11 +42,18 @@ class Gates:
 
 
 class Adaptive:
-    """The filter."""
+    """The filter. is_planned(route): whether calls of it may be served by several targets."""
 
     of_attempt = True
 
-    def __init__(self, gates: Gates, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        gates: Gates,
+        clock: Clock,
+        metrics: Metrics,
+        is_planned: Callable[[Route], bool] = lambda route: False,
+    ) -> None:
+        self._is_planned = is_planned
         self._gates = gates
         self._clock = clock
         self._decisions = metrics.limits
@@ -55,27 +63,61 @@ class Adaptive:
         return bool(settings is not None and settings.adaptive and route.attempt.injects)
 
     def body(self, route: Route) -> LayerHook | None:
-        if not self._is_on(route) or not counts_tokens(route.operation):
+        if not counts_tokens(route.operation):
             return None
-        provider = route.provider
-        held = self._decisions.tally((f"{RULE}:{provider}", "reject"))
+        is_on, planned = self._is_on(route), self._is_planned(route)
+        if not is_on and not planned:
+            return None
 
         def hook(x: "Exchange", call: Call) -> None:
-            gate, now_ns = self._gates.of(provider, call.model), self._clock.wall(x.started_ns)
-            if not gate.dimensions and gate.blocked_until_ns <= now_ns:
-                return
-            tokens = _tokens(x, call)
-            wait_ns = gate.wait_ns(now_ns, tokens)
-            if wait_ns:
-                held.n += 1
-                call.decision = f"{RULE}:{provider}"
-                wait_ms = -(-wait_ns // 1_000_000)
-                raise RateLimitedError(
-                    f"{provider} has said that its own limit is reached; try again in {wait_ms / 1000:.3g} s", wait_ms
-                )
-            gate.sent(now_ns, tokens)
+            if call.dispatch is not None:
+                self._choose(x, call)
+            elif is_on:
+                error = self._held(x, call, route.provider, call.model)
+                if error is not None:
+                    call.decision = f"{RULE}:{route.provider}"
+                    raise error
 
         return hook
+
+    def _choose(self, x: "Exchange", call: Call) -> None:
+        """Of several targets, those that have said so are none for this call.
+
+        Raises: RateLimitedError where all have.
+        """
+        plan, first = call.dispatch, None
+        kept: list[Any] = []
+        for target in plan.targets:
+            error = None
+            if self._is_on(target.to):
+                error = self._held(x, call, target.to.provider, target.model or plan.asked, sends=not kept)
+            if error is None:
+                kept.append(target)
+            else:
+                first = first or (target, error)
+        if not kept and first is not None:
+            call.decision = f"{RULE}:{first[0].to.provider}"
+            raise first[1]
+        plan.targets = kept
+
+    def _held(
+        self, x: "Exchange", call: Call, provider: str, model: str | None, *, sends: bool = True
+    ) -> RateLimitedError | None:
+        """Why the call would be refused there. sends: it is sent there, if not."""
+        gate, now_ns = self._gates.of(provider, model), self._clock.wall(x.started_ns)
+        if not gate.dimensions and gate.blocked_until_ns <= now_ns:
+            return None
+        tokens = _tokens(x, call)
+        wait_ns = gate.wait_ns(now_ns, tokens)
+        if not wait_ns:
+            if sends:
+                gate.sent(now_ns, tokens)
+            return None
+        self._decisions.tally((f"{RULE}:{provider}", "reject")).n += 1
+        wait_ms = -(-wait_ns // 1_000_000)
+        return RateLimitedError(
+            f"{provider} has said that its own limit is reached; try again in {wait_ms / 1000:.3g} s", wait_ms
+        )
 
     def answer(self, route: Route) -> LayerHook | None:
         if not self._is_on(route):

@@ -79,6 +79,7 @@ class Attempt(HeadWriter):
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._now = now
+        self._source_of = source
         binding, auth = route.binding, route.binding.provider.auth
         injects, self.refusal, self.no_credential = _decide(route, source, plain=plain)
         slots = binding.provider.slots
@@ -117,6 +118,11 @@ class Attempt(HeadWriter):
             self._injector = Injector("authorization", "Bearer ")
         self._signer: Signer | None = None  # keeps the day's key
         self._query_name = auth.name.encode("ascii") if auth.kind == "query" else None
+
+    @property
+    def credential_mark(self) -> tuple[int, int]:
+        """Another one for every credential that is in force, and nothing of it."""
+        return id(self._source_of), getattr(self._source_of, "generation", 0)
 
     # -- what is rare, for HeadWriter
 

@@ -101,6 +101,7 @@ class Batch:
                 not body
                 or x.head.mask & _ENCODED
                 or call.redacting is not None
+                or call.dispatch is not None  # each goes to a target of its own
                 or len(body) > self._settings.bytes // 2
             ):
                 return None

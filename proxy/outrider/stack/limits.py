@@ -35,27 +35,31 @@ type Slow = Callable[["Exchange", Call, Plan, Refused | None], Awaitable[None]]
 
 
 class Limits:
-    """The filter."""
+    """The filter. is_planned(route): whether calls of it may be served by several targets."""
 
-    def __init__(self, rules: Rulebook) -> None:
+    def __init__(self, rules: Rulebook, is_planned: Callable[[Route], bool] = lambda route: False) -> None:
         self._rules = rules
+        self._is_planned = is_planned
 
     def request(self, route: Route) -> LayerHook | None:
         rules, provider, operation = self._rules, route.provider, route.operation.name
-        if not rules.has_entry_rules(provider):
+        planned = self._is_planned(route)
+        if not rules.has_entry_rules(provider, planned=planned):
             return None
         return Admit(
             rules.ledger.clock,
-            rules.table("entry", provider, operation),
-            lambda principal: rules.entry_plan(provider, operation, principal),
+            rules.table("entry", provider, operation, planned=planned),
+            lambda principal: rules.entry_plan(provider, operation, principal, planned=planned),
             slow_way(rules, route, second=False),
             ANONYMOUS,
         )
 
     def end(self, route: Route) -> LayerHook | None:
         counts = counts_tokens(route.operation)
-        rules, provider = self._rules, route.provider
-        if not rules.has_entry_rules(provider) and not rules.has_body_rules(provider, counts=counts):
+        rules, provider, planned = self._rules, route.provider, self._is_planned(route)
+        if not rules.has_entry_rules(provider, planned=planned) and not rules.has_body_rules(
+            provider, counts=counts, planned=planned
+        ):
             return None
         return Settle(rules.ledger.clock, counts)
 
@@ -67,9 +71,9 @@ def slow_way(rules: Rulebook, route: Route, *, second: bool) -> Slow:
     """What a stage does with a call that was not admitted at once: refuse it, or let it wait."""
 
     def slow(x: "Exchange", call: Call, plan: Plan, refused: Refused | None) -> Awaitable[None]:
-        if refused is None or _needs_lease(refused) or (refused[0].room is not None and refused[1] != NEVER):
+        if refused is None or needs_lease(refused) or (refused[0].room is not None and refused[1] != NEVER):
             return _wait(rules, route, x, call, plan, refused, second=second)
-        raise _refusal(route, call, *refused, second=second)
+        raise refusal_of(route, call, *refused, second=second)
 
     return slow
 
@@ -88,13 +92,13 @@ async def _wait(
         if isinstance(row, BudgetRow) and wait_ns == NEEDS_LEASE:
             return _ASK_AGAIN_NS  # its period has just begun
         if row.room is None or wait_ns == NEVER:
-            raise _refusal(route, call, row, wait_ns, second=second)
+            raise refusal_of(route, call, row, wait_ns, second=second)
         return max(wait_ns, 0)
 
     for _ in range(_LEASE_TRIES):
-        if refused is None or not _needs_lease(refused):
+        if refused is None or not needs_lease(refused):
             break
-        await _borrow_all(plan, refused[0], call, clock)
+        await borrow_all(plan, refused[0], call, clock)
         if x.ended:
             return
         refused = admit(plan, x, call, clock, second, monotonic_ns())
@@ -102,7 +106,7 @@ async def _wait(
             return
     row = refused[0] if refused is not None else next(row for row in plan.rows if row.room is not None)
     if row.room is None or (refused is not None and refused[1] == NEVER):
-        raise _refusal(route, call, row, refused[1] if refused is not None else 0, second=second)
+        raise refusal_of(route, call, row, refused[1] if refused is not None else 0, second=second)
     await _queue(rules, route, x, call, row, attempt, second=second)
 
 
@@ -120,7 +124,7 @@ async def _queue(
     queue, room, metrics = row.rule.on_exceed.queue, row.room, rules.ledger.metrics
     principal = call.principal if call.principal is not None else ANONYMOUS
     if room.is_full:
-        raise _refusal(route, call, row, 0, second=second, why=f"and {room.cap} callers wait for it already")
+        raise refusal_of(route, call, row, 0, second=second, why=f"and {room.cap} callers wait for it already")
     metrics.limits.add((row.name, "queue"))
     began_ns = monotonic_ns()
     try:
@@ -130,17 +134,17 @@ async def _queue(
     finally:
         metrics.limit_wait.of((row.name,)).observe((monotonic_ns() - began_ns) / 1e9)
     if not admitted and not x.ended:
-        raise _refusal(
+        raise refusal_of(
             route, call, row, 0, second=second, why=f"and a place did not come free in {queue.max_wait_s:g} s"
         )
 
 
-def _needs_lease(refused: Refused) -> bool:
+def needs_lease(refused: Refused) -> bool:
     row, wait_ns = refused
     return wait_ns == NEEDS_LEASE or (isinstance(row, SlotRow) and bool(getattr(row.slots, "needs_lease", False)))
 
 
-async def _borrow_all(plan: Plan, row: Row, call: Call, clock: Clock) -> None:
+async def borrow_all(plan: Plan, row: Row, call: Call, clock: Clock) -> None:
     """For the row that needs it, and for all sums that are not known, so that nobody waits for one after the other."""
     now_ns = clock.steady(monotonic_ns())
     rows = [row]
@@ -166,7 +170,7 @@ async def _borrow(row: Row, call: Call, now_ns: int) -> None:
     await cast("StoreCounter", counter.counter).borrow(now_ns, cost)
 
 
-def _refusal(route: Route, call: Call, row: Row, wait_ns: int, *, second: bool, why: str = "") -> SidecarError:
+def refusal_of(route: Route, call: Call, row: Row, wait_ns: int, *, second: bool, why: str = "") -> SidecarError:
     if second:
         release(call)
     row.rejected()

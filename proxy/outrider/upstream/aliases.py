@@ -131,7 +131,12 @@ class Aliases:
             cap_bytes=config.caps.held_body_bytes,
             refusal=refusal,
             fetch=fetch,
+            conversations=healths.conversations,
         )
+
+    def is_planned(self, route: Route) -> bool:
+        """Whether calls of this route may be served by several targets."""
+        return self.layer is not None and self.layer.covers(route)
 
     # -- groups
 
@@ -161,6 +166,7 @@ class Aliases:
             alias.strategy in ("smart", "cost")
             or any(target.has is not None or target.context_tokens is not None for target in alias.targets),
             alias.queue.max_wait_s,
+            alias.queue.priority_of,
             alias.static_answer.text if alias.static_answer is not None else None,
             Room(alias.queue.max_waiting),
         )

@@ -7,7 +7,7 @@ Rules
   successes in a row close it, one failure opens it again, for twice as long each time, up to `MAX_OPEN_S`.
   Where nobody else is left a probe may come early.
 - A failure that says "overloaded" (529, 503) counts double. A 429 that says for how long is no failure: the target
-  cools down until then. A refused credential takes the target out for `credential_out_s`.
+  cools down until then. A refused credential takes the target out for `credential_out_s`, or until it is another one.
 - What was let through as a probe and never came to an end (the client left) gives its place back.
 
 Does not know: HTTP, clocks (times are ns of one monotonic clock, given), which target it is.
@@ -72,7 +72,7 @@ class Breaker:
     """
 
     __slots__ = ("_cooling_until_ns", "_in_row", "_open", "_open_until_ns", "_opened", "_probing", "_proved",
-                 "_settings", "_window", "reason")  # fmt: skip
+                 "_settings", "_window", "out_mark", "reason")  # fmt: skip
 
     def __init__(self, settings: BreakerSettings) -> None:
         self._settings = settings
@@ -85,6 +85,7 @@ class Breaker:
         self._proved = 0
         self._cooling_until_ns = 0
         self.reason = ""
+        self.out_mark: object = None  # which credential was refused, while it keeps the target out
 
     def state(self, now_ns: int) -> State:
         if self._cooling_until_ns > now_ns:
@@ -152,13 +153,23 @@ class Breaker:
         self._end_probe(probe)
         wait_s = min(max(wait_s, 0.0), MAX_COOLING_S)
         self._cooling_until_ns = max(self._cooling_until_ns, now_ns + int(wait_s * _NS))
+        self.out_mark = None
         self.reason = "throttled"
 
-    def credential_refused(self, now_ns: int, *, probe: bool = False) -> None:
+    def credential_refused(self, now_ns: int, *, probe: bool = False, mark: object = None) -> None:
+        """mark: which credential it was; see `credential_is`."""
         self._end_probe(probe)
+        self.out_mark = mark
         until_ns = now_ns + int(self._settings.credential_out_s * _NS)
         self._cooling_until_ns = max(self._cooling_until_ns, until_ns)
         self.reason = "credential refused"
+
+    def credential_is(self, mark: object) -> None:
+        """The one in force now: where it is not the refused one, that has no say any more."""
+        if self.out_mark is not None and mark != self.out_mark:
+            self.out_mark = None
+            self._cooling_until_ns = 0
+            self.reason = ""
 
     def reached(self, now_ns: int) -> None:
         """Its host takes connections: the next call finds out about the rest."""

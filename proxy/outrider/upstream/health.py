@@ -15,6 +15,7 @@ import math
 from bisect import insort
 
 from outrider.upstream.breaker import Breaker, BreakerSettings
+from outrider.upstream.conversations import Conversations
 
 HALF_LIFE_S = 2.0
 FORGET_S = 10.0  # half-life of what was not heard of
@@ -90,6 +91,7 @@ class Healths:
 
     def __init__(self) -> None:
         self._known: dict[str, Health] = {}
+        self.conversations = Conversations()  # who began which
 
     def of(self, name: str, settings: BreakerSettings) -> Health:
         found = self._known.get(name)

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from outrider.errors import BadRequestError, BodyTooLargeError, ForbiddenError, SidecarError
+from outrider.dialects.bonds import bonds, may_have_bonds
+from outrider.errors import BadRequestError, BodyTooLargeError, BoundElsewhereError, ForbiddenError, SidecarError
 from outrider.stack.call import Call, LayerHook, Route, Taken
 from outrider.stack.document import document_of, plain_body
+from outrider.upstream.conversations import Conversations
 from outrider.upstream.needs import Needs, is_stateful, needs_of
 from outrider.upstream.targets import Group, Target
 from outrider_ext import http1
@@ -52,10 +54,11 @@ class Plan:
     """What is known about the attempts of one call; `call.dispatch`. The driver changes it, nobody else."""
 
     __slots__ = (
-        "answer_lines", "answered", "asked", "betas", "betas_ruled", "body", "body_span", "current", "error",
-        "fetched", "final", "group", "hedge_timer", "held_bytes", "needs", "occupied", "own_path", "path_query",
-        "probe", "retries", "rival", "rival_connection", "rival_probe", "rival_ticket", "saw", "sent_ns", "settled",
-        "stale", "strip_usage", "targets", "timer", "total_timer", "tries",
+        "answer_lines", "answered", "asked", "betas", "betas_ruled", "body", "body_span", "bond", "conversations",
+        "current", "error", "fetched", "final", "group", "hedge_timer", "held_bytes", "lender", "lent", "needs",
+        "occupied", "own_path", "path_query", "probe", "retries", "rival", "rival_connection", "rival_lease",
+        "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale", "strip_usage", "targets", "timer",
+        "total_timer", "tries",
     )  # fmt: skip
 
     def __init__(self, group: Group, targets: list[Target], body: bytes, asked: str | None, needs: Needs) -> None:
@@ -67,6 +70,8 @@ class Plan:
         self.asked = asked
         self.needs = needs
         self.path_query = b""
+        self.bond = ""  # the field that binds it to who began its conversation
+        self.conversations: Conversations | None = None  # to remember what its answer names
         self.own_path: bytes | None = None  # what rules made of path and query; None as the app asked
         self.fetched: dict[str, Media] = {}  # URL -> the same with its bytes, for targets that take no URL
         self.betas = b""  # what the app's head says of Anthropic's, for who takes them elsewhere
@@ -88,6 +93,9 @@ class Plan:
         self.timer: Any = None
         self.total_timer: Any = None
         self.hedge_timer: Any = None
+        self.lender: Any = None  # stack.loans.Loans, where limits or budgets count by who serves
+        self.lent: Target | None = None  # the one that the call has borrowed for
+        self.rival_lease: Any = None
         self.rival: Target | None = None
         self.rival_connection: Any = None
         self.rival_probe = False
@@ -136,6 +144,7 @@ class PlanCalls:
         cap_bytes: int,
         refusal: "Refusal | None" = None,
         fetch: "Fetch | None" = None,
+        conversations: Conversations | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         random: Callable[[], float] = draw,
     ) -> None:
@@ -146,17 +155,23 @@ class PlanCalls:
         self._rules_route = rules_route
         self._refusal = refusal
         self._fetch = fetch
+        self._conversations = conversations if conversations is not None else Conversations()
         self._cap_bytes = cap_bytes
         self._clock = clock
         self._random = random
         self._scan = FieldScan((b"model",))
 
-    def body(self, route: Route) -> LayerHook | None:
+    def covers(self, route: Route) -> bool:
+        """Whether a call of this route may have a plan."""
         operation = route.operation
         if operation.model_in not in ("body", "path") or route.method != b"POST" or not route.known:
-            return None
+            return False
         is_asked = route.is_front or bool(self._groups) or self._rules_route
-        if not is_asked and (self._plain is None or not operation.usage):
+        return is_asked or (self._plain is not None and bool(operation.usage))
+
+    def body(self, route: Route) -> LayerHook | None:
+        operation = route.operation
+        if not self.covers(route):
             return None
         known: dict[Any, tuple[Group, Sequence[Target | str]]] = {}
         groups, plain = self._groups, self._plain if operation.usage else None
@@ -223,6 +238,10 @@ class PlanCalls:
         if x.head.mask & _ENCODED and any(target.model is not None for target in targets):
             self._unpack(x, call)
         assert x.body is not None
+        spread = any(target.binding is not call.route.binding for target in targets)
+        bond = ""
+        if spread and may_have_bonds(x.body):
+            targets, bond = self._bound(x, call, group, targets)
         needs = self._needs(x, call, group)
         now_ns = self._clock()
         ordered = group.ordered(targets, needs, call, self._key(x, call, group), now_ns, self._random)
@@ -241,12 +260,48 @@ class PlanCalls:
         if any(target.translator is not None for target in ordered):
             plan.betas, plan.betas_ruled = _betas(x, call)
         plan.strip_usage = call.strip_usage
+        plan.bond = bond
+        if spread:  # what its answer names is remembered
+            plan.conversations, call.plain_answer = self._conversations, True
         plan.answer_lines = call.answer_lines
         call.dispatch = plan
         call.target = ordered[0]
         if ordered[0].model is not None:
             call.model = ordered[0].model  # what it is counted and priced by, until another one serves it
         return self._fetching(call, plan)
+
+    def _bound(self, x: "Exchange", call: Call, group: Group, targets: list[Target]) -> tuple[list[Target], str]:
+        """Those that may go on with the conversation, and the field that binds it, "" for none.
+
+        What nobody knows is the addressed provider's to judge, or the only one's. Raises: BoundElsewhereError.
+        """
+        value = document_of(x, call, self._cap_bytes).value
+        found = bonds(value) if value is not None else []
+        if not found:
+            return targets, ""
+        known = {self._conversations.provider_of(bond[1]): bond[0] for bond in reversed(found)}
+        known.pop(None, None)
+        if len(known) > 1:
+            names = ", ".join(sorted(str(name) for name in known))
+            raise BoundElsewhereError(f"the call refers to conversations of several providers ({names})")
+        provider = next(iter(known), None)
+        field = known[provider] if provider is not None else found[0][0]
+        if provider is None:  # who does not speak the app's dialect has begun nothing that it could go on with
+            spoken = call.route.operation.dialect
+            targets = [target for target in targets if target.to.operation.dialect == spoken] or targets
+            if len({target.binding.name for target in targets}) == 1 or targets[0].to.operation.dialect != spoken:
+                return targets, field
+        kept = [target for target in targets if target.binding.name == (provider or call.route.provider)]
+        if not kept and provider is not None:
+            raise BoundElsewhereError(
+                f"{field} belongs to a conversation that {provider} began, and {group.name} does not lead there"
+            )
+        if not kept:
+            raise BoundElsewhereError(
+                f"it is not known which target of {group.name} began the conversation of {field}; "
+                f"begin it anew, without {field}"
+            )
+        return kept, field
 
     @staticmethod
     def _allowed(x: "Exchange", call: Call, targets: list[Target], refusal: "Refusal") -> list[Target]:

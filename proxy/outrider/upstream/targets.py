@@ -11,7 +11,7 @@ Does not know: sockets, timers, how an attempt ends (lanes.dispatcher).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from outrider.govern.queues import Room
 from outrider.providers.model import Operation
@@ -83,11 +83,18 @@ class Target:
         return self.context_tokens is None or needs.tokens + max(needs.max_tokens, 0) <= self.context_tokens
 
     @property
+    def credential_mark(self) -> object:
+        return getattr(self.to.attempt, "credential_mark", None)
+
+    @property
     def is_full(self) -> bool:
         return self.max_concurrent is not None and self.health.in_flight >= self.max_concurrent
 
     def is_usable(self, now_ns: int) -> bool:
-        return not self.is_full and self.health.breaker.admits(now_ns)
+        breaker = self.health.breaker
+        if breaker.out_mark is not None:
+            breaker.credential_is(self.credential_mark)
+        return not self.is_full and breaker.admits(now_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +137,7 @@ class Group:
     input_cost_of: Callable[[Target, int], int | None] | None = None
     reads_body: bool = False
     max_wait_s: float = 30.0
+    priority_of: Callable[[Any], int] = lambda principal: 0
     static_answer: str | None = None
     room: Room = field(default_factory=lambda: Room(1000))
     turn: Turn = field(default_factory=Turn)
