@@ -272,7 +272,7 @@ class Snapshot:
         prefix: int,
         address: str | None,
     ) -> Route:
-        match = binding.provider.match(method, path)
+        match = binding.match(method, path)
         pool = self._pool(binding, host, port, tls, address)
         route = Route(
             binding=binding,
@@ -317,7 +317,7 @@ class Snapshot:
             assert binding.origin is not None
             scheme, host, port = binding.origin
             pool = self._pool(binding, host, port, scheme == "https", None)
-        match = binding.provider.match(b"POST", path)
+        match = binding.match(b"POST", path)
         to = Route(
             binding=binding,
             operation=match.operation,

@@ -107,3 +107,13 @@ def test_an_imitation_is_never_preferred_to_the_real_thing() -> None:
     for name, dialects in PREFERRED.items():
         one = binding(name, **CONFIGURED.get(name, {}))
         assert dialects_of(one, "m") == dialects
+
+
+def test_a_base_path_stands_before_every_path_and_nothing_beside_it_is_known() -> None:
+    one = binding("pod", kind="openai", hosts=("api.runpod.ai",), base_path="/v2/abc/openai")
+    place = place_of(one, "openai.chat", "m", stream=False)
+    assert place is not None
+    assert place.path == "/v2/abc/openai/v1/chat/completions"
+    assert one.match(b"POST", b"/v2/abc/openai/v1/chat/completions").operation.dialect == "openai.chat"
+    for elsewhere in (b"/v1/chat/completions", b"/v2/abc/openaiv1/chat/completions", b"/v2/other/openai/v1/models"):
+        assert not one.match(b"POST", elsewhere).known

@@ -194,6 +194,7 @@ class Provider(_Section):
     upstream_ca: FilePath | None = _live(None)
     region: Annotated[str, BeforeValidator(values.region_name)] | None = _live(None)
     project: Annotated[str, BeforeValidator(values.project_name)] | None = _live(None)
+    base_path: Annotated[str, BeforeValidator(values.base_path)] | None = _live(None)
     api_version: Annotated[str, BeforeValidator(values.api_version)] | None = _live(None)
     credential: Credential | None = _live(None)
     byok: Literal["pass", "deny"] = _live("pass")

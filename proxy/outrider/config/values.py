@@ -22,6 +22,7 @@ from outrider.secrets.secret import Secret
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{3,62}[a-z0-9]")
+_BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]{1,128}){1,16}")
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|preview|latest")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+){1,5}|global|us|eu")
 _RATE = re.compile(r"([1-9][0-9]{0,8})\s*/\s*(s|min|h|day)")
@@ -512,6 +513,14 @@ def project_name(value: Any) -> str:
     text = _text(value, "a Google Cloud project such as my-project")
     if not _PROJECT.fullmatch(text):
         raise ValueError(f"must be a Google Cloud project such as my-project, not {quote(text)}")
+    return text
+
+
+def base_path(value: Any) -> str:
+    """Where an API begins at its host: /v2/ID/openai."""
+    text = _text(value, "a path such as /v2/ID/openai")
+    if not _BASE_PATH.fullmatch(text) or "/." in text:
+        raise ValueError(f"must be a path such as /v2/ID/openai, without a slash at its end, not {quote(text)}")
     return text
 
 

@@ -12,7 +12,7 @@ Source: the providers' files beside this one; anthropic (lib/vertex), cloud.goog
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
@@ -95,6 +95,13 @@ def dialects_of(binding: Binding, model: str, asked: str = "") -> tuple[str, ...
 
 def place_of(binding: Binding, dialect: str, model: str, *, stream: bool) -> Place | None:
     """Where `binding` takes a call in `dialect`; None where it does not, or where config does not say enough."""
+    found = _at_root(binding, dialect, model, stream=stream)
+    if found is None or not binding.base_path:
+        return found
+    return replace(found, path=binding.base_path.decode("ascii") + found.path)
+
+
+def _at_root(binding: Binding, dialect: str, model: str, *, stream: bool) -> Place | None:
     kind = binding.provider.kind
     if kind == "vertex":
         return _vertex(binding, dialect, model, stream=stream)

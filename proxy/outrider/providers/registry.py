@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from outrider.providers import BUILT_IN
-from outrider.providers.model import Provider
+from outrider.providers.model import NO_MATCH, Match, Provider
 
 type Address = tuple[str, str, int]  # scheme, host (IPv6 without brackets), port
 
@@ -57,6 +57,7 @@ class Binding:
 
     hosts: names and patterns claimed at the door, () with `intercept: false`. origin: where a base_url call goes, None
     when only config could say (Azure without a resource, Bedrock without a region). connect_to: dial there instead.
+    base_path: where the kind's paths begin at that host, b"" for its root.
     credential_hosts: the exact "host" (default ports) or "host:port" that may receive the credential. settings: the
     config object, None for a built-in provider that config does not mention.
     """
@@ -69,6 +70,14 @@ class Binding:
     region: str | None
     credential_hosts: frozenset[str]
     settings: Any
+    base_path: bytes = b""
+
+    def match(self, method: bytes, path: bytes) -> Match:
+        """As the provider's; below a base path nothing of its table is known elsewhere on that host."""
+        base = self.base_path
+        if not base:
+            return self.provider.match(method, path)
+        return self.provider.match(method, path[len(base) :]) if path.startswith(base + b"/") else NO_MATCH
 
     def may_receive_credential(self, host: str, port: int) -> bool:
         """host: lower-case. True for an exact name of this binding on a default or named port."""
@@ -300,6 +309,7 @@ def _bound(
         settings.region,
         frozenset(_credential_name(host) for host in exact),
         settings,
+        (getattr(settings, "base_path", None) or "").encode("ascii"),
     )
 
 
