@@ -433,6 +433,15 @@ async def test_a_call_goes_to_a_target_that_has_what_it_needs(tmp_path: Path) ->
         assert b"(tools, vision)" in body
 
 
+async def test_a_picture_never_goes_to_a_model_that_is_known_to_see_none(tmp_path: Path) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    async with ride(tmp_path, {"smart": {"targets": ["one/gpt-3.5-turbo", "two/gpt-4o"]}}) as r:
+        await r.ask()
+        assert r.calls == (1, 0)
+        await r.ask(messages=[{"role": "user", "content": [image]}])
+        assert r.calls == (1, 1)
+
+
 async def test_smart_rules_and_stickiness_choose_the_first_target(tmp_path: Path) -> None:
     rules = [{"when": "request.messages > 2", "target": "two/gpt-two"}]
     models = {**alias(strategy="smart", rules=rules), "same": {**alias()["smart"], "strategy": "weighted"}}

@@ -444,7 +444,7 @@ SDKS: dict[str, Sdk] = {
         lambda exc: exc.response["ResponseMetadata"]["HTTPStatusCode"],
     ),
     "ollama": Sdk(Ollama, "ollama", "llama3.2", (ollama.ResponseError,), lambda exc: exc.status_code),
-    "cohere": Sdk(Cohere, "cohere", "command-a-03-2025", (CohereError,), lambda exc: exc.status_code),
+    "cohere": Sdk(Cohere, "cohere", "command-a-vision-07-2025", (CohereError,), lambda exc: exc.status_code),
 }  # fmt: skip
 
 

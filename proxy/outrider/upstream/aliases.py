@@ -15,6 +15,7 @@ from outrider.config.schema import AttemptTimeouts, Hedge, ModelAlias, ModelTarg
 from outrider.errors import StartError
 from outrider.govern.pricing import Pricing
 from outrider.govern.queues import Room
+from outrider.providers.capabilities import lacks
 from outrider.providers.model import fill_path
 from outrider.providers.places import CALLS, Place, dialects_of, place_of
 from outrider.providers.registry import Binding, Registry
@@ -164,7 +165,7 @@ class Aliases:
             self._cost_of if alias.strategy == "cost" else None,
             self._input_cost_of if alias.hedge else None,
             alias.strategy in ("smart", "cost")
-            or any(target.has is not None or target.context_tokens is not None for target in alias.targets),
+            or any(_has(target) != EVERYTHING or target.context_tokens is not None for target in alias.targets),
             alias.queue.max_wait_s,
             alias.queue.priority_of,
             alias.static_answer.text if alias.static_answer is not None else None,
@@ -262,7 +263,7 @@ class Aliases:
             in_path,
             translator,
             spec.weight,
-            frozenset(spec.has) if spec.has is not None else EVERYTHING,
+            _has(spec),
             spec.context_tokens,
             spec.max_concurrent,
         )
@@ -352,6 +353,11 @@ def _refusal(route: Route, to: Route) -> str | None:
     if binding.provider.auth.kind == "none" or (binding.provider.needs_config and not _has_credential(binding)):
         return None  # it takes none, or was set up without one
     return str(attempt.refusal or attempt.no_credential)
+
+
+def _has(spec: ModelTarget) -> frozenset[str]:
+    """What config says that it does, else all but what the model is known not to do."""
+    return frozenset(spec.has) if spec.has is not None else EVERYTHING - lacks(spec.model)
 
 
 def _has_credential(binding: Binding) -> bool:

@@ -31,7 +31,11 @@ def needs_of(document: dict[str, Any], body_bytes: int, max_tokens: int) -> Need
     has: set[str] = set()
     images_bytes = 0
     for part in _parts(document):
-        if part.get("type") in _IMAGE_TYPES or any(isinstance(part.get(key), dict) for key in _IMAGE_KEYS):
+        if (
+            part.get("type") in _IMAGE_TYPES
+            or any(isinstance(part.get(key), dict) for key in _IMAGE_KEYS)
+            or (isinstance(part.get("images"), list) and part["images"])  # Ollama's
+        ):
             has.add("vision")
             images_bytes += _data_bytes(part)
     if any(document.get(key) for key in ("tools", "functions", "toolConfig", "tool_config")):
