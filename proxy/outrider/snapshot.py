@@ -342,7 +342,8 @@ class Snapshot:
             translates=translates,
             is_front=route.is_front,
         )
-        bind_target(to, route, self._layers, translates=translates or lifts)
+        cap_bytes = self.config.caps.held_body_bytes
+        bind_target(to, route, self._layers, translates=translates or lifts, cap_bytes=cap_bytes)
         return to
 
     def _embedding_route(self) -> tuple[Route, bytes]:

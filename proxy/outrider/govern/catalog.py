@@ -43,6 +43,10 @@ class Catalog:
         self._providers = tuple(providers)
         self._listed: dict[str, Listed] | None = None
 
+    @property
+    def is_made(self) -> bool:
+        return self._listed is not None
+
     def all(self) -> tuple[Listed, ...]:
         return tuple(self._table().values())
 

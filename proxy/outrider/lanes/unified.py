@@ -9,6 +9,7 @@ Rules
 Does not know: how targets are chosen and called (upstream, lanes.dispatcher), dialects.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -168,11 +169,13 @@ class Unified:
     def _listing(self, path: bytes) -> Callable[["Exchange", Call], Any]:
         name = unquote_to_bytes(path[len(MODELS_PATH) + 1 :]).decode("utf-8", "replace")
 
-        def answer(x: "Exchange", call: Call) -> Taken:
+        async def answer(x: "Exchange", call: Call) -> Taken:
             from outrider.dialects.models import Listing as Models  # for who asks
             from outrider.dialects.models import written_listing, written_model
 
             shape: Shape = "anthropic" if x.head.get_name(b"anthropic-version") is not None else "openai"
+            if not self._catalog.is_made:  # the price list takes a third of a second to read
+                await asyncio.to_thread(self._catalog.all)
             if not name:
                 models = [as_model(listed) for listed in self._catalog.all()]
                 return Listing(x, call, written_listing(shape, Models(models)))

@@ -100,7 +100,7 @@ def bind(route: Route, layers: Sequence[Any]) -> None:
     route.reads_answer = bool(route.operation.usage)
 
 
-def bind_target(to: Route, route: Route, layers: Sequence[Any], *, translates: bool) -> None:
+def bind_target(to: Route, route: Route, layers: Sequence[Any], *, translates: bool, cap_bytes: int) -> None:
     """Give a target's route its hooks of the answer and the end, for the calls of the route that apps called.
 
     What a layer `of_attempt` says is about who served the call; all others are about the call.
@@ -108,9 +108,9 @@ def bind_target(to: Route, route: Route, layers: Sequence[Any], *, translates: b
     hooks = _hooks(route, layers, "answer", to)
     if translates:
         # With the adapters of dialects, for those who translate.
-        from outrider.stack.translate import FRAME_ANSWER, TRANSLATE_ANSWER
+        from outrider.stack.translate import FRAME_ANSWER, translate_answer
 
-        hooks = (TRANSLATE_ANSWER, *_hooks(route, layers, "translated"), *hooks)
+        hooks = (translate_answer(cap_bytes), *_hooks(route, layers, "translated"), *hooks)
         if route.operation.dialect == "gemini.generate":
             hooks = (*hooks, FRAME_ANSWER)
     to.answer_hooks = hooks

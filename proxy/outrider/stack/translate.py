@@ -409,6 +409,16 @@ def _rerankings(asked: str, spoken: str) -> Form[Any] | None:
     return Form(client, provider, write, back)
 
 
+def translate_answer(cap_bytes: int) -> PlainHook:
+    """First of the hooks of an answer: those that follow see what it makes. cap_bytes: of one that comes whole."""
+
+    def hook(x: "Exchange", call: "Call") -> None:
+        _answered(x, call)
+        x.whole_cap = cap_bytes
+
+    return PlainHook(hook)
+
+
 def _answered(x: "Exchange", call: "Call") -> None:
     if call.translation is not None:
         call.target.translator.answer(x, call)
@@ -453,7 +463,6 @@ def _as_array(x: "Exchange", call: "Call") -> None:
         x.last_words = lambda x, failure: array.take(words(x, failure), True)
 
 
-TRANSLATE_ANSWER: Final = PlainHook(_answered)  # first of the hooks of an answer: those that follow see what it makes
 FRAME_ANSWER: Final = PlainHook(_as_array)  # last of them: none of the others knows this framing
 
 
@@ -570,7 +579,6 @@ def _stream(x: "Exchange", stream: StreamTranslation, *, is_sse: bool) -> None:
 
 def _head(x: "Exchange", call: "Call", note: str, kind: bytes | None = None) -> None:
     x.drop_mask |= _REPLACED
-    x.whole_cap = x.client.hub.usage_bytes
     assert call.spoken_kind is not None
     lines = b"content-type: %b\r\n" % (kind or call.spoken_kind)
     if note:
