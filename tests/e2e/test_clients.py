@@ -102,7 +102,7 @@ def run(command: Sequence[str], env: dict[str, str], cwd: Path | None = None) ->
     """The child's output, stripped; whatever it complained about fails the test."""
     ran = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
     complaints = [line for line in ran.stderr.splitlines() if not line.startswith("Picked up JAVA_TOOL_OPTIONS")]
-    assert (ran.returncode, complaints) == (0, [])
+    assert (ran.returncode, complaints) == (0, []), ran.stderr[-3000:]
     return ran.stdout.strip()
 
 
