@@ -344,6 +344,19 @@ def test_the_exceptions_name_says_more_than_its_status(status: int, name: str, k
     assert adapter("bedrock.converse").write_error(error) == {"__type": name, "message": "m"}
 
 
+_OTHERS = ("openai.chat", "openai.responses", "anthropic.messages", "gemini.generate", "ollama.chat", "cohere.chat")
+
+
+@pytest.mark.parametrize("client", _OTHERS)
+def test_a_call_that_the_provider_ran_itself_is_no_apps_to_run(client: str) -> None:
+    use = {"toolUseId": "t1", "name": "nova_grounding", "input": {"query": "q"}, "type": "server_tool_use"}
+    message = {"role": "assistant", "content": [{"toolUse": use}, {"text": "the answer"}]}
+    body, notes = back("bedrock.converse", {"output": {"message": message}, "stopReason": "end_turn"}, client)
+    assert "the answer" in json.dumps(body)
+    assert "nova_grounding" not in json.dumps(body)
+    assert "nova_grounding left out" in notes
+
+
 def test_a_cache_point_is_a_mark_on_what_stands_before_it() -> None:
     marked = [
         {"type": "text", "text": "long", "cache_control": {"type": "ephemeral", "ttl": "1h"}},

@@ -631,6 +631,8 @@ def _written_candidate(choice: Choice, is_own: bool, notes: Notes) -> Json:
             citations += _written_citations(part.citations, notes)
         if not is_own:
             _note_part(part, notes)
+            if isinstance(part, ToolCall) and part.server:  # it has been run: the app would run it again
+                continue
         made = write_part(part, is_own, notes)
         if made is None:
             continue
@@ -664,6 +666,8 @@ def _note_part(part: Part, notes: Notes) -> None:
         notes.add(f"{part.kind} left out")
     elif part.rest:
         note_rest(part.rest, notes)
+    if isinstance(part, ToolCall) and part.server:
+        notes.add(f"{part.name} left out")
 
 
 def _written_citations(citations: list[Json], notes: Notes) -> list[Json]:

@@ -820,7 +820,10 @@ def _answered_item(part: Part, is_own: bool, notes: Notes) -> Json | None:
         return reasoning_item(part) if is_own or part.text else None
     if isinstance(part, Opaque) and is_own:
         return part.value  # type: ignore[no-any-return]
-    notes.add(f"{part.kind if isinstance(part, (Opaque, Media)) else 'a part'} left out")
+    if isinstance(part, ToolCall):
+        notes.add(f"{part.name} left out")
+    else:
+        notes.add(f"{part.kind if isinstance(part, (Opaque, Media)) else 'a part'} left out")
     return None
 
 
