@@ -53,11 +53,13 @@ from outrider.dialects.values import (
     NUMBER,
     REST,
     Fields,
+    Plain,
     known,
     new_id,
     note_rest,
     objects,
     optional,
+    plain_fields,
     rest_of,
     text,
     typed,
@@ -127,7 +129,7 @@ FIELDS: Final[dict[str, Fields]] = {
     **PART_FIELDS,
 }
 _KNOWN: Final = {level: known(fields) for level, fields in FIELDS.items()}
-_PLAIN: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
+_PLAIN: Final[Plain] = {
     "max_tokens": ("max_tokens", (int,)),
     "temperature": ("temperature", NUMBER),
     "top_p": ("top_p", NUMBER),
@@ -140,16 +142,7 @@ _PLAIN: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
 
 
 def _read_request(body: Json, model: str | None, stream: bool | None) -> Request:
-    given: dict[str, Any] = {}
-    rest: Json = {}
-    names = _KNOWN["request"]
-    for key, value in body.items():
-        plain = _PLAIN.get(key)
-        if plain is not None:
-            if value is not None:
-                given[plain[0]] = typed(value, plain[1], key)
-        elif key not in names:
-            rest[key] = value
+    given, rest = plain_fields(body, _PLAIN, _KNOWN["request"])
     request = Request(
         NAME,
         model or typed(body.get("model"), (str,), "model"),

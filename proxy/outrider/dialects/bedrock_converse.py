@@ -39,7 +39,6 @@ from outrider.dialects.canonical import (
     Answer,
     Choice,
     Message,
-    Opaque,
     OutputFormat,
     Part,
     Reasoning,
@@ -58,6 +57,7 @@ from outrider.dialects.values import (
     REST,
     Fields,
     known,
+    note_part,
     note_rest,
     objects,
     optional,
@@ -461,7 +461,7 @@ def write_answer(answer: Answer, request: Request, notes: Notes, origin: str = N
         notes.add("all answers but the first left out")
     if not is_own:
         for part in choice.parts:
-            _note_part(part, notes)
+            note_part(part, notes)
         if choice.logprobs is not None:
             notes.add("logprobs left out")
         note_rest(choice.rest, notes)
@@ -481,21 +481,6 @@ def write_answer(answer: Answer, request: Request, notes: Notes, origin: str = N
     elif not is_own:
         note_rest(answer.rest, notes)
     return body
-
-
-def _note_part(part: Part, notes: Notes) -> None:
-    if isinstance(part, (ToolCall, Thinking)) and part.signature:
-        notes.add("signatures left out")
-    if isinstance(part, Thinking) and part.hidden:
-        notes.add("sealed thoughts left out")
-    if isinstance(part, Text) and part.citations:
-        notes.add("citations left out")
-    if isinstance(part, Opaque):
-        notes.add(f"{part.kind} left out")
-    else:
-        note_rest(part.rest, notes)
-    if isinstance(part, ToolCall) and part.server:
-        notes.add(f"{part.name} left out")
 
 
 # -- the adapter

@@ -54,17 +54,21 @@ from outrider.dialects.values import (
     NUMBER,
     REST,
     Fields,
+    Plain,
     data_url,
     from_data_url,
     known,
     new_id,
+    note_part,
     note_rest,
     objects,
     optional,
+    plain_fields,
     rest_of,
     strings,
     text,
     typed,
+    written_fields,
 )
 
 __all__ = ["DIALECT", "FIELDS"]
@@ -118,7 +122,7 @@ FIELDS: Final[dict[str, Fields]] = {
     },
 }
 _KNOWN: Final = {level: known(fields) for level, fields in FIELDS.items()}
-_PLAIN: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
+_PLAIN: Final[Plain] = {
     "max_tokens": ("max_tokens", (int,)),
     "temperature": ("temperature", NUMBER),
     "seed": ("seed", (int,)),
@@ -129,6 +133,7 @@ _PLAIN: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
     "logprobs": ("logprobs", (bool,)),
     "safety_mode": ("safety", (str,)),
 }
+_OWN_ONLY: Final = frozenset({"safety"})
 _TOOL_PLAN: Final = "tool_plan"
 
 
@@ -136,16 +141,7 @@ _TOOL_PLAN: Final = "tool_plan"
 
 
 def _read_request(body: Json, model: str | None, stream: bool | None) -> Request:
-    given: dict[str, Any] = {}
-    rest: Json = {}
-    names = _KNOWN["request"]
-    for key, value in body.items():
-        plain = _PLAIN.get(key)
-        if plain is not None:
-            if value is not None:
-                given[plain[0]] = typed(value, plain[1], key)
-        elif key not in names and value is not None:
-            rest[key] = value
+    given, rest = plain_fields(body, _PLAIN, _KNOWN["request"])
     system, messages = _messages(objects(body.get("messages"), "messages"))
     request = Request(
         NAME,
@@ -166,7 +162,7 @@ def _read_request(body: Json, model: str | None, stream: bool | None) -> Request
         request.output = _output(typed(body["response_format"], (dict,), "response_format"))
     if body.get("thinking") is not None:
         request.reasoning = _reasoning(typed(body["thinking"], (dict,), "thinking"))
-    request.rest = rest or None
+    request.rest = {key: value for key, value in rest.items() if value is not None} or None
     return request
 
 
@@ -298,10 +294,7 @@ def _write_request(request: Request, notes: Notes) -> WrittenRequest:
     body: Json = {"model": request.model, "messages": _written_messages(request, is_own, notes)}
     if request.stream:
         body["stream"] = True
-    for key, (name, _) in _PLAIN.items():
-        value = getattr(request, name)
-        if value is not None and (is_own or key != "safety_mode"):
-            body[key] = value
+    body |= written_fields(request, _PLAIN, frozenset() if is_own else _OWN_ONLY)
     if request.stop:
         body["stop_sequences"] = request.stop
     _written_tools(request, body, is_own)
@@ -494,27 +487,14 @@ def _write_answer(answer: Answer, request: Request, notes: Notes) -> Json:
         body |= answer.rest or {}
         return body
     for part in choice.parts:
-        _note_part(part, notes)
+        if isinstance(part, Media) and part.text is None:
+            notes.add(f"{part.kind} left out")
+        note_part(part, notes)
     if choice.logprobs is not None:
         notes.add("logprobs left out")
     note_rest(choice.rest, notes)
     note_rest(answer.rest, notes)
     return body
-
-
-def _note_part(part: Part, notes: Notes) -> None:
-    if isinstance(part, (ToolCall, Thinking)) and part.signature:
-        notes.add("signatures left out")
-    if isinstance(part, Thinking) and part.hidden:
-        notes.add("sealed thoughts left out")
-    if isinstance(part, Text) and part.citations:
-        notes.add("citations left out")
-    if isinstance(part, Opaque) or (isinstance(part, Media) and part.text is None):
-        notes.add(f"{part.kind} left out")
-    if not isinstance(part, Opaque):
-        note_rest(part.rest, notes)
-    if isinstance(part, ToolCall) and part.server:
-        notes.add(f"{part.name} left out")
 
 
 # -- the adapter

@@ -27,7 +27,6 @@ from outrider.dialects.canonical import (
     Answer,
     Choice,
     Message,
-    Opaque,
     OutputFormat,
     Part,
     Reasoning,
@@ -61,8 +60,10 @@ from outrider.dialects.values import (
     NUMBER,
     REST,
     Fields,
+    Plain,
     known,
     listed,
+    note_part,
     note_rest,
     objects,
     optional,
@@ -70,6 +71,7 @@ from outrider.dialects.values import (
     strings,
     text,
     typed,
+    written_fields,
 )
 
 __all__ = ["ARRAY", "DIALECT", "FIELDS"]
@@ -157,8 +159,7 @@ FIELDS: Final[dict[str, Fields]] = {
     },
 }
 _KNOWN: Final = {level: known(fields) for level, fields in FIELDS.items()}
-# field -> (canonical name, types): those that are taken as they are
-_PLAIN: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
+_PLAIN: Final[Plain] = {
     "temperature": ("temperature", NUMBER),
     "topP": ("top_p", NUMBER),
     "candidateCount": ("n", (int,)),
@@ -462,11 +463,7 @@ def _written_user(message: Message, calls: dict[str, ToolCall], is_own: bool, no
 
 
 def _written_config(request: Request, is_own: bool) -> Json:
-    config: Json = {}
-    for key, (name, _) in _PLAIN.items():
-        value = getattr(request, name)
-        if value is not None:
-            config[key] = value
+    config = written_fields(request, _PLAIN)
     if request.top_k is not None:
         config["topK"] = request.top_k
     if request.stop:
@@ -630,7 +627,7 @@ def _written_candidate(choice: Choice, is_own: bool, notes: Notes) -> Json:
         if isinstance(part, Text) and part.citations:
             citations += _written_citations(part.citations, notes)
         if not is_own:
-            _note_part(part, notes)
+            note_part(part, notes, cites=True)
             if isinstance(part, ToolCall) and part.server:  # it has been run: the app would run it again
                 continue
         made = write_part(part, is_own, notes)
@@ -655,19 +652,6 @@ def _written_candidate(choice: Choice, is_own: bool, notes: Notes) -> Json:
     elif not is_own:
         note_rest(choice.rest, notes)
     return made
-
-
-def _note_part(part: Part, notes: Notes) -> None:
-    if isinstance(part, (ToolCall, Thinking)) and part.signature:
-        notes.add("signatures left out")
-    if isinstance(part, Thinking) and part.hidden:
-        notes.add("sealed thoughts left out")
-    if isinstance(part, Opaque):
-        notes.add(f"{part.kind} left out")
-    elif part.rest:
-        note_rest(part.rest, notes)
-    if isinstance(part, ToolCall) and part.server:
-        notes.add(f"{part.name} left out")
 
 
 def _written_citations(citations: list[Json], notes: Notes) -> list[Json]:

@@ -31,7 +31,6 @@ from outrider.dialects.canonical import (
     FinishReason,
     Media,
     Message,
-    Opaque,
     OutputFormat,
     Part,
     Reasoning,
@@ -60,9 +59,11 @@ from outrider.dialects.values import (
     NUMBER,
     REST,
     Fields,
+    Plain,
     known,
     listed,
     new_id,
+    note_part,
     note_rest,
     objects,
     optional,
@@ -70,6 +71,7 @@ from outrider.dialects.values import (
     strings,
     text,
     typed,
+    written_fields,
 )
 
 __all__ = ["DIALECT", "FIELDS", "GENERATE"]
@@ -149,7 +151,7 @@ FIELDS: Final[dict[str, Fields]] = {
     },
 }
 _KNOWN: Final = {level: known(fields) for level, fields in FIELDS.items()}
-_OPTIONS: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
+_OPTIONS: Final[Plain] = {
     "temperature": ("temperature", NUMBER),
     "top_p": ("top_p", NUMBER),
     "top_k": ("top_k", (int,)),
@@ -313,11 +315,7 @@ def _write_request(name: str, request: Request, notes: Notes) -> WrittenRequest:
         _written_prompt(request, body)
     else:
         body["messages"] = _written_messages(request, is_own, notes)
-    options: Json = {}
-    for key, (field, _) in _OPTIONS.items():
-        value = getattr(request, field)
-        if value is not None:
-            options[key] = value
+    options = written_fields(request, _OPTIONS)
     if request.stop:
         options["stop"] = request.stop
     if options:
@@ -514,7 +512,7 @@ def _written_said(name: str, choice: Choice, body: Json, is_own: bool, notes: No
     thought = "".join(part.text for part in choice.parts if isinstance(part, Thinking))
     calls = [part for part in choice.parts if isinstance(part, ToolCall) and not part.server]
     for part in choice.parts if not is_own else ():
-        _note_part(part, notes)
+        note_part(part, notes)
     if name == GENERATE_NAME:
         body["response"] = words
         if thought:
@@ -538,21 +536,6 @@ def _written_said(name: str, choice: Choice, body: Json, is_own: bool, notes: No
     if is_own and choice.rest:
         message |= choice.rest
     body["message"] = message
-
-
-def _note_part(part: Part, notes: Notes) -> None:
-    if isinstance(part, (ToolCall, Thinking)) and part.signature:
-        notes.add("signatures left out")
-    if isinstance(part, Thinking) and part.hidden:
-        notes.add("sealed thoughts left out")
-    if isinstance(part, Text) and part.citations:
-        notes.add("citations left out")
-    if isinstance(part, Opaque):
-        notes.add(f"{part.kind} left out")
-    else:
-        note_rest(part.rest, notes)
-    if isinstance(part, ToolCall) and part.server:
-        notes.add(f"{part.name} left out")
 
 
 # -- the adapters

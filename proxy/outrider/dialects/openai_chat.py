@@ -54,6 +54,7 @@ from outrider.dialects.openai_parts import (
     effort_of,
     image_url_of,
     media_from_url,
+    plain_content,
     usage_body,
     written_finish,
 )
@@ -61,6 +62,7 @@ from outrider.dialects.values import (
     NUMBER,
     REST,
     Fields,
+    Plain,
     dicts,
     from_data_url,
     index_of,
@@ -70,11 +72,13 @@ from outrider.dialects.values import (
     note_rest,
     objects,
     optional,
+    plain_fields,
     rest_of,
     seconds_of,
     text,
     typed,
     word,
+    written_fields,
 )
 
 __all__ = ["DIALECT", "FIELDS"]
@@ -191,8 +195,7 @@ FIELDS: Final[dict[str, Fields]] = {
     },
 }
 
-# field -> (canonical name, types): those that are taken as they are
-_PLAIN: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
+_PLAIN: Final[Plain] = {
     "audio": ("audio", (dict,)),
     "echo": ("echo", (bool,)),
     "frequency_penalty": ("frequency_penalty", NUMBER),
@@ -217,7 +220,6 @@ _PLAIN: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
     "user": ("user", (str,)),
     "verbosity": ("verbosity", (str,)),
 }
-_PLAIN_BACK: Final = tuple((name, wire) for wire, (name, _) in _PLAIN.items())
 _KNOWN: Final = {level: known(fields) for level, fields in FIELDS.items()}
 _LEADING: Final = frozenset({"role", "content"})
 
@@ -226,16 +228,7 @@ _LEADING: Final = frozenset({"role", "content"})
 
 
 def _read_request(body: Json, model: str | None, stream: bool | None) -> Request:
-    given: dict[str, Any] = {}
-    rest: Json = {}
-    names = _KNOWN["request"]
-    for key, value in body.items():
-        plain = _PLAIN.get(key)
-        if plain is not None:
-            if value is not None:
-                given[plain[0]] = typed(value, plain[1], key)
-        elif key not in names:
-            rest[key] = value
+    given, rest = plain_fields(body, _PLAIN, _KNOWN["request"])
     system, messages = _messages(objects(body.get("messages"), "messages"))
     request = Request(
         NAME,
@@ -548,10 +541,7 @@ def _named(holder: Json) -> str:
 def _write_request(request: Request, notes: Notes) -> WrittenRequest:
     is_own = request.origin == NAME
     body: Json = {"model": request.model, "messages": _written_messages(request, is_own)}
-    for name, wire in _PLAIN_BACK:
-        value = getattr(request, name)
-        if value is not None and (is_own or name not in _FOREIGN_ONLY):
-            body[wire] = value
+    body |= written_fields(request, _PLAIN, frozenset() if is_own else _FOREIGN_ONLY)
     if request.max_tokens is not None:
         own = request.tokens_key if is_own else None
         body[own or ("max_completion_tokens" if _OPENAIS.match(request.model) else "max_tokens")] = request.max_tokens
@@ -701,12 +691,9 @@ def _written_call(call: ToolCall, is_own: bool) -> Json:
 
 
 def _written_content(parts: list[Part], is_own: bool) -> str | list[Json]:
-    """Plain text where that says it all: servers that take no lists are many."""
-    if not parts:
-        return ""
-    first = parts[0]
-    if len(parts) == 1 and type(first) is Text and not (is_own and first.rest):
-        return first.text
+    plain = plain_content(parts, is_own)
+    if plain is not None:
+        return plain
     return [made for part in parts if (made := _written_part(part, is_own)) is not None]
 
 

@@ -50,16 +50,19 @@ from outrider.dialects.values import (
     NUMBER,
     REST,
     Fields,
+    Plain,
     index_of,
     known,
     listed,
     new_id,
     note_rest,
+    plain_fields,
     rest_of,
     seconds_of,
     text,
     typed,
     word,
+    written_fields,
 )
 
 __all__ = ["DIALECT", "FIELDS"]
@@ -119,7 +122,7 @@ FIELDS: Final[dict[str, Fields]] = {
     },
 }
 _KNOWN: Final = {level: known(fields) for level, fields in FIELDS.items()}
-_PLAIN: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
+_PLAIN: Final[Plain] = {
     "echo": ("echo", (bool,)),
     "frequency_penalty": ("frequency_penalty", NUMBER),
     "logit_bias": ("logit_bias", (dict,)),
@@ -142,15 +145,7 @@ _COMPATIBLE_ONLY: Final = frozenset({"min_p", "repetition_penalty", "top_k"})
 
 
 def _read_request(body: Json, model: str | None, stream: bool | None) -> Request:
-    given: dict[str, Any] = {}
-    rest: Json = {}
-    for key, value in body.items():
-        plain = _PLAIN.get(key)
-        if plain is not None:
-            if value is not None:
-                given[plain[0]] = typed(value, plain[1], key)
-        elif key not in _KNOWN["request"]:
-            rest[key] = value
+    given, rest = plain_fields(body, _PLAIN, _KNOWN["request"])
     stop = body.get("stop")
     if stop is not None:
         stops = [stop] if type(stop) is str else typed(stop, (str, list), "stop")
@@ -187,10 +182,7 @@ def _write_request(request: Request, notes: Notes) -> WrittenRequest:
     if is_own and parts and isinstance(parts[0], Opaque):
         prompt = parts[0].value
     body: Json = {"model": request.model, "prompt": prompt}
-    for wire, (name, _) in _PLAIN.items():
-        value = getattr(request, name)
-        if value is not None and (is_own or name not in _COMPATIBLE_ONLY):
-            body[wire] = value
+    body |= written_fields(request, _PLAIN, frozenset() if is_own else _COMPATIBLE_ONLY)
     if request.stop:
         body["stop"] = request.stop
     if request.logprobs:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from outrider.dialects.base import Json, Notes
-from outrider.dialects.canonical import FinishReason, Media, MediaKind, Reasoning, Text, Usage
+from outrider.dialects.canonical import FinishReason, Media, MediaKind, Part, Reasoning, Text, Usage
 from outrider.dialects.usage import openai_usage
 from outrider.dialects.values import data_url, from_data_url, text
 
@@ -23,6 +23,7 @@ __all__ = [
     "effort_of",
     "image_url_of",
     "media_from_url",
+    "plain_content",
     "url_annotation",
     "usage_body",
     "written_finish",
@@ -115,6 +116,14 @@ def image_url_of(part: Media) -> str:
     if part.url is not None:
         return part.url
     return data_url(part.mime or ("image/png" if part.kind == "image" else "application/pdf"), part.data or "")
+
+
+def plain_content(parts: list[Part], is_own: bool) -> str | None:
+    """Plain text where that says it all: servers that take no lists are many."""
+    if not parts:
+        return ""
+    first = parts[0]
+    return first.text if len(parts) == 1 and type(first) is Text and not (is_own and first.rest) else None
 
 
 def arguments_text(holder: Json) -> str:

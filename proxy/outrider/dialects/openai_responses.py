@@ -53,13 +53,14 @@ from outrider.dialects.openai_items import (
     usage_body,
     written_call,
 )
-from outrider.dialects.openai_parts import effort_of, image_url_of, media_from_url
+from outrider.dialects.openai_parts import effort_of, image_url_of, media_from_url, plain_content
 from outrider.dialects.openai_responses_stream import ResponsesStreamReader, ResponsesStreamWriter
 from outrider.dialects.usage import openai_usage
 from outrider.dialects.values import (
     NUMBER,
     REST,
     Fields,
+    Plain,
     from_data_url,
     known,
     listed,
@@ -67,11 +68,13 @@ from outrider.dialects.values import (
     note_rest,
     objects,
     optional,
+    plain_fields,
     rest_of,
     seconds_of,
     text,
     typed,
     word,
+    written_fields,
 )
 
 __all__ = ["DIALECT", "FIELDS"]
@@ -185,7 +188,7 @@ FIELDS: Final[dict[str, Fields]] = {
     **ITEM_FIELDS,
 }
 _KNOWN: Final = {level: known(fields) for level, fields in FIELDS.items()}
-_PLAIN: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
+_PLAIN: Final[Plain] = {
     "background": ("background", (bool,)),
     "max_output_tokens": ("max_tokens", (int,)),
     "metadata": ("metadata", (dict,)),
@@ -199,7 +202,6 @@ _PLAIN: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
     "truncation": ("truncation", (str,)),
     "user": ("user", (str,)),
 }
-_PLAIN_BACK: Final = tuple((name, wire) for wire, (name, _) in _PLAIN.items())
 _BINDING: Final = ("previous_response_id", "conversation", "prompt")
 _LOGPROBS: Final = "message.output_text.logprobs"
 _LEADING: Final = frozenset({"role", "content", "type"})
@@ -209,16 +211,7 @@ _LEADING: Final = frozenset({"role", "content", "type"})
 
 
 def _read_request(body: Json, model: str | None, stream: bool | None) -> Request:
-    given: dict[str, Any] = {}
-    rest: Json = {}
-    names = _KNOWN["request"]
-    for key, value in body.items():
-        plain = _PLAIN.get(key)
-        if plain is not None:
-            if value is not None:
-                given[plain[0]] = typed(value, plain[1], key)
-        elif key not in names:
-            rest[key] = value
+    given, rest = plain_fields(body, _PLAIN, _KNOWN["request"])
     system, messages = _input(body.get("input"), body.get("instructions"))
     request = Request(
         NAME,
@@ -450,10 +443,7 @@ def _write_request(request: Request, notes: Notes) -> WrittenRequest:
     for message in request.messages:
         _written_message(message, is_own, items)
     body["input"] = items
-    for name, wire in _PLAIN_BACK:
-        value = getattr(request, name)
-        if value is not None:
-            body[wire] = value
+    body |= written_fields(request, _PLAIN)
     if not is_own and request.store is None:
         body["store"] = False  # elsewhere nothing is kept unless asked for, here it is
     if request.logprobs:
@@ -594,11 +584,9 @@ def _written_result(part: ToolResult, is_own: bool) -> Json:
 
 
 def _written_content(parts: list[Part], is_own: bool) -> str | list[Json]:
-    if not parts:
-        return ""
-    first = parts[0]
-    if len(parts) == 1 and type(first) is Text and not (is_own and first.rest):
-        return first.text
+    plain = plain_content(parts, is_own)
+    if plain is not None:
+        return plain
     return [made for part in parts if (made := _written_part(part, is_own)) is not None]
 
 

@@ -16,11 +16,13 @@ from typing import Any, Final
 import orjson
 
 from outrider.dialects.base import Notes, UnreadableError
+from outrider.dialects.canonical import Opaque, Part, Text, Thinking, ToolCall
 
 __all__ = [
     "NUMBER",
     "REST",
     "Fields",
+    "Plain",
     "argument_object",
     "data_url",
     "dicts",
@@ -29,20 +31,24 @@ __all__ = [
     "known",
     "listed",
     "new_id",
+    "note_part",
     "note_rest",
     "objects",
     "optional",
     "place_of",
+    "plain_fields",
     "rest_of",
     "seconds_of",
     "strings",
     "text",
     "typed",
     "word",
+    "written_fields",
 ]
 
 type Json = dict[str, Any]
 type Fields = Mapping[str, str]  # wire field -> the canonical field or feature that it becomes, or REST
+type Plain = Mapping[str, tuple[str, tuple[type, ...]]]  # wire field, taken as it is -> (canonical name, its types)
 
 REST: Final = "rest"
 NUMBER: Final = (int, float)
@@ -60,6 +66,29 @@ def rest_of(holder: Json, names: frozenset[str]) -> Json | None:
     return {name: value for name, value in holder.items() if name not in names}
 
 
+def plain_fields(body: Json, plain: Plain, names: frozenset[str]) -> tuple[dict[str, Any], Json]:
+    """(canonical name -> value, the rest: what is neither plain nor in names). Raises: UnreadableError."""
+    given: dict[str, Any] = {}
+    rest: Json = {}
+    for key, value in body.items():
+        known_as = plain.get(key)
+        if known_as is not None:
+            if value is not None:
+                given[known_as[0]] = typed(value, known_as[1], key)
+        elif key not in names:
+            rest[key] = value
+    return given, rest
+
+
+def written_fields(request: object, plain: Plain, left_out: frozenset[str] = frozenset()) -> Json:
+    """The way back of plain_fields; left_out: canonical names."""
+    return {
+        key: value
+        for key, (name, _) in plain.items()
+        if (value := getattr(request, name)) is not None and name not in left_out
+    }
+
+
 # How long it took: nothing that the app asked for.
 _DURATIONS: Final = frozenset({"metrics", "total_duration", "load_duration", "prompt_eval_duration", "eval_duration"})
 
@@ -69,6 +98,22 @@ def note_rest(rest: Json | None, notes: Notes) -> None:
     for name, value in (rest or {}).items():
         if value not in (None, "", [], {}, False) and name not in _DURATIONS:
             notes.add(f"{name} left out")
+
+
+def note_part(part: Part, notes: Notes, *, cites: bool = False) -> None:
+    """Says what of a part of an answer another dialect's writer leaves out. cites: it has a place for citations."""
+    if isinstance(part, (ToolCall, Thinking)) and part.signature:
+        notes.add("signatures left out")
+    if isinstance(part, Thinking) and part.hidden:
+        notes.add("sealed thoughts left out")
+    if not cites and isinstance(part, Text) and part.citations:
+        notes.add("citations left out")
+    if isinstance(part, Opaque):
+        notes.add(f"{part.kind} left out")
+    else:
+        note_rest(part.rest, notes)
+    if isinstance(part, ToolCall) and part.server:
+        notes.add(f"{part.name} left out")
 
 
 def typed(value: Any, kinds: tuple[type, ...], field: str) -> Any:
