@@ -36,12 +36,11 @@ from outrider.dialects.canonical import (
     TextDelta,
     Thinking,
     ToolCall,
-    Usage,
     UsageEvent,
 )
 from outrider.dialects.frames import eventstream_frame
 from outrider.dialects.native_errors import aws_exception, broken_off, cut, error_of_aws
-from outrider.dialects.pieces import InOrder, TooLongError
+from outrider.dialects.pieces import InOrder, OneAnswerWriter
 from outrider.dialects.usage import converse_usage
 from outrider.dialects.values import new_id, text
 
@@ -194,29 +193,19 @@ _READERS: Final[dict[str, Any]] = {
 }
 
 
-class ConverseStreamWriter:
+class ConverseStreamWriter(OneAnswerWriter):
     def __init__(self, request: Request, notes: Notes) -> None:
-        self._notes = notes
+        super().__init__(notes)
         self._order = InOrder()
-        self._usage: Usage | None = None
         self._begun = False
-        self._over = False
         self._block = -1
         self._kind: type[Part] = Text  # of the open part
         self._is_left_out = False
         self._finish: Finish | None = None
 
-    def write(self, events: list[StreamEvent]) -> bytes:
-        out: list[bytes] = []
-        for event in events:
-            if self._over:
-                break
-            try:
-                for ready in self._order.feed(event):
-                    self._event(ready, out)
-            except TooLongError as exc:
-                self._error(ProviderError(0, "server", str(exc)), out)
-        return b"".join(out)
+    def _take(self, event: StreamEvent, out: list[bytes]) -> None:
+        for ready in self._order.feed(event):
+            self._event(ready, out)
 
     def frame(self, name: str, body: Json) -> bytes:
         """Nova's chunks put it elsewhere."""
@@ -229,24 +218,16 @@ class ConverseStreamWriter:
         if not self._begun and type(event) is not ErrorEvent:
             self._begun = True
             out.append(self.frame("messageStart", {"role": "assistant"}))
-        if isinstance(event, TextDelta):
-            if event.text and event.choice == 0:
-                inner: Json = {"text": event.text}
-                self._delta({"reasoningContent": inner} if self._kind is Thinking else inner, out)
-        elif isinstance(event, (Start, UsageEvent)):
-            self._usage = event.usage or self._usage
-        elif isinstance(event, ErrorEvent):
-            self._error(event.error, out)
-        elif isinstance(event, End):
-            self._end(out)
-        elif event.choice != 0:
-            self._notes.add("all answers but the first left out")
-        else:
-            self._of_choice(event, out)
+        super()._event(event, out)
+
+    def _text(self, event: TextDelta, out: list[bytes]) -> None:
+        if event.text:
+            inner: Json = {"text": event.text}
+            self._delta({"reasoningContent": inner} if self._kind is Thinking else inner, out)
 
     def _of_choice(self, event: StreamEvent, out: list[bytes]) -> None:
         if isinstance(event, PartStart):
-            self._start(event.value, out)
+            self._part(event.value, out)
         elif isinstance(event, ArgumentsDelta):
             if event.json:
                 self._delta({"toolUse": {"input": event.json}}, out)
@@ -263,7 +244,7 @@ class ConverseStreamWriter:
         elif isinstance(event, (CitationDelta, LogprobsDelta)):
             self._notes.add(f"{'citations' if isinstance(event, CitationDelta) else 'logprobs'} left out")
 
-    def _start(self, value: Part, out: list[bytes]) -> None:
+    def _part(self, value: Part, out: list[bytes]) -> None:
         self._kind = type(value)
         self._is_left_out = True
         if isinstance(value, Opaque) or (isinstance(value, ToolCall) and value.server):

@@ -43,7 +43,7 @@ from outrider.dialects.canonical import (
 from outrider.dialects.frames import sse_frame
 from outrider.dialects.logprobs import from_cohere
 from outrider.dialects.native_errors import broken_off, cut
-from outrider.dialects.pieces import InOrder, TooLongError
+from outrider.dialects.pieces import InOrder, OneAnswerWriter
 from outrider.dialects.usage import cohere_usage
 from outrider.dialects.values import new_id, text
 
@@ -258,47 +258,26 @@ _READERS: Final[dict[str, Any]] = {
 }
 
 
-class CohereStreamWriter:
+class CohereStreamWriter(OneAnswerWriter):
     def __init__(self, request: Request, notes: Notes) -> None:
-        self._notes = notes
+        super().__init__(notes)
         self._order = InOrder()
         self._kind: type[Part] | None = None  # of the open part; None: it is left out
         self._content = -1
         self._calls = -1
         self._begun = False
-        self._over = False
-        self._usage: Usage | None = None
         self._finish: Finish | None = None
 
-    def write(self, events: list[StreamEvent]) -> bytes:
-        out: list[bytes] = []
-        for event in events:
-            if self._over:
-                break
-            try:
-                for ready in self._order.feed(event):
-                    self._event(ready, out)
-            except TooLongError as exc:
-                self._error(ProviderError(0, "server", str(exc)), out)
-        return b"".join(out)
+    def _take(self, event: StreamEvent, out: list[bytes]) -> None:
+        for ready in self._order.feed(event):
+            self._event(ready, out)
 
-    def _event(self, event: StreamEvent, out: list[bytes]) -> None:
-        if isinstance(event, TextDelta):
-            if event.text and event.choice == 0:
-                self._words(event.text, out)
-        elif isinstance(event, Start):
-            self._usage = event.usage
-            self._begin(event.id, out)
-        elif isinstance(event, UsageEvent):
-            self._usage = event.usage
-        elif isinstance(event, ErrorEvent):
-            self._error(event.error, out)
-        elif isinstance(event, End):
-            self._end(out)
-        elif event.choice != 0:
-            self._notes.add("all answers but the first left out")
-        else:
-            self._of_choice(event, out)
+    def _text(self, event: TextDelta, out: list[bytes]) -> None:
+        if event.text:
+            self._words(event.text, out)
+
+    def _start(self, event: Start, out: list[bytes]) -> None:
+        self._begin(event.id, out)
 
     def _begin(self, answer_id: str, out: list[bytes]) -> None:
         if not self._begun:

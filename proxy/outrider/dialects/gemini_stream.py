@@ -45,7 +45,7 @@ from outrider.dialects.frames import sse_frame
 from outrider.dialects.gemini_parts import camels, finish_of, finish_written, read_part, usage_written, write_part
 from outrider.dialects.logprobs import from_gemini, to_gemini
 from outrider.dialects.native_errors import broken_off, google_error, written_google
-from outrider.dialects.pieces import MAX_HELD, TooLongError, Whole
+from outrider.dialects.pieces import MAX_HELD, HoldingWriter, TooLongError, Whole
 from outrider.dialects.usage import gemini_usage
 from outrider.dialects.values import text
 
@@ -292,32 +292,19 @@ class _PartialCall:
 # -- written
 
 
-class GeminiStreamWriter:
+class GeminiStreamWriter(HoldingWriter):
     def __init__(self, request: Request, notes: Notes, *, is_array: bool) -> None:
+        super().__init__(notes)
         self._model = request.model
         self._id = ""
-        self._notes = notes
         self._is_array = is_array
         self._begun = False
-        self._over = False
         self._kinds: dict[tuple[int, int], type[Part]] = {}
         self._whole = Whole()
         self._finished: dict[int, Json] = {}
         self._cited: dict[int, list[Json]] = {}
-        self._usage: Usage | None = None
 
-    def write(self, events: list[StreamEvent]) -> bytes:
-        out: list[bytes] = []
-        for event in events:
-            if self._over:
-                break
-            try:
-                self._event(event, out)
-            except TooLongError as exc:
-                self._error(ProviderError(0, "server", str(exc)), out)
-        return b"".join(out)
-
-    def _event(self, event: StreamEvent, out: list[bytes]) -> None:
+    def _take(self, event: StreamEvent, out: list[bytes]) -> None:
         kind = type(event)
         if kind is TextDelta:
             self._text(event, out)  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ from outrider.dialects.frames import ndjson_frame
 from outrider.dialects.logprobs import from_ollama, to_ollama
 from outrider.dialects.moments import iso, seconds
 from outrider.dialects.native_errors import broken_off, cut, written_ollama
-from outrider.dialects.pieces import TooLongError, Whole
+from outrider.dialects.pieces import OneAnswerWriter, Whole
 from outrider.dialects.usage import ollama_usage
 from outrider.dialects.values import argument_object, new_id, rest_of, text
 
@@ -189,48 +189,18 @@ class OllamaStreamReader:
         return [broken_off()]
 
 
-class OllamaStreamWriter:
+class OllamaStreamWriter(OneAnswerWriter):
     def __init__(self, request: Request, notes: Notes, *, is_generate: bool) -> None:
-        self._notes = notes
+        super().__init__(notes)
         self._model = request.model
         self._is_generate = is_generate
         self._created = iso(None)
         self._whole = Whole()
         self._thoughts: set[int] = set()
         self._calls = 0
-        self._usage: Usage | None = None
         self._finish: Finish | None = None
-        self._over = False
 
-    def write(self, events: list[StreamEvent]) -> bytes:
-        out: list[bytes] = []
-        for event in events:
-            if self._over:
-                break
-            try:
-                self._event(event, out)
-            except TooLongError as exc:
-                self._error(ProviderError(0, "server", str(exc)), out)
-        return b"".join(out)
-
-    def _event(self, event: StreamEvent, out: list[bytes]) -> None:
-        if isinstance(event, TextDelta):
-            if event.choice == 0:
-                self._words(event, out)
-        elif isinstance(event, (Start, UsageEvent)):
-            self._usage = event.usage or self._usage
-            if isinstance(event, Start):
-                self._start(event)
-        elif isinstance(event, ErrorEvent):
-            self._error(event.error, out)
-        elif isinstance(event, End):
-            self._end(out)
-        elif event.choice != 0:
-            self._notes.add("all answers but the first left out")
-        else:
-            self._of_choice(event, out)
-
-    def _start(self, event: Start) -> None:
+    def _start(self, event: Start, out: list[bytes]) -> None:
         self._model = event.model or self._model
         self._created = iso(event.created_s)
 
@@ -268,9 +238,9 @@ class OllamaStreamWriter:
                     self._notes.add("sealed thoughts left out")
             words = getattr(value, "text", "")
             if words:
-                self._words(TextDelta(0, event.part, words), out)
+                self._text(TextDelta(0, event.part, words), out)
 
-    def _words(self, event: TextDelta, out: list[bytes]) -> None:
+    def _text(self, event: TextDelta, out: list[bytes]) -> None:
         if event.part in self._thoughts:
             out.append(self._line("", thinking=event.text))
         else:

@@ -10,25 +10,32 @@ Does not know: any dialect.
 from copy import copy
 from typing import Final
 
+from outrider.dialects.base import Notes
 from outrider.dialects.canonical import (
     ArgumentsDelta,
     CitationDelta,
     DataDelta,
+    End,
+    ErrorEvent,
     Finish,
     Media,
     Opaque,
     Part,
     PartStart,
     PartStop,
+    ProviderError,
     SignatureDelta,
+    Start,
     StreamEvent,
     Text,
     TextDelta,
     Thinking,
     ToolCall,
+    Usage,
+    UsageEvent,
 )
 
-__all__ = ["MAX_HELD", "InOrder", "TooLongError", "Whole"]
+__all__ = ["MAX_HELD", "HoldingWriter", "InOrder", "OneAnswerWriter", "TooLongError", "Whole"]
 
 MAX_HELD: Final = 8 << 20
 type _Delta = TextDelta | ArgumentsDelta | SignatureDelta | CitationDelta | DataDelta
@@ -154,6 +161,71 @@ class InOrder:
                 self._live = key
                 break
         return events
+
+
+class HoldingWriter:
+    """A writer of a stream that holds some of its parts: where one is too long, the stream ends in an error event."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+        self._usage: Usage | None = None
+        self._over = False
+
+    def write(self, events: list[StreamEvent]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            if self._over:
+                break
+            try:
+                self._take(event, out)
+            except TooLongError as exc:
+                self._error(ProviderError(0, "server", str(exc)), out)
+        return b"".join(out)
+
+    def _take(self, event: StreamEvent, out: list[bytes]) -> None:
+        """Raises: TooLongError."""
+        raise NotImplementedError
+
+    def _error(self, error: ProviderError, out: list[bytes]) -> None:
+        """The stream's last words."""
+        raise NotImplementedError
+
+
+class OneAnswerWriter(HoldingWriter):
+    """Of a dialect whose streams have room for one answer."""
+
+    def _take(self, event: StreamEvent, out: list[bytes]) -> None:
+        self._event(event, out)
+
+    def _event(self, event: StreamEvent, out: list[bytes]) -> None:
+        if isinstance(event, TextDelta):
+            if event.choice == 0:
+                self._text(event, out)
+        elif isinstance(event, (Start, UsageEvent)):
+            self._usage = event.usage or self._usage
+            if isinstance(event, Start):
+                self._start(event, out)
+        elif isinstance(event, ErrorEvent):
+            self._error(event.error, out)
+        elif isinstance(event, End):
+            self._end(out)
+        elif event.choice != 0:
+            self._notes.add("all answers but the first left out")
+        else:
+            self._of_choice(event, out)
+
+    def _start(self, event: Start, out: list[bytes]) -> None:
+        """What is said before any part."""
+
+    def _text(self, event: TextDelta, out: list[bytes]) -> None:
+        raise NotImplementedError
+
+    def _of_choice(self, event: StreamEvent, out: list[bytes]) -> None:
+        """Whatever else belongs to the answer."""
+        raise NotImplementedError
+
+    def _end(self, out: list[bytes]) -> None:
+        raise NotImplementedError
 
 
 def _length(event: StreamEvent) -> int:
