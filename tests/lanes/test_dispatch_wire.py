@@ -17,11 +17,12 @@ from outrider.mock import MockProvider
 from outrider.mock.behaviour import NOTHING, Behaviour
 from outrider.runtime import Sidecar
 from outrider.upstream.plans import PlanCalls
+from outrider.upstream.pool import Pool
 from support.running import client_of, post, running, total, until
 from support.wire import Peer
 
 FAST = {"retry": {"base_ms": 1, "max_ms": 5}}
-KEYS = {"ONE_KEY": "sk-key-of-one", "TWO_KEY": "sk-key-of-two"}
+KEYS = {"ONE_KEY": "sk-key-of-one", "TWO_KEY": "sk-key-of-two", "THREE_KEY": "sk-key-of-three"}
 GOOD = b"data: "
 JSON = b"content-type: application/json\r\n"
 
@@ -37,8 +38,8 @@ class Flaky(MockProvider):
 
 
 class Ride:
-    def __init__(self, sidecar: Sidecar, one: Flaky, two: Flaky) -> None:
-        self.sidecar, self.one, self.two = sidecar, one, two
+    def __init__(self, sidecar: Sidecar, one: Flaky, two: Flaky, three: Flaky) -> None:
+        self.sidecar, self.one, self.two, self.three = sidecar, one, two, three
 
     async def ask(self, peer: Peer | None = None, **fields: Any) -> tuple[bytes, bytes]:
         own = peer is None
@@ -88,6 +89,7 @@ async def ride(
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(Flaky(tls=False))
         two = await stack.enter_async_context(Flaky(tls=False))
+        three = await stack.enter_async_context(Flaky(tls=False))
         providers = {
             name: {
                 "kind": "openai",
@@ -97,13 +99,13 @@ async def ride(
                 "require_placeholder": False,
                 "adaptive": name in adaptive,
             }
-            for name, mock in (("one", one), ("two", two))
+            for name, mock in (("one", one), ("two", two), ("three", three))
         }
         settings = {"resilience": FAST, "models": models or alias()} | sections
         sidecar = await stack.enter_async_context(
             running(folder, providers, environ=KEYS | (environ or {}), **settings)
         )
-        yield Ride(sidecar, one, two)
+        yield Ride(sidecar, one, two, three)
 
 
 def status(answer: tuple[bytes, bytes]) -> int:
@@ -386,7 +388,7 @@ async def test_another_credential_brings_a_target_back_at_once(tmp_path: Path) -
             for name, mock, credential in (("one", one, {"file": str(key)}), ("two", two, {"env": "TWO_KEY"}))
         }  # fmt: skip
         async with running(tmp_path, providers, environ=KEYS, models=alias(), resilience=FAST) as sidecar:
-            r = Ride(sidecar, one, two)  # type: ignore[arg-type]
+            r = Ride(sidecar, one, two, two)  # type: ignore[arg-type]
             one.next(status=401)
             for _ in range(3):
                 assert status(await r.ask()) == 200
@@ -578,6 +580,63 @@ async def test_of_two_that_race_one_may_fail(tmp_path: Path, late: Behaviour) ->
         assert status(answer) == 200
         assert r.calls == (2, 2)
         await until(lambda: not r.sidecar.hub.exchanges, "all have ended")
+
+
+@pytest.mark.parametrize(
+    ("late", "reason"),
+    [
+        (Behaviour(status=429, headers={"retry-after": "30"}), "throttled"),
+        (Behaviour(status=401), "credential refused"),
+        (Behaviour(status=503), "status 503"),
+    ],
+)
+async def test_what_lost_a_race_is_blamed_for_what_it_said(tmp_path: Path, late: Behaviour, reason: str) -> None:
+    async with ride(tmp_path, alias(hedge={"percent": 100, "after_ms": 10, "min_after_ms": 1})) as r:
+        r.one.next(delay_ms=150)
+        r.two.next(late)
+        assert status(await r.ask()) == 200
+        assert r.calls == (1, 1)
+        _, health = r.sidecar.snapshot.aliases.healths.all()
+        assert health.breaker.reason == reason
+
+
+@pytest.fixture
+def held_hosts(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Hosts to which no connection comes about while they stand in it."""
+    hosts: set[str] = set()
+    make = Pool._make
+
+    async def when_let(pool: Pool) -> Any:
+        while pool.destination.host in hosts:
+            await asyncio.sleep(0.001)
+        return await make(pool)
+
+    monkeypatch.setattr(Pool, "_make", when_let)
+    return hosts
+
+
+async def test_a_rival_without_a_connection_yet_is_let_go_of_when_the_first_one_answers(
+    tmp_path: Path, held_hosts: set[str]
+) -> None:
+    hedged = alias(targets=["one/a", "two/b", "three/c"], hedge={"percent": 100, "after_ms": 10, "min_after_ms": 1})
+    async with ride(tmp_path, hedged) as r:
+        for _ in range(3):  # so that more than one may be hedged of the next
+            await r.ask(store=True)
+        held_hosts.add("two.internal")
+        r.one.next(delay_ms=60, status=503, framing="close")
+        r.three.next(delay_ms=150)
+        asked = asyncio.create_task(r.ask())
+        await until(lambda: len(r.one.journal) == 4, "the first was asked")
+        held_hosts.add("one.internal")
+        await until(lambda: len(r.three.journal) == 1, "the third was asked")
+        await until(lambda: total(r.sidecar, "outrider_events_total", event="hedge") == 2, "a rival of the third")
+        held_hosts.discard("two.internal")
+        assert status(await asked) == 200
+        held_hosts.clear()
+        await until(lambda: not r.sidecar.hub.exchanges, "all have ended")
+        for name, mock in (("one", r.one), ("two", r.two), ("three", r.three)):
+            assert {entry.header("authorization") for entry in mock.journal} <= {f"Bearer sk-key-of-{name}"}
+        assert [health.in_flight for health in r.sidecar.snapshot.aliases.healths.all()] == [0, 0, 0]
 
 
 async def test_a_client_that_leaves_a_race_cancels_both(tmp_path: Path) -> None:

@@ -134,11 +134,11 @@ class Dispatcher:
         assert target is not None
         status = x.status
         self._end_timer(plan)
-        self._end_hedge_timer(plan)
+        self._end_race(plan)
         retry = plan.group.retry
-        refused = status in _REFUSED and target.to.attempt.injects
+        refused = _is_refusal(status, target)
         if status in retry.statuses or refused:
-            asked_s = retry_after_s(_field_of(x.answer_head), time.time())
+            asked_s = retry_after_s(x.answer_head.get_name, time.time())
             self._settle_status(plan, status, asked_s, refused=refused)
             if self._again(x, call, plan, target, asked_s, only_others=refused, discard=True):
                 return True
@@ -239,7 +239,7 @@ class Dispatcher:
     def _ready_in_s(plan: Plan, now_ns: int) -> float:
         """When the first is to be had again, as far as it can be told; 0 for one that is only busy."""
         return min(
-            0.0 if breaker.is_probing or breaker.admits(now_ns) else breaker.ready_in_s(now_ns)
+            0.0 if breaker.is_probing else breaker.ready_in_s(now_ns)
             for breaker in (target.health.breaker for target in plan.targets)
         )
 
@@ -586,11 +586,11 @@ class Dispatcher:
     def _settle_status(self, plan: Plan, status: int, asked_s: float | None, *, refused: bool) -> None:
         if plan.settled:
             return
-        if status not in (_THROTTLED, *_NOT_ITS_FAULT) and not refused:
-            self._settle_failed(plan, f"status {status}", weight=2 if status in _DOUBLE else 1)
-            return
         target, probe = self._settle(plan)
         self._leave_place(plan)
+        self._note_status(target, status, asked_s, refused=refused, probe=probe)
+
+    def _note_status(self, target: Target, status: int, asked_s: float | None, *, refused: bool, probe: bool) -> None:
         breaker, now_ns = target.health.breaker, self._clock()
         if refused:
             breaker.credential_refused(now_ns, probe=probe, mark=target.credential_mark)
@@ -603,8 +603,10 @@ class Dispatcher:
             breaker.throttled(now_ns, asked_s, probe=probe)
         elif status == _THROTTLED:  # it does not say for how long: as any failure
             self._note_failure(target, "throttled", 1, probe=probe)
-        else:
+        elif status in _NOT_ITS_FAULT:
             breaker.left(probe=probe)
+        else:
+            self._note_failure(target, f"status {status}", 2 if status in _DOUBLE else 1, probe=probe)
 
     # -- a second target for what is late
 
@@ -646,16 +648,19 @@ class Dispatcher:
         pool = rival.to.pool
         connection = pool.take()
         if connection is not None:
-            self._race(x, call, plan, connection)
+            self._race(x, call, plan, rival, connection)
         else:
             plan.rival_ticket = pool.open(
-                partial(self._race, x, call, plan), lambda error: self._rival_failed(plan, error.code), self._spawn
+                partial(self._race, x, call, plan, rival),
+                lambda error: self._rival_failed(plan, error.code),
+                self._spawn,
             )
 
-    def _race(self, x: "Exchange", call: Call, plan: Plan, connection: "Upstream") -> None:
+    def _race(self, x: "Exchange", call: Call, plan: Plan, rival: Target, connection: "Upstream") -> None:
+        """connection: one that leads to this rival, and gets nobody else's head."""
         plan.rival_ticket = None
-        rival, current = plan.rival, plan.current
-        if rival is None or current is None or x.ended:
+        current = plan.current
+        if plan.rival is not rival or current is None or x.ended:
             connection.release()
             return
         try:
@@ -680,12 +685,18 @@ class Dispatcher:
     def races(self, x: "Exchange", call: Call, connection: "Upstream") -> bool:
         """Of two connections this one answers first: True when its answer counts."""
         plan: Plan = call.dispatch
-        is_rival = connection is plan.rival_connection
         status = connection.status
         if status in plan.group.retry.statuses or status in _REFUSED:
-            self._lose(x, call, plan, f"status {status}", is_rival=is_rival)
+            self._lose(x, call, plan, connection)
+            target, probe = self._drop_rival(plan)
+            refused = _is_refusal(status, target)
+            if refused or status in plan.group.retry.statuses:
+                asked_s = retry_after_s(connection.answer_head.get_name, time.time())
+                self._note_status(target, status, asked_s, refused=refused, probe=probe)
+            else:  # it refused the app's own credential
+                target.health.breaker.left(probe=probe)
             return False
-        if is_rival:
+        if connection is plan.rival_connection:
             self._swap(x, call, plan)
             self._metrics.count("hedge_won", call.to.provider)
         self._count_cost(plan)
@@ -703,13 +714,13 @@ class Dispatcher:
 
     def race_lost(self, x: "Exchange", call: Call, connection: "Upstream", detail: str) -> None:
         plan: Plan = call.dispatch
-        self._lose(x, call, plan, detail, is_rival=connection is plan.rival_connection)
+        self._lose(x, call, plan, connection)
+        self._rival_failed(plan, detail)
 
-    def _lose(self, x: "Exchange", call: Call, plan: Plan, reason: str, *, is_rival: bool) -> None:
-        """One of two failed: the other is what is left."""
-        if not is_rival:
+    def _lose(self, x: "Exchange", call: Call, plan: Plan, connection: "Upstream") -> None:
+        """One of two failed: it is the rival from now on, whatever it was."""
+        if connection is not plan.rival_connection:
             self._swap(x, call, plan)
-        self._rival_failed(plan, reason)
 
     def _swap(self, x: "Exchange", call: Call, plan: Plan) -> None:
         """The rival is what serves the call now, and what served it is the rival."""
@@ -722,30 +733,27 @@ class Dispatcher:
             plan.rival_lease, plan.lent = plan.lender.swap(call, plan.rival_lease), plan.current
         self._address(x, call, plan, plan.current)
 
-    def _rival_failed(self, plan: Plan, reason: str) -> None:
-        rival, probe = plan.rival, plan.rival_probe
-        plan.rival = plan.rival_connection = plan.rival_ticket = None
-        self._return(plan)
-        if rival is not None:
-            rival.health.in_flight -= 1
-            self._note_failure(rival, reason, 1, probe=probe)
-
     @staticmethod
-    def _return(plan: Plan) -> None:
-        """What was borrowed for the one that does not serve."""
-        lease, plan.rival_lease = plan.rival_lease, None
+    def _drop_rival(plan: Plan) -> tuple[Target, bool]:
+        """(it, whether it was a probe): it serves no more, and what was borrowed for it is given back."""
+        rival, ticket, lease = plan.rival, plan.rival_ticket, plan.rival_lease
+        assert rival is not None
+        plan.rival = plan.rival_connection = plan.rival_ticket = plan.rival_lease = None
+        if ticket is not None:
+            ticket.cancel()
         if lease is not None:
             plan.lender.drop(lease)
+        rival.health.in_flight -= 1
+        return rival, plan.rival_probe
+
+    def _rival_failed(self, plan: Plan, reason: str) -> None:
+        if plan.rival is not None:
+            rival, probe = self._drop_rival(plan)
+            self._note_failure(rival, reason, 1, probe=probe)
 
     def _rival_left(self, plan: Plan) -> None:
-        rival, probe = plan.rival, plan.rival_probe
-        plan.rival = plan.rival_connection = None
-        self._return(plan)
-        if plan.rival_ticket is not None:
-            plan.rival_ticket.cancel()
-            plan.rival_ticket = None
-        if rival is not None:
-            rival.health.in_flight -= 1
+        if plan.rival is not None:
+            rival, probe = self._drop_rival(plan)
             rival.health.breaker.left(probe=probe)
 
     def _end_race(self, plan: Plan) -> None:
@@ -753,13 +761,9 @@ class Dispatcher:
         self._rival_left(plan)
 
 
-def _field_of(head: Any) -> Callable[[bytes], bytes | None]:
-    def get(name: bytes) -> bytes | None:
-        number = header_id(name)
-        found: bytes | None = head.get(number) if number else head.get_name(name)
-        return found
-
-    return get
+def _is_refusal(status: int, target: Target) -> bool:
+    """Of a credential that is ours to give."""
+    return status in _REFUSED and target.to.attempt.injects
 
 
 def _query_for(plan: Plan, *, is_own: bool) -> bytes:

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from outrider.errors import RateLimitedError
 from outrider.govern.limits import counts_tokens, model_name
-from outrider.govern.provider_limits import Gate, Get, body_wait_s, read, retry_after_s
+from outrider.govern.provider_limits import Gate, body_wait_s, read, retry_after_s
 from outrider.stack.call import Call, LayerHook, Route
 from outrider.telemetry.metrics import Metrics
-from outrider_ext.http1 import header_id
 from outrider_ext.limits import Clock, estimate_tokens
 
 if TYPE_CHECKING:
-    from outrider_ext.http1 import Head
     from outrider_ext.relay import Exchange
 
 GATES_MAX = 1024
@@ -127,7 +125,7 @@ class Adaptive:
         def hook(x: "Exchange", call: Call) -> None:
             now_ns = self._clock.wall(x.head_ns)
             gate, now_s = self._gates.of(provider, call.model), now_ns / 1e9
-            get = _field_of(x.answer_head)
+            get = x.answer_head.get_name
             gate.answered(now_ns, read(family, get, now_s))
             if x.status in _THROTTLED:
                 wait_s = retry_after_s(get, now_s)
@@ -148,14 +146,6 @@ class Adaptive:
                     self._gates.of(route.provider, call.model).throttled(self._clock.wall(x.ended_ns), wait_s)
 
         return hook
-
-
-def _field_of(head: "Head") -> Get:
-    def get(name: bytes) -> bytes | None:
-        number = header_id(name)
-        return head.get(number) if number else head.get_name(name)
-
-    return get
 
 
 def _tokens(x: "Exchange", call: Call) -> dict[str, int]:
