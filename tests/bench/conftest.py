@@ -1,18 +1,12 @@
-"""`bench` stands beside tests/, as `python -m bench` finds it from the project's folder."""
+"""The programs of the benches, built once."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bench.build import BenchError, program
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))
-
-from bench.build import BenchError, program  # noqa: E402
-
-from bench import load, process, run  # noqa: E402
+from bench import load, process, run
 
 
 @pytest.fixture(scope="module")

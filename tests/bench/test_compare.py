@@ -1,18 +1,12 @@
 """What bench.compare says of made-up lines: arithmetic, marks, which lines are taken, and what it cannot compare."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:  # `bench` stands beside tests/, as `python -m bench.compare` finds it
-    sys.path.append(str(ROOT))
-
-from bench.build import BenchError  # noqa: E402
-from bench.compare import (  # noqa: E402
+from bench.build import BenchError
+from bench.compare import (
     BETTER,
     TIE,
     WORSE,

@@ -11,20 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.bench_stack import EVERYTHING, LOCAL
+from bench.build import BenchError
+from bench.cases import Case, cases_of, modules, prepared
+from bench.counted import Counter, count, has_counter
+from bench.micro import Figures, main, render, time_cases
+from bench.rig import Stack
+
+from bench import history, instructions, micro, samples
 
 ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:  # `bench` stands beside tests/, as `python -m bench.micro` finds it
-    sys.path.append(str(ROOT))
-
-from bench.bench_stack import EVERYTHING, LOCAL  # noqa: E402
-from bench.build import BenchError  # noqa: E402
-from bench.cases import Case, cases_of, modules, prepared  # noqa: E402
-from bench.counted import Counter, count, has_counter  # noqa: E402
-from bench.micro import Figures, main, render, time_cases  # noqa: E402
-from bench.rig import Stack  # noqa: E402
-
-from bench import history, instructions, micro, samples  # noqa: E402
-
 ALL = [pytest.param(case, id=f"{module}: {case.name}") for module in modules() for case in cases_of(module)]
 SOFTWARE, TASK_CLOCK = 1, 1  # an event of the kernel's own, which every machine has
 
