@@ -27,13 +27,15 @@ def _whole(ok: Callable[[str], bool]) -> Check:
     return check
 
 
-def _longest(found: bytes, ok: Callable[[bytes], bool]) -> Span | None:
-    """The longest beginning that ends with a group of digits and that `ok` takes without its separators."""
-    end = len(found)
-    while end > 0:
-        if ok(_SEPARATORS.sub(b"", found[:end])):
+def _longest(found: bytes, lengths: frozenset[int], ok: Callable[[bytes], bool]) -> Span | None:
+    """The longest beginning that ends with a group of digits and that, without its separators, has one of the lengths
+    and `ok` takes.
+    """
+    ends = [*(separator.start() for separator in _SEPARATORS.finditer(found)), len(found)]
+    digits = _SEPARATORS.sub(b"", found)
+    for separators, end in reversed(list(enumerate(ends))):
+        if end - separators in lengths and ok(digits[: end - separators]):
             return 0, end
-        end = max(found.rfind(separator, 0, end) for separator in (b" ", b"-", b"."))
     return None
 
 
@@ -68,28 +70,30 @@ _CARD_WORDS: Final = re.compile(
 )
 
 
-def is_card(digits: bytes, named: bool = False) -> bool:
-    """named: a word beside it says that it is one, so the issuer need not be known."""
-    known = named or any(len(digits) in lengths and prefix.match(digits) for prefix, lengths in _CARDS)
-    return 12 <= len(digits) <= 19 and known and luhn(digits) and len(set(digits)) > 1
+_CARD_LENGTHS: Final = frozenset(range(12, 20))
+_FULL_CARD_DIGITS: Final = 15
+
+
+def _issued(digits: bytes) -> frozenset[int]:
+    """How long a card that begins like this may be, as far as its issuer is known."""
+    return frozenset(length for prefix, lengths in _CARDS if prefix.match(digits) for length in lengths)
+
+
+def _is_number_of_card(digits: bytes) -> bool:
+    return luhn(digits) and len(set(digits)) > 1
 
 
 def card(found: bytes, before: bytes) -> Span | None:
-    named = _CARD_WORDS.search(before) is not None
-    sizes = [len(group) for group in _SEPARATORS.split(found)]
-    if _DECIMAL.search(before[-2:]) or _IBAN_LEAD.search(before[-40:]):
+    """With a word beside it that says that it is one, the issuer need not be known."""
+    lengths = _CARD_LENGTHS if _CARD_WORDS.search(before) else _issued(_SEPARATORS.sub(b"", found[:8]))
+    if not lengths or _DECIMAL.search(before[-2:]) or _IBAN_LEAD.search(before[-40:]):
         return None
-    is_part = _JOINED.search(before[-5:]) is not None
-
-    def ok(digits: bytes) -> bool:
-        if is_part and len(digits) < _FULL_CARD_DIGITS:
-            return False
-        return is_card(digits, named) and _is_card_grouping(sizes, len(digits))
-
-    return _longest(found, ok)
+    if _JOINED.search(before[-5:]):
+        lengths = frozenset(length for length in lengths if length >= _FULL_CARD_DIGITS)
+    sizes = [len(group) for group in _SEPARATORS.split(found)]
+    return _longest(found, lengths, lambda digits: _is_number_of_card(digits) and _is_card_grouping(sizes, len(digits)))
 
 
-_FULL_CARD_DIGITS: Final = 15
 _DECIMAL: Final = re.compile(rb"[0-9][.,]$")
 _IBAN_LEAD: Final = re.compile(rb"\b[A-Za-z]{2}[0-9]{2} (?:[0-9A-Za-z]{4} ){0,6}$")  # of a mistyped one
 # The end of a longer number or name: a short card number within it is one by chance.
@@ -106,8 +110,11 @@ def _is_card_grouping(sizes: list[int], digits: int) -> bool:
     return min(kept[:-1], default=4) >= 4 or len(set(kept[:-1])) == 1
 
 
+_TAX_ID_LENGTH: Final = frozenset({11})
+
+
 def german_tax_id(found: bytes, before: bytes) -> Span | None:
-    return _longest(found, is_german_tax_id)
+    return _longest(found, _TAX_ID_LENGTH, is_german_tax_id)
 
 
 # ISO 13616 registry: country -> length.
@@ -320,7 +327,9 @@ def entropy_check(found: bytes, before: bytes) -> Span | None:
     return low, low + len(value)
 
 
-_WORDS: Final = re.compile(rb"(?:[A-Z]?[a-z]*|[A-Z]*)(?:[-_.](?:[A-Z]?[a-z]*|[A-Z]*))*")
+# No text is a word in two ways: a pattern that can cut one up differently tries all ways, 2^n of them.
+_WORD: Final = rb"(?:[A-Z]?[a-z]*|[A-Z]{2,})"
+_WORDS: Final = re.compile(_WORD + rb"(?:[-_.]" + _WORD + rb")*")
 
 
 def drawn_check(count: int) -> Check:
