@@ -92,6 +92,17 @@ cdef class Call:
         self.max_tokens = -1
         self.rules = self.shadow_rules = self.tags = ()
 
+    def twin(self, bytes suffix):
+        """The same call once more, as the layers have made it so far: for what is asked on its behalf."""
+        cdef Call other = Call(self.route, self.request_id + suffix)
+        other.path, other.lines, other.head_edits = self.path, self.lines, self.head_edits
+        other.routed, other.model, other.stream = self.routed, self.model, self.stream
+        other.max_tokens, other.strip_usage, other.plain_answer = self.max_tokens, self.strip_usage, self.plain_answer
+        other.principal, other.key_id, other.document = self.principal, self.key_id, self.document
+        other.decision, other.rules, other.shadow_rules = self.decision, self.rules, self.shadow_rules
+        other.tags, other.redactions = self.tags, self.redactions
+        return other
+
 
 cdef class Hook:
     """One layer's word on one route: called with (exchange, call).

@@ -341,6 +341,10 @@ cdef class HeadEdits:
     def __init__(self, *, u64 drop, frozenset drop_names, bytes lines):
         self.drop, self.drop_names, self.lines = drop, drop_names, lines
 
+    def canonical(self):
+        """The same bytes for the same edits."""
+        return b"%x %b\r\n%b" % (self.drop, b",".join(sorted(self.drop_names)), self.lines)
+
 
 cdef class HeadWriter(Sender):
     """The head that goes out: the client's fields without what is dropped, our Host, lengths, and the credential last.

@@ -26,6 +26,7 @@ cdef class AskMemory(Hook):
     cdef object _ask
     # -- what the parts followed from, the last time --
     cdef tuple _parts
+    cdef object _head_edits
     cdef Py_hash_t _head
     cdef object _principal
     cdef str _model
@@ -33,6 +34,7 @@ cdef class AskMemory(Hook):
     cdef bint _plain_answer
 
     cdef _bypass(self, Call call)
+    cdef tuple _usual_parts(self, Exchange x, Call call)
     cpdef bytes key_of(self, Exchange x, Call call)
 
 

@@ -125,20 +125,23 @@ cdef class AskMemory(Hook):
         """It may not be answered from memory."""
         self._bypass(call)
 
-    cpdef bytes key_of(self, Exchange x, Call call):
-        """None where the body has no canonical form."""
+    cdef tuple _usual_parts(self, Exchange x, Call call):
         cdef Py_hash_t head = PyObject_Hash(cut(x.head.data, x.head.start, x.head.end))
-        if call.routed is not None:         # a rule sends it elsewhere: rare, and part of the key
-            self._parts = None
         if (self._parts is None or head != self._head or call.principal is not self._principal
                 or call.model != self._model or call.stream != self._stream
-                or call.plain_answer != self._plain_answer):
+                or call.plain_answer != self._plain_answer or call.head_edits is not self._head_edits):
             self._parts = self._parts_of(x, call)
             self._head, self._principal, self._model = head, call.principal, call.model
-            self._stream, self._plain_answer = call.stream, call.plain_answer
-        parts = self._parts
-        if call.routed is not None:
-            self._parts = None
+            self._stream, self._plain_answer, self._head_edits = call.stream, call.plain_answer, call.head_edits
+        return self._parts
+
+    cpdef bytes key_of(self, Exchange x, Call call):
+        """None where the body has no canonical form."""
+        cdef tuple parts
+        if call.routed is not None or call.path is not None:    # a rule sends it elsewhere: rare, and part of the key
+            parts = self._parts_of(x, call)
+        else:
+            parts = self._usual_parts(x, call)
         try:
             return self._canon.digest(x.body, parts)
         except DigestError:

@@ -97,6 +97,30 @@ async def test_what_differs_in_more_than_its_inputs_does_not_join(tmp_path: Path
         assert world.calls == len(bodies)
 
 
+async def test_they_are_sent_as_the_rules_want_each(tmp_path: Path) -> None:
+    rules = [
+        {
+            "id": team, "description": "d", "when": f"request.bytes {size} 100",
+            "then": {"rewrite": {"headers": {"set": {"x-team": team}, "remove": ["openai-organization"]}}},
+        }
+        for team, size in (("blue", "<"), ("red", ">="))
+    ]  # fmt: skip
+    path = tmp_path / "rules.yaml"
+    path.write_text(json.dumps({"version": 1, "rules": rules}))
+    async with remembering(tmp_path, {"mode": "off"}, **BATCH, policies=[str(path)]) as world:
+        bodies = [embed("a"), embed("b"), embed("c" * 200), embed("d" * 200)]
+        apps = await ask_together(world, bodies, [b"openai-organization: org-1\r\n"] * 4)
+        for team in (b"blue", b"red"):
+            peer = await world.called()
+            assert b"x-team: %b\r\n" % team in world.asked_head
+            assert b"org-1" not in world.asked_head
+            assert len(json.loads(world.asked_body)["input"]) == 2
+            await peer.send(answer(vectors(2)))
+            peer.close()
+        for app in apps:
+            await app.answer()
+
+
 BAD: list[bytes] = [
     answer({"error": {"message": "no"}}, 400),
     answer({"error": {"message": "slow down"}}, 429),

@@ -24,7 +24,7 @@ from support.remembering import (
     question,
     remembering,
 )  # fmt: skip
-from support.running import client_of, running, total
+from support.running import client_of, running, total, until
 
 STREAMED = STREAM_HEAD + b"".join(map(chunk, STREAM)) + LAST
 
@@ -435,6 +435,29 @@ async def test_what_is_a_little_too_old_is_given_and_renewed_behind_it(tmp_path:
                 break
         assert json.loads(await app.ask(question()))["id"] == "newer"
         assert (app.said, world.calls) == ("hit", 2)
+
+
+async def test_what_is_renewed_is_asked_for_as_the_rules_want_it(tmp_path: Path) -> None:
+    headers = {"set": {"x-team": "blue"}, "remove": ["openai-organization"]}
+    rule = {"id": "edit", "description": "d", "then": {"rewrite": {"headers": headers}}}
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(json.dumps({"version": 1, "rules": [rule]}))
+    settings = {"ttl_s": 60, "stale_while_revalidate_s": 60}
+    async with remembering(tmp_path, settings, policies=[str(rules)]) as world:
+        app = await world.app()
+        lines = b"openai-organization: org-1\r\n"
+        await world.first(app, question(), lines=lines)
+        asked = world.asked_head
+        assert b"x-team: blue\r\n" in asked
+        assert b"org-1" not in asked
+        age(world, 90)
+        await app.ask(question(), lines)
+        assert app.said == "stale"
+        peer = await world.called()
+        await peer.send(answer())
+        peer.close()
+        assert world.asked_head == asked
+        await until(lambda: not world.state.flights, "it is renewed")
 
 
 @pytest.mark.parametrize("failure", ["unreachable", "reset", "500", "429"])

@@ -110,7 +110,8 @@ class Batch:
                 return None
             rest, inputs = asked
             alike = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)
-            key = (route, call.principal, x.target, likeness.of(x.head), type(inputs[0]), alike)
+            head = likeness.of(x.head), call.head_edits.canonical() if call.head_edits is not None else b""
+            key = (route, call.principal, call.path or x.target, head, type(inputs[0]), alike)
             return Member(self, self._group(key, rest, len(inputs), len(body)), x, call, inputs)
 
         return hook
@@ -162,10 +163,9 @@ class Batch:
         first = members[0]
         x = first.x.twin()
         x.body = orjson.dumps({**group.rest, "input": [one for member in members for one in member.inputs]})
-        call = Call(first.call.route, first.call.request_id + b"-batch")
-        call.principal, call.model, call.plain_answer = first.call.principal, first.call.model, True
+        x.state = call = first.call.twin(b"-batch")
+        call.document, call.plain_answer = None, True
         call.tags = (f"batch:{len(members)}",)
-        x.state = call
         group.sent, group.asked = (x, call), list(members)
         self._sent[call] = group
         self._count("embeddings_batched", call.route.provider)

@@ -60,11 +60,6 @@ _H_CONTROL: Final = http1.header_id(b"cache-control")
 _H_ACCEPT_ENCODING: Final = http1.header_id(b"accept-encoding")
 _H_TYPE: Final = http1.header_id(b"content-type")
 _H_ENCODING: Final = http1.header_id(b"content-encoding")
-# What a call in the background has of the one that made it.
-_OF_A_REFRESH: Final = (
-    "model", "stream", "max_tokens", "principal", "rules", "shadow_rules", "tags", "plain_answer", "routed", "document",
-    "decision",
-)  # fmt: skip
 # Fields of an answer that are kept with it. Limits, cookies and dates are of the moment, all else of the connection.
 _KEPT: Final = (
     b"content-type", b"content-encoding", b"content-language", b"x-request-id", b"request-id", b"x-amzn-requestid",
@@ -321,9 +316,10 @@ class _Ask:
     def _parts_of(self, x: "Exchange", call: Call) -> tuple[bytes, ...]:
         """All but the body."""
         return (
-            *self._place, x.method, x.target[self._route.prefix_bytes :],
+            *self._place, x.method, call.path or x.target[self._route.prefix_bytes :],
             (call.model or "").encode("utf-8", "surrogatepass"),
             self._tenant(call), self._coding(x, call), self._likeness.of(x.head),
+            call.head_edits.canonical() if call.head_edits is not None else b"",
             repr(call.routed).encode("utf-8", "surrogatepass"),
         )  # fmt: skip
 
@@ -366,10 +362,7 @@ class _Ask:
 
     def _refresh(self, x: "Exchange", call: Call, key: bytes) -> Taken:
         twin = x.twin()
-        again = Call(call.route, call.request_id + b"-refresh")
-        for name in _OF_A_REFRESH:
-            setattr(again, name, getattr(call, name))
-        twin.state = again
+        twin.state = again = call.twin(b"-refresh")
         self._lead(twin, again, key, _ANY, is_refresh=True)
         return _Refresh(twin, again)
 
