@@ -23,6 +23,8 @@ from support.running import client_of, local, running
 from support.wire import Peer, Provider
 
 ROOT = Path(__file__).resolve().parents[1]
+# Last, so that the metadata of what is installed is found before that of a build in this folder.
+sys.path.append(str(ROOT))
 
 # Where bytecode files are forbidden, each of the hundreds of commands that tests start would compile all of it anew.
 sys.dont_write_bytecode = False
