@@ -440,15 +440,12 @@ class Snapshot:
         if self._fetcher is None:
             from outrider.upstream.fetch import MediaFetcher
 
-            proxy = self.config.upstream.proxy
-            told = proxy.authorization if proxy is not None else None
             self._fetcher = MediaFetcher(
                 self.dialer,
                 egress=self._check_egress,
                 context=lambda: self._context(None),
                 cap_bytes=self.config.caps.held_body_bytes,
-                proxy=f"http://{proxy.host}:{proxy.port}" if proxy is not None else None,
-                proxy_headers={"proxy-authorization": told.expose().decode("ascii")} if told is not None else None,
+                proxy=self.config.upstream.proxy,
             )
         return await self._fetcher.fetch(url)
 

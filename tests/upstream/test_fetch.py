@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from outrider.config.values import proxy_url
 from outrider.errors import DestinationDeniedError, ForbiddenError
 from outrider.upstream.dial import Dialer
 from outrider.upstream.fetch import MediaFetcher, MediaUnavailableError
@@ -45,7 +46,9 @@ async def files() -> AsyncIterator[Files]:
     await runner.cleanup()
 
 
-def fetcher(allow: tuple[str, ...] = ("files.test",), cap_bytes: int = 1 << 20, egress: Any = None) -> MediaFetcher:
+def fetcher(
+    allow: tuple[str, ...] = ("files.test",), cap_bytes: int = 1 << 20, egress: Any = None, proxy: str | None = None
+) -> MediaFetcher:
     """files.test is this machine, and config allows that name."""
     dialer = Dialer(AddressGuard(allow), connect_s=5)
     known = dialer.resolve
@@ -55,7 +58,11 @@ def fetcher(allow: tuple[str, ...] = ("files.test",), cap_bytes: int = 1 << 20, 
 
     dialer.resolve = resolve  # type: ignore[method-assign]
     return MediaFetcher(
-        dialer, egress=egress or (lambda host, port: None), context=ssl.create_default_context, cap_bytes=cap_bytes
+        dialer,
+        egress=egress or (lambda host, port: None),
+        context=ssl.create_default_context,
+        cap_bytes=cap_bytes,
+        proxy=proxy_url(proxy),
     )
 
 
@@ -146,3 +153,31 @@ async def test_hosts_that_config_denies_are_not_asked(files: Files) -> None:
     with pytest.raises(ForbiddenError):
         await fetcher(egress=egress).fetch(files.url("/a"))
     assert files.asked == []
+
+
+@pytest.mark.parametrize("host", ["proxy.test", "127.0.0.1"])
+async def test_the_proxy_that_config_names_may_be_private_and_gets_its_own_password(files: Files, host: str) -> None:
+    files.answers["/a.png"] = gives(PNG)
+    through = fetcher(allow=(), proxy=f"http://user:pass@{host}:{files.port}")
+    assert (await through.fetch("http://files.example/a.png")).data == PNG
+    path, headers = files.asked[0]
+    assert (path, headers["host"]) == ("/a.png", "files.example")
+    assert headers["proxy-authorization"] == "Basic dXNlcjpwYXNz"
+
+
+async def test_a_private_proxy_opens_no_way_to_private_files(files: Files) -> None:
+    through = fetcher(allow=(), proxy=f"http://proxy.test:{files.port}")
+    files.answers["/in"] = gives(b"", status=302, location=files.url("/b", "proxy.test"))
+    for url in ("http://10.0.0.1/x", files.url("/b", "127.0.0.1"), files.url("/b", "proxy.test"), "http://a.test/in"):
+        with pytest.raises(DestinationDeniedError):
+            await through.fetch(url)
+    assert [path for path, _ in files.asked] == ["/in"]
+    with pytest.raises(DestinationDeniedError):
+        await fetcher(allow=()).fetch(files.url("/b", "proxy.test"))
+
+
+async def test_the_password_of_the_proxy_goes_with_connect_alone_for_an_encrypted_file(files: Files) -> None:
+    files.answers["/"] = gives(b"", status=403)
+    with pytest.raises(MediaUnavailableError, match="ClientHttpProxyError"):
+        await fetcher(allow=(), proxy=f"http://user:pass@proxy.test:{files.port}").fetch("https://files.example/a.png")
+    assert [headers.get("proxy-authorization") for _, headers in files.asked] == ["Basic dXNlcjpwYXNz"]

@@ -95,9 +95,13 @@ class ProxyUrl:
     port: int
     authorization: Secret | None = field(default=None)
 
+    @property
+    def origin(self) -> str:
+        """The URL without user and password."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{'****@' if self.authorization else ''}{host}:{self.port}"
+        return self.origin.replace("//", "//****@") if self.authorization else self.origin
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
 
-from outrider.errors import SidecarError
+from outrider.config.values import ProxyUrl
+from outrider.errors import DestinationDeniedError, SidecarError
 from outrider.upstream.dial import Dialer
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ class Fetched:
 class MediaFetcher:
     """fetch(url) -> Fetched. aiohttp (14 MB) is imported by the first call that needs it.
 
-    egress(host, port): raises where config denies them. context() -> the TLS context. proxy: URL or None, with
-    proxy_headers. Raises: MediaUnavailableError, and what the guard and egress raise.
+    egress(host, port): raises where config denies them. context() -> the TLS context. proxy: to go through, or None;
+    it resolves the names of files, so that of those only literal addresses can be checked here.
+    Raises: MediaUnavailableError, and what the guard and egress raise.
     """
 
     def __init__(
@@ -74,14 +76,13 @@ class MediaFetcher:
         egress: Callable[[str, int], None],
         context: Callable[[], ssl.SSLContext],
         cap_bytes: int,
-        proxy: str | None = None,
-        proxy_headers: dict[str, str] | None = None,
+        proxy: ProxyUrl | None = None,
     ) -> None:
         self._dialer = dialer
         self._egress = egress
         self._context = context
         self._cap_bytes = cap_bytes
-        self._proxy: dict[str, Any] = {} if proxy is None else {"proxy": proxy, "proxy_headers": proxy_headers}
+        self._proxy = proxy
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def fetch(self, url: str) -> Fetched:
@@ -91,7 +92,7 @@ class MediaFetcher:
         try:
             async with self._slots, asyncio.timeout(TIMEOUT_S):
                 connector = aiohttp.TCPConnector(
-                    resolver=_resolver(self._dialer), ssl=self._context(), limit=1, force_close=True
+                    resolver=_resolver(self._dialer, self._proxy), ssl=self._context(), limit=1, force_close=True
                 )
                 async with aiohttp.ClientSession(
                     connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True
@@ -108,7 +109,7 @@ class MediaFetcher:
     async def _follow(self, session: "ClientSession", url: str) -> Fetched:
         for _ in range(MAX_REDIRECTS + 1):
             host = self._check(url)
-            async with session.get(url, allow_redirects=False, headers=_ASKED, **self._proxy) as answer:
+            async with session.get(url, allow_redirects=False, **_told(url, self._proxy)) as answer:
                 if answer.status not in _REDIRECTS:
                     return await self._read(answer, host)
                 url = urljoin(url, answer.headers.get("location", ""))
@@ -127,6 +128,8 @@ class MediaFetcher:
             raise MediaUnavailableError("a URL with a user or password in it is not fetched")
         to_port = port or (443 if parts.scheme == "https" else 80)
         self._egress(host, to_port)
+        if self._proxy is not None and (host, to_port) == (self._proxy.host, self._proxy.port):
+            raise DestinationDeniedError(f"{host}:{to_port} is upstream.proxy, and no file is fetched from there")
         try:
             literal = ip_address(host)
         except ValueError:
@@ -169,7 +172,20 @@ def _cause(exc: BaseException | None) -> SidecarError | None:
     return None
 
 
-def _resolver(dialer: Dialer) -> "AbstractResolver":
+def _told(url: str, proxy: ProxyUrl | None) -> dict[str, Any]:
+    """The headers of the question, and the proxy. aiohttp sends `proxy_headers` with CONNECT alone."""
+    if proxy is None:
+        return {"headers": _ASKED}
+    if proxy.authorization is None:
+        return {"headers": _ASKED, "proxy": proxy.origin}
+    password = {"proxy-authorization": proxy.authorization.expose().decode("ascii")}
+    if urlsplit(url).scheme == "https":
+        return {"headers": _ASKED, "proxy": proxy.origin, "proxy_headers": password}
+    return {"headers": _ASKED | password, "proxy": proxy.origin}
+
+
+def _resolver(dialer: Dialer, proxy: ProxyUrl | None) -> "AbstractResolver":
+    """Only the proxy, which config names, may be at a private address."""
     import socket
 
     from aiohttp.abc import AbstractResolver, ResolveResult
@@ -179,8 +195,9 @@ def _resolver(dialer: Dialer) -> "AbstractResolver":
             self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
         ) -> list[ResolveResult]:
             found: list[ResolveResult] = []
+            is_proxy = proxy is not None and (host, port) == (proxy.host, proxy.port)
             for kind, ip, to_port in await dialer.resolve(host, port):
-                dialer.guard.check(host, ip_address(ip.partition("%")[0]), to_port, private_ok=False)
+                dialer.guard.check(host, ip_address(ip.partition("%")[0]), to_port, private_ok=is_proxy)
                 found.append(
                     ResolveResult(
                         hostname=host, host=ip, port=to_port, family=kind, proto=0, flags=socket.AI_NUMERICHOST
