@@ -265,9 +265,7 @@ class PlanCalls:
             plan.conversations, call.plain_answer = self._conversations, True
         plan.answer_lines = call.answer_lines
         call.dispatch = plan
-        call.target = ordered[0]
-        if ordered[0].model is not None:
-            call.model = ordered[0].model  # what it is counted and priced by, until another one serves it
+        _begin_with(call, plan)
         return self._fetching(call, plan)
 
     def _bound(self, x: "Exchange", call: Call, group: Group, targets: list[Target]) -> tuple[list[Target], str]:
@@ -319,23 +317,40 @@ class PlanCalls:
 
     def _fetching(self, call: Call, plan: Plan) -> Awaitable[None] | None:
         """None where no target has to be given the bytes of what the app named by URL."""
-        pairs = {(target.translator, target.model) for target in plan.targets if target.translator is not None}
-        wanted = [media for one, model in pairs if one for media in one.remote_media(call, plan.body, model)]
+        wanted: dict[str, Media] = {}
+        wants: dict[Target, set[str]] = {}
+        for target in plan.targets:
+            if target.translator is not None:
+                named = {
+                    media.url or "": media for media in target.translator.remote_media(call, plan.body, target.model)
+                }
+                wanted |= named
+                wants[target] = set(named)
         if not wanted:
             return None
         if len(wanted) > _MAX_FETCHED:
             raise BadRequestError(f"the call names {len(wanted)} files by URL, and {_MAX_FETCHED} can be fetched")
         assert self._fetch is not None
-        return self._fetched(plan, wanted, self._fetch)
+        return self._fetched(call, plan, wanted, wants, self._fetch)
 
     @staticmethod
-    async def _fetched(plan: Plan, wanted: "Sequence[Media]", fetch: "Fetch") -> None:
+    async def _fetched(
+        call: Call, plan: Plan, wanted: "dict[str, Media]", wants: dict[Target, set[str]], fetch: "Fetch"
+    ) -> None:
+        """What could not be had leaves the call to the targets that take its URL. Raises: as fetch, where none does."""
         from outrider.dialects.canonical import Media
 
-        for media in wanted:
-            url = media.url or ""
-            if url not in plan.fetched:
+        for url, media in wanted.items():
+            if not any(url in wants.get(target, ()) for target in plan.targets):
+                continue
+            try:
                 found = await fetch(url)
+            except SidecarError:
+                plan.targets = [target for target in plan.targets if url not in wants.get(target, ())]
+                if not plan.targets:
+                    raise
+                _begin_with(call, plan)
+            else:
                 plan.fetched[url] = Media(media.kind, found.mime, b64encode(found.data).decode("ascii"))
 
     def _needs(self, x: "Exchange", call: Call, group: Group) -> Needs:
@@ -367,6 +382,12 @@ class PlanCalls:
         inside = self._scan.inside
         self._scan.clear()
         return (start, end) if start >= 0 else (-1, -inside)
+
+
+def _begin_with(call: Call, plan: Plan) -> None:
+    """What it is counted and priced by, until another one serves it."""
+    call.target = plan.targets[0]
+    call.model = plan.targets[0].model or plan.asked
 
 
 def _betas(x: "Exchange", call: Call) -> tuple[bytes, bool]:
