@@ -55,6 +55,10 @@ def test_every_place_is_what_the_providers_own_table_says_it_is(name: str, model
         ("groq", {}, "openai.chat", "llama", False, "/openai/v1/chat/completions"),
         ("gemini", {}, "gemini.generate", "models/gemini-2.5-pro", True,
          "/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse"),
+        ("gemini", {}, "gemini.generate", "tunedModels/ours-1", False,
+         "/v1beta/tunedModels/ours-1:generateContent"),
+        ("azure", {"hosts": ("r.openai.azure.com",), "api_version": "2024-10-21"}, "openai.chat", "models/d", False,
+         "/openai/deployments/models%2Fd/chat/completions?api-version=2024-10-21"),
         ("bedrock", {"region": "us-east-1"}, "bedrock.converse",
          "arn:aws:bedrock:us-east-1:1:inference-profile/x", True,
          "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A1%3Ainference-profile%2Fx/converse-stream"),
@@ -117,3 +121,33 @@ def test_a_base_path_stands_before_every_path_and_nothing_beside_it_is_known() -
     assert one.match(b"POST", b"/v2/abc/openai/v1/chat/completions").operation.dialect == "openai.chat"
     for elsewhere in (b"/v1/chat/completions", b"/v2/abc/openaiv1/chat/completions", b"/v2/other/openai/v1/models"):
         assert not one.match(b"POST", elsewhere).known
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "model", "other"),
+    [
+        ("gemini", "/v1beta/models/ours:generateContent", "g-2", "/v1beta/models/g-2:generateContent"),
+        ("gemini", "/v1/models/ours:generateContent", "models/g-2", "/v1/models/g-2:generateContent"),
+        ("gemini", "/v1beta/models/ours:countTokens", "tunedModels/t", "/v1beta/tunedModels/t:countTokens"),
+        ("gemini", "/v1beta/tunedModels/ours:countTokens", "models/g-2", "/v1beta/models/g-2:countTokens"),
+        ("gemini", "/v1beta/tunedModels/ours:countTokens", "t", "/v1beta/tunedModels/t:countTokens"),
+        ("gemini", "/v1beta/models/ours:countTokens", "a/../b?c", "/v1beta/models/a%2F..%2Fb%3Fc:countTokens"),
+        ("vertex", "/v1/projects/p-1/locations/eu/publishers/google/models/ours:generateContent", "models/g-2",
+         "/v1/projects/p-1/locations/eu/publishers/google/models/g-2:generateContent"),
+        ("bedrock", "/model/ours/converse", "arn:a/b", "/model/arn%3Aa%2Fb/converse"),
+        ("huggingface", "/hf-inference/models/o/urs/v1/chat/completions", "models/a",
+         "/hf-inference/models/models/a/v1/chat/completions"),
+        ("azure", "/openai/deployments/ours/embeddings", "models/d", "/openai/deployments/models%2Fd/embeddings"),
+        ("openai", "/v1/chat/completions", "m", None),
+        ("gemini", "/v1beta/models//ours:generateContent", "g-2", None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("base", [None, "/gateway/x"])
+def test_the_path_of_a_call_takes_the_name_of_another_model(
+    name: str, path: str, model: str, other: str | None, base: str | None
+) -> None:
+    one = binding("pod", kind=name, hosts=("pod.example",), base_path=base)
+    asked, expected = (base or "") + path, None if other is None else (base or "") + other
+    assert one.with_model(b"POST", asked.encode(), model) == (None if expected is None else expected.encode())
+    if base is not None:
+        assert one.with_model(b"POST", path.encode(), model) is None, "it is not below the base path"

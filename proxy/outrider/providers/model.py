@@ -118,6 +118,9 @@ _DECODED: Final = re.compile(rb"/[\x00!$'()*+,./0-9:=@A-Z_a-z~-]*\Z")
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _HOLE: Final = re.compile(r"\{(id%|id|model%|model\*|model)\}")
+_MODEL_HOLE: Final = re.compile(r"\{model[%*]?\}")
+# Google's names may say themselves in which of these they stand.
+_COLLECTIONS: Final = frozenset({"models", "tunedModels"})
 
 
 def decode_path(path: bytes) -> str | None:
@@ -205,14 +208,14 @@ class Provider:
         return table
 
     @cached_property
-    def _patterns(self) -> Mapping[str, tuple[tuple[re.Pattern[str], Operation], ...]]:
-        table: dict[str, list[tuple[re.Pattern[str], Operation]]] = {}
+    def _patterns(self) -> Mapping[str, tuple[tuple[re.Pattern[str], Operation, str], ...]]:
+        table: dict[str, list[tuple[re.Pattern[str], Operation, str]]] = {}
         compiled: dict[str, re.Pattern[str]] = {}
         for method, template, operation in self._rows():
             if "{" in template or "*" in template:
                 if template not in compiled:
                     compiled[template] = _compile(template)
-                table.setdefault(method, []).append((compiled[template], operation))
+                table.setdefault(method, []).append((compiled[template], operation, template))
         return {method: tuple(rows) for method, rows in table.items()}
 
     def _rows(self) -> list[tuple[str, str, Operation]]:
@@ -223,14 +226,17 @@ class Provider:
             for method in row.methods.split()
         ]
 
-    def template_of(self, method: bytes, path: bytes) -> str | None:
-        """The template, with its prefix, by which `match` knows a path that names a model."""
+    def with_model(self, method: bytes, path: bytes, model: str) -> bytes | None:
+        """This path with the name of another model in it; None where it has no place for one."""
         text = decode_path(path)
         if text is None:
             return None
-        for verb, template, _ in self._rows():
-            if verb.encode("ascii") == method and "{model" in template and _compile(template).match(text):
-                return template
+        for pattern, _, template in self._patterns.get(method.decode("latin-1"), ()):
+            hole, found = _MODEL_HOLE.search(template), pattern.match(text)
+            if hole is not None and found is not None:
+                start, end = found.span("model")
+                placed = _placed(text[:start], hole[0], model, text[end:])
+                return placed.replace(_SLASH, "%2F").encode("ascii")
         return None
 
     def match(self, method: bytes, path: bytes) -> Match:
@@ -242,19 +248,26 @@ class Provider:
         exact = self._exact.get((verb, text))
         if exact is not None:
             return exact
-        for pattern, operation in self._patterns.get(verb, ()):
+        for pattern, operation, _ in self._patterns.get(verb, ()):
             found = pattern.match(text)
             if found is not None:
                 return _matched(found, operation)
         return NO_MATCH
 
 
-def fill_path(template: str, model: str) -> bytes:
-    """The path of a template for this model; its characters are escaped as the template allows them."""
-    for hole, safe in (("{model}", "._:@+~=,!$'()*-"), ("{model%}", "._:@+~=,-"), ("{model*}", "._:@+~=,/-")):
-        if hole in template:
-            return template.replace(hole, quote(model, safe=safe)).encode("ascii")
-    return template.encode("ascii")
+def fill_path(template: str, model: str) -> str:
+    """The path of a template for this model; the template itself where no model stands in it."""
+    hole = _MODEL_HOLE.search(template)
+    return template if hole is None else _placed(template[: hole.start()], hole[0], model, template[hole.end() :])
+
+
+def _placed(before: str, hole: str, model: str, after: str) -> str:
+    """The name is quoted whole, so that it can never name another path."""
+    root, _, segment = before[:-1].rpartition("/")
+    collection, _, name = model.partition("/")
+    if hole == "{model}" and name and {segment, collection} <= _COLLECTIONS:
+        before, model = f"{root}/{collection}/", name
+    return before + quote(model, safe="/" if hole == "{model*}" else "") + after
 
 
 def _matched(found: re.Match[str], operation: Operation) -> Match:

@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from outrider.providers import BUILT_IN
-from outrider.providers.model import Endpoint, Operation, Provider
+from outrider.providers.model import Endpoint, Operation, Provider, fill_path
 from outrider.providers.registry import Binding
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -181,8 +181,4 @@ def _row(provider: Provider, dialect: str, *, stream: bool) -> Endpoint | None:
 
 
 def _filled(row: Endpoint, model: str) -> str:
-    name = model.removeprefix("models/")
-    path = row.prefixes[0] + row.template
-    for hole, kept in (("{model%}", ""), ("{model*}", "/"), ("{model}", "")):
-        path = path.replace(hole, quote(name, safe=kept))
-    return path
+    return fill_path(row.prefixes[0] + row.template, model)

@@ -79,6 +79,14 @@ class Binding:
             return self.provider.match(method, path)
         return self.provider.match(method, path[len(base) :]) if path.startswith(base + b"/") else NO_MATCH
 
+    def with_model(self, method: bytes, path: bytes, model: str) -> bytes | None:
+        """This path with the name of another model in it; None where it has no place for one."""
+        base = self.base_path
+        if not path.startswith(base + b"/"):
+            return None
+        other = self.provider.with_model(method, path[len(base) :], model)
+        return None if other is None else base + other
+
     def may_receive_credential(self, host: str, port: int) -> bool:
         """host: lower-case. True for an exact name of this binding on a default or named port."""
         if port in DEFAULT_PORTS and host in self.credential_hosts:

@@ -16,7 +16,6 @@ from outrider.errors import StartError
 from outrider.govern.pricing import Pricing
 from outrider.govern.queues import Room
 from outrider.providers.capabilities import lacks
-from outrider.providers.model import fill_path
 from outrider.providers.places import CALLS, Place, dialects_of, place_of
 from outrider.providers.registry import Binding, Registry
 from outrider.stack.call import Call, Route, Taken
@@ -271,11 +270,11 @@ class Aliases:
     def _at_home(self, route: Route, model: str) -> Found | str:
         if route.operation.model_in != "path":
             return route, None, False, None
-        template = route.binding.provider.template_of(route.method, route.path)
-        if template is None:
+        path = route.binding.with_model(route.method, route.path, model)
+        if path is None:
             return f"the path of this call has no place for {model}"
         own = _gemini_embed() if route.operation.dialect == "gemini.embed" else None
-        return route, fill_path(template, model), True, own
+        return route, path, True, own
 
     def _elsewhere(self, route: Route, binding: Binding, model: str, forms: Forms = ()) -> Found | Answer | str:
         if binding.origin is None:
