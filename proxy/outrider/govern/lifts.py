@@ -16,7 +16,6 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from outrider.govern.globs import name_matcher
 from outrider.govern.reading import Facts, ReadError, View
 from outrider.govern.rewrites import RewriteError
 from outrider.govern.rules import BetaNames, Lift
@@ -29,6 +28,7 @@ FUNCTIONS: Final = "functions"
 COMPLETIONS: Final = "completions"
 MAX_TOKENS: Final = "max_tokens"
 _BETA: Final = "anthropic-beta"
+_AZURE: Final = "/openai/"
 _DEPLOYMENTS: Final = "/openai/deployments/"
 _V1: Final = "/openai/v1/"
 # What stands under a deployment in Azure's classic API; all else there stands under /openai itself.
@@ -36,7 +36,7 @@ _DEPLOYED: Final = ("chat/completions", "completions", "embeddings", "audio/", "
 
 
 def _is_azure(facts: Facts) -> bool:
-    return facts.kind == "azure" and facts.path is not None and facts.path.startswith("/openai/")
+    return facts.kind == "azure" and facts.own_path.startswith(_AZURE)
 
 
 def _has_head(facts: Facts) -> bool:
@@ -102,11 +102,7 @@ def head_changes(lift: Lift, facts: Facts, header: Callable[[str], str]) -> dict
 
 def _kept(names: BetaNames, said: list[str], facts: Facts) -> list[str]:
     renamed = [names.rename.get(name, name) for name in said]
-    is_dropped = name_matcher(names.drop)
-    kept = [name for name in dict.fromkeys(renamed) if not is_dropped(name)]
-    if names.keep is not None:
-        is_kept = name_matcher(names.keep)
-        kept = [name for name in kept if is_kept(name)]
+    kept = [name for name in dict.fromkeys(renamed) if names.is_kept(name)]
     return betas_for(facts.kind, kept)[0] if names.for_host else kept
 
 
@@ -176,21 +172,21 @@ def _has_functions(document: Json) -> bool:
 
 
 def _to_v1(lift: Lift, facts: Facts) -> bool:
-    return lift.api_version == "v1" and facts.path is not None and facts.path.startswith(_DEPLOYMENTS)
+    return lift.api_version == "v1" and facts.own_path.startswith(_DEPLOYMENTS)
 
 
 def _to_classic(lift: Lift, facts: Facts) -> bool:
-    return lift.api_version != "v1" and facts.path is not None and facts.path.startswith(_V1)
+    return lift.api_version != "v1" and facts.own_path.startswith(_V1)
 
 
 def _moves_model(lift: Lift, facts: Facts) -> bool:
-    rest = (facts.path or "").removeprefix(_V1)
+    rest = facts.own_path.removeprefix(_V1)
     return _to_v1(lift, facts) or (_to_classic(lift, facts) and rest.startswith(_DEPLOYED))
 
 
 def _check_counterpart(facts: Facts, lift: Lift) -> None:
     """Of a deployment's paths those of a whole resource have no other form: only a body of JSON can take the model."""
-    rest = (facts.path or "").removeprefix(_DEPLOYMENTS).partition("/")[2]
+    rest = facts.own_path.removeprefix(_DEPLOYMENTS).partition("/")[2]
     if not rest.startswith(_DEPLOYED):
         raise RewriteError(f"{rest[:80]!r} has no counterpart in the API version {lift.api_version}")
 
@@ -203,11 +199,14 @@ def lifted_target(lift: Lift, facts: Facts, path: str, query: str, model: str | 
     version = lift.api_version
     if version is None or "api_version" not in parts_of(lift, facts):
         return None
+    own = path.removeprefix(facts.base_path)
+    if not own.startswith(_AZURE):
+        raise RewriteError(f"the path has to begin with {facts.base_path}{_AZURE}, without escapes")
     kept = [part for part in query.split("&") if part and unquote(part.partition("=")[0]).lower() != "api-version"]
     if version == "v1":
-        lifted = _v1_path(path, facts, lift)
+        lifted = facts.base_path + _v1_path(own, facts, lift)
     else:
-        lifted = _classic_path(path, model)
+        lifted = facts.base_path + _classic_path(own, model)
         kept.append(f"api-version={version}")
     target = f"{lifted}?{'&'.join(kept)}" if kept else lifted
     return target if target != (f"{path}?{query}" if query else path) else None
@@ -219,7 +218,7 @@ def _v1_path(path: str, facts: Facts, lift: Lift) -> str:
         return _V1 + path.removeprefix(_DEPLOYMENTS).partition("/")[2]
     if path.startswith(_V1):
         return path
-    return _V1 + path.removeprefix("/openai/")
+    return _V1 + path.removeprefix(_AZURE)
 
 
 def _classic_path(path: str, model: str | None) -> str:

@@ -31,7 +31,10 @@ class ReadError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What follows from the route alone. path is None where two servers could read it differently."""
+    """What follows from the route alone. path is None where two servers could read it differently.
+
+    base_path: with which path begins at a provider whose API does not begin at its host's root.
+    """
 
     provider: str
     kind: str
@@ -41,6 +44,12 @@ class Facts:
     method: str
     path: str | None
     path_model: str | None
+    base_path: str = ""
+
+    @property
+    def own_path(self) -> str:
+        """As the provider's table has it; "" where path is None."""
+        return (self.path or "").removeprefix(self.base_path)
 
     @property
     def model_source(self) -> ModelSource:

@@ -7,6 +7,7 @@ Does not know: files, packs, expressions' meaning (cel.py), requests.
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -23,6 +24,7 @@ from pydantic import (
 )
 
 from outrider.config.values import time_zone
+from outrider.govern.globs import Matcher, name_matcher
 from outrider.govern.heads import name_problem, value_problem
 from outrider.govern.redaction import Redaction
 
@@ -147,6 +149,11 @@ class BetaNames(_Part):
     drop: Globs = ()
     keep: Globs | None = None
     for_host: bool = False
+
+    @cached_property
+    def is_kept(self) -> Matcher:
+        dropped, kept = name_matcher(self.drop), name_matcher(("*",) if self.keep is None else self.keep)
+        return lambda name: kept(name) and not dropped(name)
 
     @model_validator(mode="after")
     def _does_something(self) -> Self:

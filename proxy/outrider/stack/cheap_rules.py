@@ -100,6 +100,7 @@ def facts_of_route(route: Route) -> Facts:
         method=route.method.decode("latin-1"),
         path=None if decoded is None else decoded.replace("\x00", "/"),
         path_model=route.model,
+        base_path=route.binding.base_path.decode("ascii"),
     )
 
 
