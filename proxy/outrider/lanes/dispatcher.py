@@ -373,7 +373,6 @@ class Dispatcher:
         plan.sent_ns = now_ns
         plan.occupied = target
         target.health.in_flight += 1
-        target.health.calls += 1
         try:
             self._address(x, call, plan, target)
         except SidecarError as error:  # a feature that cannot be carried there: another target may have it
@@ -643,7 +642,6 @@ class Dispatcher:
         plan.rival_probe = rival.health.breaker.began(now_ns)
         plan.tries[rival.name] = plan.tries.get(rival.name, 0) + 1
         rival.health.in_flight += 1
-        rival.health.calls += 1
         self._metrics.count("hedge", rival.binding.name)
         pool = rival.to.pool
         connection = pool.take()

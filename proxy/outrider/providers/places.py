@@ -52,7 +52,7 @@ _ANTHROPIC_VERSION: Final = MappingProxyType({"anthropic-version": "2023-06-01"}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One path of a provider. path: with its query, quoted. model_in: where the model's name goes there.
+    """One path of a provider. path: with its query, quoted.
 
     body: fields that the provider wants in the body besides. drop: fields that it does not take. headers: what it
     wants where the app sent none.
@@ -64,10 +64,6 @@ class Place:
     body: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     drop: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
-
-    @property
-    def model_in(self) -> str:
-        return self.operation.model_in
 
 
 def dialects_of(binding: Binding, model: str, asked: str = "") -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from outrider.config import Config
-from outrider.config.schema import AttemptTimeouts, Hedge, ModelAlias, ModelTarget
+from outrider.config.schema import ModelAlias, ModelTarget
 from outrider.errors import StartError
 from outrider.govern.pricing import Pricing
 from outrider.govern.queues import Room
@@ -24,7 +24,7 @@ from outrider.upstream.health import Health, Healths
 from outrider.upstream.needs import Needs
 from outrider.upstream.plans import Fetch, PlanCalls, Refusal
 from outrider.upstream.retries import RetryBudget, RetrySettings
-from outrider.upstream.targets import EVERYTHING, Answer, Group, HedgeSettings, Target, Timeouts, Translator
+from outrider.upstream.targets import EVERYTHING, Answer, Group, Target, Translator
 
 if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
@@ -136,7 +136,7 @@ class Aliases:
 
     def is_planned(self, route: Route) -> bool:
         """Whether calls of this route may be served by several targets."""
-        return self.layer is not None and self.layer.covers(route)
+        return self.layer.covers(route)
 
     # -- groups
 
@@ -154,11 +154,10 @@ class Aliases:
             name,
             alias.strategy,
             self._retry,
-            self._breaker,
-            _timeouts(alias.timeouts or self._timeouts),
+            alias.timeouts or self._timeouts,
             RetryBudget(self._retry),
             alias.sticky,
-            _hedge(alias.hedge),
+            alias.hedge,
             RetryBudget(RetrySettings(share=alias.hedge.percent / 100, min_per_s=0)) if alias.hedge else None,
             smart,
             self._cost_of if alias.strategy == "cost" else None,
@@ -172,7 +171,7 @@ class Aliases:
         )
 
     def _plain_group(self, name: str) -> Group:
-        return Group(name, "failover", self._retry, self._breaker, _timeouts(self._timeouts), RetryBudget(self._retry))
+        return Group(name, "failover", self._retry, self._timeouts, RetryBudget(self._retry))
 
     def _cost_of(self, target: Target, needs: Needs) -> float | None:
         if self._pricing is None:
@@ -196,14 +195,14 @@ class Aliases:
 
     # -- targets
 
-    def _targets_of(self, route: Route, alias: str) -> Sequence[Target | str]:
-        return [self._target(route, spec) for spec in self._models[alias].targets]
+    def _targets_of(self, route: Route, alias: str, forms: Forms = ()) -> Sequence[Target | str]:
+        return [self._target(route, spec, forms) for spec in self._models[alias].targets]
 
     def _route_to(
         self, route: Route, provider: str | None, model: str | None, forms: Forms = ()
     ) -> tuple[Group, Sequence[Target | str]]:
         if provider is None and model in self.groups:
-            return self.groups[model], [self._target(route, spec, forms) for spec in self._models[model].targets]
+            return self.groups[model], self._targets_of(route, model, forms)
         if provider is None or model is None:
             return self._routed, [self._lifted_at_home(route, model, forms)]
         return self._routed, [self._target(route, ModelTarget(provider=provider, model=model), forms)]
@@ -220,17 +219,15 @@ class Aliases:
             if len(self._lifts) >= Healths.MOST:
                 self._lifts.clear()
             found = self._lifts[route, forms] = to, translator
-        name = f"{route.provider}/{model}" if model is not None and len(model) <= 256 else route.provider
-        to, translator = found
-        return Target(
-            name, route.binding, None, to.operation, to, self.healths.of(name, self._breaker), translator=translator
-        )
+        return self._own(route, model, *found)
 
-    def _own(self, route: Route, model: str | None) -> Target:
-        """The route itself, for a call that names a model of its provider."""
+    def _own(
+        self, route: Route, model: str | None, to: Route | None = None, translator: Translator | None = None
+    ) -> Target:
+        """The route itself, for a call that names a model of its provider; to: its way to another form of the API."""
         name = f"{route.provider}/{model}" if model is not None and len(model) <= 256 else route.provider
         health = self.healths.of(name, self._breaker)
-        return Target(name, route.binding, None, route.operation, route, health)
+        return Target(name, route.binding, None, to or route, health, translator=translator)
 
     def _target(self, route: Route, spec: ModelTarget, forms: Forms = ()) -> Target | str:
         binding = self._registry.by_name(spec.provider)
@@ -246,7 +243,7 @@ class Aliases:
             return found
         if not isinstance(found, tuple):
             health = self.healths.of(spec.name, self._breaker)
-            return Target(spec.name, binding, spec.model, route.operation, route, health, answer=found)
+            return Target(spec.name, binding, spec.model, route, health, answer=found)
         to, path, in_path, translator = found
         health = self.healths.of(spec.name, self._breaker)
         if spec.name in self._known or len(self._known) < Healths.MOST:
@@ -255,7 +252,6 @@ class Aliases:
             spec.name,
             binding,
             spec.model,
-            to.operation,
             to,
             health,
             path,
@@ -293,7 +289,7 @@ class Aliases:
             return refusal
         # A stream of Google's says in its query how it comes: as the app wants it, where the dialect is the same.
         whole = path if asked == "gemini.generate" else path + query + value
-        return to, whole.encode("ascii"), place.model_in == "path", translator
+        return to, whole.encode("ascii"), place.operation.model_in == "path", translator
 
     def _place(
         self, route: Route, binding: Binding, model: str, forms: Forms
@@ -361,11 +357,3 @@ def _has(spec: ModelTarget) -> frozenset[str]:
 
 def _has_credential(binding: Binding) -> bool:
     return binding.settings is not None and binding.settings.credential is not None
-
-
-def _timeouts(keys: AttemptTimeouts) -> Timeouts:
-    return Timeouts(keys.first_byte_s, keys.first_event_s, keys.idle_s, keys.total_s)
-
-
-def _hedge(keys: Hedge | None) -> HedgeSettings | None:
-    return None if keys is None else HedgeSettings(keys.percent / 100, keys.after_ms, keys.min_after_ms)

@@ -125,7 +125,7 @@ class Breaker:
         return True
 
     def succeeded(self, now_ns: int, *, probe: bool = False) -> None:
-        self._end_probe(probe)
+        self.left(probe=probe)
         self._in_row = 0
         self._window.add(now_ns, 1, 0)
         if self._open and probe:
@@ -135,22 +135,22 @@ class Breaker:
 
     def failed(self, now_ns: int, *, weight: int = 1, probe: bool = False, reason: str = "") -> None:
         """weight 2: the target said that it is overloaded."""
-        self._end_probe(probe)
+        self.left(probe=probe)
         self._in_row += weight
         self._window.add(now_ns, 1, weight)
         self.reason = reason
         if self._open:
             if probe:
-                self._trip(now_ns, self._settings.open_s)
+                self._trip(now_ns)
             return
         calls, failures = self._window.totals(now_ns)
         too_many = calls >= self._settings.min_calls and failures / calls >= self._settings.rate
         if self._in_row >= self._settings.failures or too_many:
-            self._trip(now_ns, self._settings.open_s)
+            self._trip(now_ns)
 
     def throttled(self, now_ns: int, wait_s: float, *, probe: bool = False) -> None:
         """It said when to come back; that is no failure of its own."""
-        self._end_probe(probe)
+        self.left(probe=probe)
         wait_s = min(max(wait_s, 0.0), MAX_COOLING_S)
         self._cooling_until_ns = max(self._cooling_until_ns, now_ns + int(wait_s * _NS))
         self.out_mark = None
@@ -158,7 +158,7 @@ class Breaker:
 
     def credential_refused(self, now_ns: int, *, probe: bool = False, mark: object = None) -> None:
         """mark: which credential it was; see `credential_is`."""
-        self._end_probe(probe)
+        self.left(probe=probe)
         self.out_mark = mark
         until_ns = now_ns + int(self._settings.credential_out_s * _NS)
         self._cooling_until_ns = max(self._cooling_until_ns, until_ns)
@@ -178,16 +178,13 @@ class Breaker:
 
     def left(self, *, probe: bool = False) -> None:
         """It came to no end that says anything about the target."""
-        self._end_probe(probe)
-
-    # -- states
-
-    def _end_probe(self, probe: bool) -> None:
         if probe and self._probing:
             self._probing -= 1
 
-    def _trip(self, now_ns: int, open_s: float) -> None:
-        seconds = min(open_s * 2 ** min(self._opened, 16), MAX_OPEN_S)
+    # -- states
+
+    def _trip(self, now_ns: int) -> None:
+        seconds = min(self._settings.open_s * 2 ** min(self._opened, 16), MAX_OPEN_S)
         self._open, self._open_until_ns = True, now_ns + int(seconds * _NS)
         self._opened += 1
         self._proved = 0

@@ -30,15 +30,13 @@ _ENOUGH = 20
 class Health:
     """Of one target. name: "provider/model"."""
 
-    __slots__ = ("_at_ns", "_ewma_ms", "_sorted", "_times", "breaker", "calls", "failures", "in_flight", "name",
+    __slots__ = ("_at_ns", "_ewma_ms", "_sorted", "_times", "breaker", "in_flight", "name",
                  "passed_over")  # fmt: skip
 
     def __init__(self, name: str, settings: BreakerSettings) -> None:
         self.name = name
         self.breaker = Breaker(settings)
         self.in_flight = 0
-        self.calls = 0
-        self.failures = 0
         self.passed_over = 0  # calls that went elsewhere since this one was tried
         self._ewma_ms = 0.0
         self._at_ns = 0
@@ -54,7 +52,6 @@ class Health:
         insort(self._sorted, first_event_ms)
 
     def failed(self, now_ns: int) -> None:
-        self.failures += 1
         self._sample(now_ns, PENALTY_MS)
 
     def _sample(self, now_ns: int, ms: float) -> None:

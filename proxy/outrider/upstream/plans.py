@@ -44,9 +44,9 @@ _MAX_FETCHED = 16
 _SHOWN_CHARS = 200
 _STATE_WORDS = (b'"previous_response_id"', b'"conversation"', b'"background"', b'"store"', b'"cachedContent"')
 
-# (route the app called, provider, model) -> Target, or the end of a sentence that says why there is none
 type Refusal = Callable[["Exchange", Call, Route, str], SidecarError | None]
 type Fetch = Callable[[str], Awaitable["Fetched"]]
+# (route the app called, name of `models:`) -> its targets there, and for each that is none the end of a sentence why
 type MakeTargets = Callable[[Route, str], Sequence[Target | str]]
 
 

@@ -10,9 +10,11 @@ Does not know: HTTP, bodies, clocks; `random()` is in [0, 1) and given.
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-STRATEGIES: Final = ("failover", "round-robin", "weighted", "least-busy", "latency", "cost", "smart")
+_NEAR = 2.0
+
+type Random = Callable[[], float]
 
 
 class Candidate(Protocol):
@@ -22,11 +24,6 @@ class Candidate(Protocol):
     def health(self) -> Any: ...
     @property
     def weight(self) -> float: ...
-
-
-_NEAR = 2.0
-
-type Random = Callable[[], float]
 
 
 class Turn:

@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from outrider.config.schema import AttemptTimeouts, Hedge
 from outrider.govern.queues import Room
-from outrider.providers.model import Operation
 from outrider.providers.registry import Binding
 from outrider.stack.call import Call, Route, Taken
-from outrider.upstream.breaker import BreakerSettings
 from outrider.upstream.health import Health
 from outrider.upstream.needs import Needs
 from outrider.upstream.retries import RetryBudget, RetrySettings
@@ -65,7 +64,6 @@ class Target:
     name: str
     binding: Binding
     model: str | None
-    operation: Operation
     to: Route
     health: Health
     path: bytes | None = None
@@ -97,23 +95,6 @@ class Target:
         return not self.is_full and breaker.admits(now_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds; as config has them."""
-
-    first_byte_s: float = 60.0
-    first_event_s: float = 60.0
-    idle_s: float = 120.0
-    total_s: float = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class HedgeSettings:
-    share: float
-    after_ms: float | None
-    min_after_ms: float
-
-
 @dataclass(eq=False, slots=True)
 class Group:
     """What is the same for all calls of one alias. smart(needs, call) -> the name of the target to try first, or None.
@@ -126,11 +107,10 @@ class Group:
     name: str
     strategy: str
     retry: RetrySettings
-    breaker: BreakerSettings
-    timeouts: Timeouts
+    timeouts: AttemptTimeouts
     budget: RetryBudget
     sticky: str = "none"
-    hedge: HedgeSettings | None = None
+    hedge: Hedge | None = None
     hedges: RetryBudget | None = None
     smart: Callable[[Needs, Call], str | None] | None = None
     cost_of: Callable[[Target, Needs], float | None] | None = None
