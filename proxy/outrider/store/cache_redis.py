@@ -13,7 +13,6 @@ Does not know: what a value says, requests, configuration files.
 import asyncio
 import contextlib
 import hmac
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from outrider.store.redis import RedisSettings, connect
+from outrider.store.seals import Seals
 
 PAUSE_S = 1.0  # after a failure
 LEARN_S = 1.0  # between two looks at what was to be forgotten
@@ -47,6 +47,7 @@ class RedisCache:
         assert settings.fleet_key is not None
         self._settings = settings
         self._key = settings.fleet_key.expose()
+        self._seals = Seals(self._key, b"outrider cache")
         self._count, self._spawn, self._clock_s = count, spawn, clock_s
         self.on_learned: Callable[[], None] = lambda: None
         self.numbers: Mapping[bytes, int] = {}
@@ -70,7 +71,7 @@ class RedisCache:
         self._learn(numbers)
         if sealed is None:
             return None
-        data = self._unseal(name, sealed)
+        data = self._seals.open(name.encode(), sealed)
         if data is None:
             self._count("cache_store_forged")
         return data
@@ -88,7 +89,7 @@ class RedisCache:
 
     async def _write(self, name: str, data: bytes, ttl_s: float) -> None:
         try:
-            sealed = self._seal(name, data)
+            sealed = self._seals.seal(name.encode(), data)
             await self._try(lambda client: client.set(name, sealed, px=max(int(ttl_s * 1000), 1)))
         finally:
             self._writing -= 1
@@ -127,7 +128,7 @@ class RedisCache:
         if not named:
             return _ALL
         text = "\0".join(("cache label", *named)).encode("utf-8", "surrogatepass")
-        return hmac.digest(self._key, text, "sha256")[:16]
+        return self._mark(text)
 
     def is_forgotten(self, made: int, fields: Iterable[bytes]) -> bool:
         """Whether a value that was made when `made` was the newest number was to go. fields: of all its labels."""
@@ -180,28 +181,17 @@ class RedisCache:
                 async with asyncio.timeout(self._settings.deadline_s):
                     await client.aclose()
 
-    # -- names and seals
+    # -- names
 
     def _name(self, key: bytes) -> str:
-        return f"{self._settings.prefix}:c:{hmac.digest(self._key, b'cache key' + key, 'sha256')[:16].hex()}"
+        return self._named(b"cache key" + key)
 
     @property
     def _numbers_name(self) -> str:
-        return f"{self._settings.prefix}:c:{hmac.digest(self._key, b'cache numbers', 'sha256')[:16].hex()}"
+        return self._named(b"cache numbers")
 
-    def _cipher(self) -> Any:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    def _named(self, text: bytes) -> str:
+        return f"{self._settings.prefix}:c:{self._mark(text).hex()}"
 
-        return AESGCM(hmac.digest(self._key, b"outrider cache", "sha256"))
-
-    def _seal(self, name: str, data: bytes) -> bytes:
-        nonce = os.urandom(12)
-        return nonce + bytes(self._cipher().encrypt(nonce, data, name.encode()))
-
-    def _unseal(self, name: str, sealed: bytes) -> bytes | None:
-        from cryptography.exceptions import InvalidTag
-
-        try:
-            return bytes(self._cipher().decrypt(sealed[:12], sealed[12:], name.encode()))
-        except (InvalidTag, ValueError):
-            return None
+    def _mark(self, text: bytes) -> bytes:
+        return hmac.digest(self._key, text, "sha256")[:16]

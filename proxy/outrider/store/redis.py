@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import hmac
 import json
-import os
 import secrets
 import time
 from collections import OrderedDict
@@ -40,6 +39,7 @@ from outrider.secrets.secret import Secret
 from outrider.store import redis_scripts
 from outrider.store.base import Algorithm, Counter, Slots, Spend
 from outrider.store.leases import BORROW_S, LeasedCounter, LeasedSlots, LeasedSpend, OnError, StoreAnswerError
+from outrider.store.seals import Seals
 
 OVERFLOW = "\0overflow"
 TICK_S = 0.25
@@ -163,6 +163,7 @@ class RedisStore:
         self.revoked: set[str] = set()
         self.on_revoked: Callable[[str], None] = lambda name: None
         self._key = settings.fleet_key.expose() if settings.fleet_key is not None else _NO_KEY
+        self._seals = Seals(self._key, b"outrider revocations")
         self._spawn = spawn or _task
         self._kept: OrderedDict[tuple[Any, ...], Item] = OrderedDict()
         self._alive: WeakValueDictionary[tuple[Any, ...], Item] = WeakValueDictionary()
@@ -491,7 +492,7 @@ class RedisStore:
             words: list[Any] = []
             for name in some:
                 field = hmac.digest(self._key, f"revoked\0{name}".encode(), "sha256").hex()
-                words += (field, self._seal(field, name))
+                words += (field, self._seals.seal(field.encode(), name.encode()))
             await self._client.execute_command("HSET", self._fleet_keys[1], *words)
 
     async def _read_revocations(self) -> None:
@@ -499,32 +500,18 @@ class RedisStore:
         known, self._sealed = self._sealed, {}
         for field, sealed in rows.items():
             before = known.get(field)
-            name = before[1] if before is not None and before[0] == sealed else self._unseal(field, sealed)
-            if name is None:
-                self.count("store_forged")  # whoever wrote it does not have the fleet's key
+            if before is not None and before[0] == sealed:
+                name = before[1]
+            elif (opened := self._seals.open(field, sealed)) is not None:
+                name = opened.decode("utf-8", "replace")
             else:
-                self._sealed[field] = (sealed, name)
-                self._learn_revoked(name)
+                self.count("store_forged")  # whoever wrote it does not have the fleet's key
+                continue
+            self._sealed[field] = (sealed, name)
+            self._learn_revoked(name)
         missing = self.revoked - {name for _, name in self._sealed.values()}
         await self._write_revocations(missing)
         self._seen_revocations = len(rows) + len(missing)
-
-    def _cipher(self) -> Any:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-        return AESGCM(hmac.digest(self._key, b"outrider revocations", "sha256"))
-
-    def _seal(self, field: str, name: str) -> bytes:
-        nonce = os.urandom(12)
-        return nonce + bytes(self._cipher().encrypt(nonce, name.encode(), field.encode()))
-
-    def _unseal(self, field: bytes, sealed: bytes) -> str | None:
-        from cryptography.exceptions import InvalidTag
-
-        try:
-            return bytes(self._cipher().decrypt(sealed[:12], sealed[12:], field)).decode()
-        except (InvalidTag, ValueError):
-            return None
 
     async def _listen(self) -> None:
         """The channel says that there is something new; what it is, is read and unsealed."""
