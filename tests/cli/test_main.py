@@ -44,6 +44,11 @@ def test_every_actions_help_has_an_example_that_begins_with_it(words: tuple[str,
     assert f"example: outrider {' '.join(words)} " in " ".join(out.split()) + " "
 
 
+@pytest.mark.parametrize("words", [*ACTIONS, *((name,) for name in COMMANDS if name != "exec")], ids=" ".join)
+def test_an_option_is_written_in_full(words: tuple[str, ...], capsys: Any) -> None:
+    assert leave(capsys, *words, "--hel")[0] == 2
+
+
 def test_help_lists_every_command(capsys: Any) -> None:
     code, out, _ = leave(capsys, "--help")
     assert code == 0

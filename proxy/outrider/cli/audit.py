@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from outrider.cli.arguments import actions_of, add_config
 from outrider.config import Config, load
 from outrider.errors import StartError
 from outrider.secrets.files import reason
@@ -29,22 +30,18 @@ _COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    check = actions.add_parser(
-        "verify",
-        help="find any line that was changed, removed, moved or cut",
-        epilog="example: outrider audit verify audit-0*.jsonl --checkpoints checkpoints.jsonl",
-    )
+    add = actions_of(parser)
+    check = add("verify", _verify, "find any line that was changed, removed, moved or cut", EXAMPLE)
     check.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: all files of the configured log")
     check.add_argument("--key-file", type=Path, metavar="FILE", help="default: the configured one")
     check.add_argument(
         "--checkpoints", type=Path, action="append", default=[], metavar="FILE", help="shows that the end was cut off"
     )
-    check.set_defaults(action_run=_verify)
-    tail = actions.add_parser(
+    tail = add(
         "tail",
-        help="the last records, and with -f those to come",
-        epilog="example: outrider audit tail -f --principal 'check*' --decision 'policy*'",
+        _tail,
+        "the last records, and with -f those to come",
+        "outrider audit tail -f --principal 'check*' --decision 'policy*'",
     )
     tail.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: the configured log of worker 0")
     tail.add_argument("-f", "--follow", action="store_true", help="go on with what is written")
@@ -52,13 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tail.add_argument("--json", action="store_true", help="the lines as they are")
     for name in _FILTERS:
         tail.add_argument(f"--{name}", metavar="PATTERN", help=f"only of this {name}; * and ? stand for others")
-    tail.set_defaults(action_run=_tail)
     for action in (check, tail):
-        action.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: as for run)")
-
-
-def run(args: argparse.Namespace) -> int:
-    return int(args.action_run(args))
+        add_config(action)
 
 
 def _configured(args: argparse.Namespace) -> Config:

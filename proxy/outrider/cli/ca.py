@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from outrider.cli import env
+from outrider.cli.arguments import actions_of
 from outrider.config import Config, load
 from outrider.door.ca import CertificateAuthority, import_authority, utc_now
 from outrider.door.ca_files import cannot_write, write_file
@@ -20,43 +21,22 @@ EXAMPLE = "outrider ca bundle --out bundle.pem"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    add = actions_of(parser)
 
-    show = actions.add_parser(
-        "show", help="subject, fingerprint, validity and file", epilog="example: outrider ca show --json"
-    )
+    show = add("show", _show, "subject, fingerprint, validity and file", "outrider ca show --json")
     show.add_argument("--json", action="store_true", help="as JSON")
-    show.set_defaults(action_run=_show)
 
-    bundle = actions.add_parser(
-        "bundle",
-        help="system roots and this CA, for clients whose roots it replaces",
-        epilog="example: outrider ca bundle --out bundle.pem",
-    )
+    bundle = add("bundle", _bundle, "system roots and this CA, for clients whose roots it replaces", EXAMPLE)
     bundle.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to standard output")
     bundle.add_argument("--ca-only", action="store_true", help="without the system's roots, for clients that add it")
     bundle.add_argument("--format", choices=("pem", "p12"), default="pem", help="p12 is Java's (password: changeit)")
-    bundle.set_defaults(action_run=_bundle)
 
-    taken = actions.add_parser(
-        "import",
-        help="take over mitmproxy's CA, or another Outrider's",
-        epilog="example: outrider ca import ~/.mitmproxy",
-    )
+    taken = add("import", _import, "take over mitmproxy's CA, or another Outrider's", "outrider ca import ~/.mitmproxy")
     taken.add_argument("source", type=Path, metavar="DIR", help="a folder with mitmproxy-ca.pem, e.g. ~/.mitmproxy")
-    taken.set_defaults(action_run=_import)
 
-    variables = actions.add_parser(
-        "env", help="the same as `outrider env`", epilog="example: outrider ca env --format docker"
-    )
-    env.add_arguments(variables)
-    variables.set_defaults(action_run=env.run)
+    env.add_arguments(add("env", env.run, "the same as `outrider env`", "outrider ca env --format docker"))
     for action in (show, bundle, taken):
         env.add_place_arguments(action)
-
-
-def run(args: argparse.Namespace) -> int:
-    return int(args.action_run(args))
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -11,10 +11,10 @@ import json
 import os
 import socket
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 from outrider.admin.token import FILE_NAME
+from outrider.cli.arguments import actions_of, add_config
 from outrider.config import Config, load
 from outrider.config.values import UNIX
 from outrider.errors import StartError
@@ -31,21 +31,16 @@ _ANSWER_BYTES = 65_536
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(dest="cache_command", metavar="invalidate", required=True)
-    one = commands.add_parser(
-        "invalidate",
-        help="forget answers",
-        epilog="example: outrider cache invalidate --model gpt-4o --principal checkout",
-        allow_abbrev=False,
-    )
+    example = "outrider cache invalidate --model gpt-4o --principal checkout"
+    one = actions_of(parser, "invalidate")("invalidate", _invalidate, "forget answers", example)
     one.add_argument("--all", action="store_true", help="all that is remembered")
     one.add_argument("--key", metavar="HEX", help="the answer under this key, 64 hex digits")
     one.add_argument("--model", metavar="NAME", help="answers of this model, as apps ask for it")
     one.add_argument("--principal", metavar="ID", help="answers that this caller asked for first")
-    one.add_argument("--config", type=Path, metavar="FILE", help="the configuration (as `outrider run` takes it)")
+    add_config(one)
 
 
-def run(args: argparse.Namespace) -> int:
+def _invalidate(args: argparse.Namespace) -> int:
     asked = _asked(args)
     config = load(args.config, os.environ)
     status, said = ask(config, asked)

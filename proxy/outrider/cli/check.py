@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from outrider.cli import check_models
+from outrider.cli.arguments import add_config
 from outrider.config import Config, ConfigError, load, located
 from outrider.config.problems import Problem
 from outrider.config.reload import reload_marks, waiting_for_restart
@@ -38,7 +39,7 @@ EXAMPLE = "outrider check --config ./outrider.yaml --verbose"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, help="the file (default: $OUTRIDER_CONFIG, ./outrider.yaml, built in)")
+    add_config(parser, "the file (default: $OUTRIDER_CONFIG, ./outrider.yaml, built in)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--verbose", action="store_true", help="print which keys a reload applies and which a restart")
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from outrider.cli.arguments import add_config
 from outrider.config import Config, load
 from outrider.config.values import UNIX
 from outrider.door.ca import CertificateAuthority
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_place_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration (default: as `outrider run`)")
+    add_config(parser)
     parser.add_argument("--dir", type=Path, metavar="DIR", help="the CA's folder, instead of ca.dir")
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from outrider.cli import takeover
+from outrider.cli.arguments import add_config
 from outrider.cli.env import registry_of
 from outrider.config import Config, load
 from outrider.errors import StartError
@@ -45,7 +46,7 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "outrider exec [--config FILE] [--log FILE] [--keep VAR] [--quiet] -- CMD [ARG ...]"
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration (default: as `outrider run`)")
+    add_config(parser)
     parser.add_argument("--log", metavar="FILE", help="write a JSON line per exchange there (default: no log)")
     parser.add_argument(
         "--keep", action="append", default=[], metavar="VAR", help="leave this variable's key with the app (repeatable)"

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from outrider.cli.arguments import actions_of, add_config
 from outrider.config import Config, load
 from outrider.config.values import moment
 from outrider.errors import StartError
@@ -35,33 +36,17 @@ _SPAN = re.compile(r"([1-9][0-9]{0,4})(h|d)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(dest="keys_command", metavar="new|revoke", required=True)
-    new = commands.add_parser(
-        "new",
-        help="make a key",
-        epilog="example: outrider keys new --principal checkout --expires 90d",
-        allow_abbrev=False,
-    )
+    add = actions_of(parser, "new|revoke")
+    new = add("new", _make, "make a key", EXAMPLE)
     new.add_argument("--principal", required=True, metavar="ID", help="the id under principals: that the key is for")
     new.add_argument(
         "--expires", metavar="WHEN", help="90d, 12h, a day or a time such as 2027-01-31T12:00:00Z (default: never)"
     )
-    revoke = commands.add_parser(
-        "revoke",
-        help="take keys back",
-        epilog="example: outrider keys revoke 3f9a0c17d2e4 --config outrider.yaml",
-        allow_abbrev=False,
-    )
+    revoke = add("revoke", _revoke, "take keys back", "outrider keys revoke 3f9a0c17d2e4 --config outrider.yaml")
     revoke.add_argument("hashes", nargs="*", metavar="HASH", help="a key's hash, or its first 12 or more hex digits")
     revoke.add_argument("--principal", metavar="ID", help="all keys that the configuration lists for this principal")
-    for command in (new, revoke):
-        command.add_argument(
-            "--config", type=Path, metavar="FILE", help="the configuration (as `outrider run` takes it)"
-        )
-
-
-def run(args: argparse.Namespace) -> int:
-    return _make(args) if args.keys_command == "new" else _revoke(args)
+    for action in (new, revoke):
+        add_config(action)
 
 
 def _make(args: argparse.Namespace) -> int:

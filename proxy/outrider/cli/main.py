@@ -1,6 +1,7 @@
 """`outrider COMMAND`: each command is a module beside this one, imported only when it is the one asked for.
 
-A command module has HELP (one line), EXAMPLE (one shell line), add_arguments(parser) and run(args) -> exit code.
+A command module has HELP (one line), EXAMPLE (one shell line), add_arguments(parser) and run(args) -> exit code; where
+it has actions (`arguments.actions_of`), each of these has its own run.
 """
 
 import argparse
@@ -77,7 +78,7 @@ def build_parser(only: str | None) -> argparse.ArgumentParser:
         )
         if module is not None:
             module.add_arguments(command)
-            command.set_defaults(run=module.run)
+            command.set_defaults(run=getattr(module, "run", None))
     return parser
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from outrider.cli.arguments import actions_of, add_config
 from outrider.config import load
 from outrider.config.document import DocumentError, read_document
 from outrider.errors import SidecarError, StartError
@@ -30,44 +31,27 @@ MAX_REQUEST_BYTES = 1 << 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(dest="policy_command", metavar="test|explain|schema", required=True)
-    test = commands.add_parser(
-        "test",
-        help="run the cases of packs",
-        epilog="example: outrider policy test ./policies/mine",
-        allow_abbrev=False,
-    )
+    add = actions_of(parser, "test|explain|schema")
+    test = add("test", _test, "run the cases of packs", "outrider policy test ./policies/mine")
     test.add_argument(
         "paths", nargs="*", metavar="PATH", help="packs: names, folders or policy files (default: all shipped)"
     )
     test.add_argument("--verbose", action="store_true", help="name the cases that hold, too")
-    explain = commands.add_parser(
-        "explain",
-        help="say rule by rule what one request meets",
-        epilog="example: outrider policy explain --request request.yaml --config ./outrider.yaml",
-        allow_abbrev=False,
-    )
+    example = "outrider policy explain --request request.yaml --config ./outrider.yaml"
+    explain = add("explain", _explain, "say rule by rule what one request meets", example)
     explain.add_argument(
         "--request", type=Path, required=True, metavar="FILE", help="a request as in cases.yaml; YAML or JSON"
     )
-    explain.add_argument(
-        "--config", type=Path, help="whose policies (default: $OUTRIDER_CONFIG, ./outrider.yaml, built in)"
-    )
+    add_config(explain, "whose policies (default: $OUTRIDER_CONFIG, ./outrider.yaml, built in)")
     explain.add_argument("--policy", action="append", metavar="PACK", help="this pack instead, once or more")
     explain.add_argument("--json", action="store_true", help="print JSON")
-    commands.add_parser(
-        "schema",
-        help="print the JSON schema of policy files",
-        epilog="example: outrider policy schema > policy.schema.json",
-        allow_abbrev=False,
-    )
+    example = "outrider policy schema > policy.schema.json"
+    add("schema", _schema, "print the JSON schema of policy files", example)
 
 
-def run(args: argparse.Namespace) -> int:
-    if args.policy_command == "schema":
-        print(json.dumps(json_schema(), indent=2))
-        return 0
-    return _test(args) if args.policy_command == "test" else _explain(args)
+def _schema(args: argparse.Namespace) -> int:
+    print(json.dumps(json_schema(), indent=2))
+    return 0
 
 
 class _Ink:

@@ -3,8 +3,9 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from outrider.cli.arguments import add_config
 
 if TYPE_CHECKING:
     from outrider.config import Config
@@ -16,9 +17,7 @@ EXAMPLE = "outrider run --config outrider.yaml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="configuration (default: $OUTRIDER_CONFIG, ./outrider.yaml)"
-    )
+    add_config(parser, "configuration (default: $OUTRIDER_CONFIG, ./outrider.yaml)")
     parser.add_argument("--quiet", action="store_true", help="do not print where it listens")
 
 
