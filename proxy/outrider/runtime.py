@@ -36,7 +36,8 @@ from outrider.lanes.sock_diag import SockDiag, is_local
 from outrider.lanes.tunnel import Splice
 from outrider.providers.registry import RegistryError
 from outrider.secrets.placeholder import Placeholder
-from outrider.secrets.sources import SLOW_SOURCES, FileSource
+from outrider.secrets.slow import SlowSource
+from outrider.secrets.sources import FileSource
 from outrider.snapshot import Shared, Snapshot
 from outrider.telemetry.log import JsonLog
 from outrider.telemetry.metrics import Metrics
@@ -466,7 +467,7 @@ class Sidecar:
             self._probe_at_s = now + probe_s
             self.snapshot.aliases.probe(time.monotonic_ns(), self.spawn)
         sources = self.snapshot.sources.values()
-        if now >= self._slow_at_s and any(isinstance(source, SLOW_SOURCES) for source in sources):
+        if now >= self._slow_at_s and any(isinstance(source, SlowSource) for source in sources):
             self._slow_at_s = now + SLOW_REFRESH_S
             self.spawn(self._refresh_slow(), name="credentials")
 
@@ -494,7 +495,7 @@ class Sidecar:
 
     async def _refresh_slow(self) -> None:
         for source in list(self.snapshot.sources.values()):
-            if isinstance(source, SLOW_SOURCES):
+            if isinstance(source, SlowSource):
                 await asyncio.to_thread(self._refreshed, source)
 
     # -- reload

@@ -13,10 +13,13 @@ import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from outrider.errors import CredentialUnavailableError
 from outrider.secrets.secret import Secret
+from outrider.secrets.slow import SlowSource
+
+if TYPE_CHECKING:
+    from outrider.config.values import ProxyUrl
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 DEFAULT = "default"  # instead of a file: Application Default Credentials
@@ -29,18 +32,7 @@ _MAKERS = {  # what a credential file says it is -> (module of google-auth, meth
 }
 
 
-class ProxyUrl(Protocol):
-    """An HTTP proxy; authorization: the value of proxy-authorization."""
-
-    @property
-    def host(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def authorization(self) -> Secret | None: ...
-
-
-class GoogleSource:
+class GoogleSource(SlowSource[Secret]):
     """`name`: the path of a credential file, or "default". refresh() may use the network: call it in a thread.
 
     context() -> the TLS context for Google's token endpoint. proxy: an HTTP proxy to go through, or None.
@@ -51,28 +43,15 @@ class GoogleSource:
         name: str,
         *,
         context: Callable[[], ssl.SSLContext] = ssl.create_default_context,
-        proxy: ProxyUrl | None = None,
+        proxy: "ProxyUrl | None" = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        super().__init__(f"Google credential {name}", "token", now)
         self._name = name
         self._context = context
         self._proxy = proxy
-        self._now = now
         self._request: Any = None
         self._credential: Any = None
-        self._secret: Secret | None = None
-        self._expires_at: datetime | None = None
-        self._problem = f"Google credential {name} has not been read yet; try again in a moment"
-        self._warned = ""
-        self.generation = 0
-
-    def current(self) -> Secret:
-        """Raises: CredentialUnavailableError before the first good refresh and after the token's end."""
-        if self._secret is None:
-            raise CredentialUnavailableError(self._problem)
-        if self._expires_at is not None and self._now() >= self._expires_at:
-            raise CredentialUnavailableError(f"the token of Google credential {self._name} has expired; renew it")
-        return self._secret
 
     def refresh(self) -> str | None:
         if self._expires_at is not None and self._expires_at - self._now() > RENEW_BEFORE:
@@ -90,21 +69,9 @@ class GoogleSource:
             return self._trouble("a Google credential needs google-auth; install outrider[google]")
         except Exception as exc:  # google-auth raises errors of every library below it; their texts may quote a key
             self._credential = None
-            return self._trouble(f"Google credential {self._name} gave no token ({type(exc).__name__}); correct it")
-        self._expires_at = expiry.replace(tzinfo=UTC) if expiry is not None else None
-        self._warned = ""
-        if fresh != self._secret:
-            self._secret = fresh
-            self.generation += 1
+            return self._trouble(f"{self._what} gave no token ({type(exc).__name__}); correct it")
+        self._took(fresh, expiry.replace(tzinfo=UTC) if expiry is not None else None)
         return None
-
-    def _trouble(self, sentence: str) -> str | None:
-        if self._secret is None:
-            self._problem = sentence
-        if sentence == self._warned:
-            return None
-        self._warned = sentence
-        return sentence
 
     def describe(self) -> str:
         return f"google {self._name}"
@@ -119,7 +86,7 @@ def _load(name: str, request: Any) -> Any:
     return getattr(importlib.import_module(module).Credentials, maker)(name, scopes=[SCOPE])
 
 
-def _transport(context: ssl.SSLContext, proxy: ProxyUrl | None) -> Any:
+def _transport(context: ssl.SSLContext, proxy: "ProxyUrl | None") -> Any:
     """google-auth's request object, over our roots and our proxy, with a deadline of ours (its own is two minutes)."""
     requests: Any = importlib.import_module("requests")
     transport: Any = importlib.import_module("google.auth.transport.requests")
@@ -144,5 +111,5 @@ def _transport(context: ssl.SSLContext, proxy: ProxyUrl | None) -> Any:
     session.trust_env = False
     session.mount("https://", Adapter())
     if proxy is not None:
-        session.proxies = {"https": f"http://{proxy.host}:{proxy.port}"}
+        session.proxies = {"https": proxy.origin}
     return Request(session)

@@ -13,13 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from outrider.errors import CredentialUnavailableError
 from outrider.secrets.files import Signature, read_capped, reason, signature
-from outrider.secrets.google import GoogleSource, ProxyUrl
+from outrider.secrets.google import GoogleSource
 from outrider.secrets.secret import Secret
+from outrider.secrets.slow import SlowSource
 from outrider_ext.layers import Held
+
+if TYPE_CHECKING:
+    from outrider.config.values import ProxyUrl
 
 MAX_SECRET_BYTES = 16384
 AWS_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -161,7 +165,7 @@ class FileSource:
         return f"file {self._path}"
 
 
-class AwsSource:
+class AwsSource(SlowSource[AwsCredentials]):
     """A profile of the AWS SDK's chain (static keys, SSO, assumed roles, instance metadata), through botocore.
 
     refresh() may use the network: call it in a thread. botocore itself renews a credential 10–15 minutes before its
@@ -175,52 +179,28 @@ class AwsSource:
         session: Callable[[str], Any] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        super().__init__(f"AWS profile {profile}", "credential", now)
         self._profile = profile
         self._session = session or _botocore_session
-        self._now = now
         self._chain: Any = None
-        self._current: AwsCredentials | None = None
-        self._expires_at: datetime | None = None
-        self._problem = f"AWS profile {profile} has not been read yet; try again in a moment"
-        self._warned = ""
-        self.generation = 0
-
-    def current(self) -> AwsCredentials:
-        """Raises: CredentialUnavailableError before the first good refresh and after the credential's end."""
-        if self._current is None:
-            raise CredentialUnavailableError(self._problem)
-        if self._expires_at is not None and self._now() >= self._expires_at:
-            raise CredentialUnavailableError(f"the credential of AWS profile {self._profile} has expired; renew it")
-        return self._current
 
     def refresh(self) -> str | None:
         try:
             if self._chain is None:
                 self._chain = self._session(self._profile).get_credentials()
             if self._chain is None:
-                return self._trouble(f"AWS profile {self._profile} has no credential; add one or name another profile")
+                return self._trouble(f"{self._what} has no credential; add one or name another profile")
             frozen = self._chain.get_frozen_credentials()
             fresh = _aws_credentials(frozen)
         except ImportError:
             return self._trouble("credentials of an AWS profile need botocore; install outrider[aws]")
         except ValueError:
-            return self._trouble(f"AWS profile {self._profile} has a value that is not one printable line; correct it")
+            return self._trouble(f"{self._what} has a value that is not one printable line; correct it")
         except Exception as exc:  # botocore's chain raises errors of every library below it
             self._chain = None
-            return self._trouble(f"AWS profile {self._profile} gave no credential ({type(exc).__name__}); correct it")
-        self._expires_at = getattr(self._chain, "_expiry_time", None)  # only refreshable credentials have one
-        self._warned = ""
-        if fresh != self._current:
-            self._current = fresh
-            self.generation += 1
+            return self._trouble(f"{self._what} gave no credential ({type(exc).__name__}); correct it")
+        self._took(fresh, getattr(self._chain, "_expiry_time", None))  # only refreshable credentials have one
         return None
-
-    def _trouble(self, sentence: str) -> str | None:
-        self._problem = sentence
-        if sentence == self._warned:
-            return None
-        self._warned = sentence
-        return sentence
 
     def describe(self) -> str:
         return f"aws profile {self._profile}"
@@ -252,7 +232,6 @@ class CredentialSettings(Protocol):
 
 
 Source = EnvSource | EnvAwsSource | FileSource | AwsSource | GoogleSource
-SLOW_SOURCES = (AwsSource, GoogleSource)  # whose refresh() may use the network
 
 
 def source_for(
@@ -260,7 +239,7 @@ def source_for(
     environ: Mapping[str, str],
     *,
     context: Callable[[], ssl.SSLContext] = ssl.create_default_context,
-    proxy: ProxyUrl | None = None,
+    proxy: "ProxyUrl | None" = None,
 ) -> Source:
     """The source that a `credential:` key names; files are read at once, AWS and Google at their first refresh().
 

@@ -12,11 +12,10 @@ import socket
 import time
 from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Protocol
 from weakref import WeakValueDictionary
 
+from outrider.config.values import ProxyUrl
 from outrider.errors import UpstreamConnectError, UpstreamTimeoutError
-from outrider.secrets.secret import Secret
 from outrider.upstream.guard import AddressGuard
 
 type Endpoint = tuple[int, str, int]  # address family, address, port
@@ -24,17 +23,6 @@ type Endpoint = tuple[int, str, int]  # address family, address, port
 RESOLVED_S = 15.0  # how long an answer of the resolver is used again; short, since clouds move
 _RESOLVED_MAX = 1024
 _PROXY_HEAD_BYTES = 16384
-
-
-class ProxySettings(Protocol):
-    """A corporate proxy: plain HTTP to host:port. authorization: the whole value of proxy-authorization."""
-
-    @property
-    def host(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def authorization(self) -> Secret | None: ...
 
 
 class Dialer:
@@ -49,7 +37,7 @@ class Dialer:
         guard: AddressGuard,
         *,
         connect_s: float,
-        proxy: "ProxySettings | None" = None,
+        proxy: ProxyUrl | None = None,
         mark: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -140,7 +128,7 @@ class Dialer:
 class _ProxyHop:
     """CONNECT through a corporate proxy (RFC 9110 section 9.3.6)."""
 
-    def __init__(self, settings: ProxySettings) -> None:
+    def __init__(self, settings: ProxyUrl) -> None:
         self.host = settings.host
         self.port = settings.port
         self._authorization = settings.authorization
