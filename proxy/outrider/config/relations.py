@@ -5,7 +5,7 @@ mistakes are reported beside the others and not after them.
 Each check yields (path of the key at fault, the end of its sentence).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from outrider.config.problems import KeyPath, quote, suggest
@@ -31,9 +31,31 @@ def _section(value: Any) -> Mapping[Any, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _entries(data: Mapping[str, Any], key: str) -> list[tuple[int, Mapping[Any, Any]]]:
-    found = data.get(key)
-    return [(i, _section(entry)) for i, entry in enumerate(found)] if isinstance(found, list) else []
+    return [(index, _section(entry)) for index, entry in enumerate(_list(data.get(key)))]
+
+
+def _providers(data: Mapping[str, Any]) -> set[str]:
+    return {name for name in _section(data.get("providers")) if isinstance(name, str)}
+
+
+def _unknown(at: KeyPath, provider: Any, known: set[str]) -> Iterator[Finding]:
+    if isinstance(provider, str) and provider not in known:
+        yield at, f"names a provider that is not configured: {quote(provider)}{suggest(provider, known)}"
+
+
+def _twice(named: Iterable[tuple[KeyPath, Any]], kind: str, remedy: str) -> Iterator[Finding]:
+    """Whatever has a name that another one before it has."""
+    seen: set[str] = set()
+    for at, name in named:
+        if isinstance(name, str):
+            if name in seen:
+                yield at, f"is the second {kind} called {quote(name)}; {remedy}"
+            seen.add(name)
 
 
 def _provider_names(data: Mapping[str, Any]) -> Iterator[Finding]:
@@ -100,19 +122,13 @@ def _limits(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _named_rules(data: Mapping[str, Any], section: str, kind: str) -> Iterator[Finding]:
-    known = {name for name in _section(data.get("providers")) if isinstance(name, str)} | set(PROVIDER_KINDS)
-    seen: set[str] = set()
-    for index, entry in _entries(data, section):
-        name = entry.get("name")
-        if isinstance(name, str):
-            if name in seen:
-                yield (section, index, "name"), f"is the second {kind} called {quote(name)}; give it another name"
-            seen.add(name)
-        providers = entry.get("providers")
-        for place, provider in enumerate(providers if isinstance(providers, list) else []):
-            if isinstance(provider, str) and provider not in known:
-                where: KeyPath = (section, index, "providers", place)
-                yield where, f"names a provider that is not configured: {quote(provider)}{suggest(provider, known)}"
+    known = _providers(data) | set(PROVIDER_KINDS)
+    entries = _entries(data, section)
+    named = [((section, index, "name"), entry.get("name")) for index, entry in entries]
+    yield from _twice(named, kind, "give it another name")
+    for index, entry in entries:
+        for place, provider in enumerate(_list(entry.get("providers"))):
+            yield from _unknown((section, index, "providers", place), provider, known)
 
 
 def _limit_words(index: int, limit: Mapping[Any, Any]) -> Iterator[Finding]:
@@ -126,42 +142,40 @@ def _limit_words(index: int, limit: Mapping[Any, Any]) -> Iterator[Finding]:
 
 
 def _models(data: Mapping[str, Any]) -> Iterator[Finding]:
-    known = {name for name in _section(data.get("providers")) if isinstance(name, str)} | set(PROVIDER_KINDS)
+    known = _providers(data) | set(PROVIDER_KINDS)
     for alias, raw in _section(data.get("models")).items():
         entry = _section(raw)
-        names: set[str] = set()
-        for place, target in enumerate(entry["targets"] if isinstance(entry.get("targets"), list) else []):
-            at: KeyPath = ("models", alias, "targets", place)
-            provider, name = _section(target).get("provider"), ""
-            if isinstance(target, str):
-                provider, name = target.partition("/")[0], target
-            else:
-                name = f"{provider}/{_section(target).get('model')}"
-            if isinstance(provider, str) and provider and provider not in known:
-                yield at, f"names a provider that is not configured: {quote(provider)}{suggest(provider, known)}"
-            if name in names:
-                yield at, f"is the second target called {quote(name)}; remove one"
-            names.add(name)
-        rules = entry.get("rules")
-        for place, rule in enumerate(rules if isinstance(rules, list) else []):
+        at: KeyPath = ("models", alias, "targets")
+        targets = [_target(target) for target in _list(entry.get("targets"))]
+        for place, (provider, _) in enumerate(targets):
+            if provider:  # one without is said where the type is checked
+                yield from _unknown((*at, place), provider, known)
+        yield from _twice((((*at, place), name) for place, (_, name) in enumerate(targets)), "target", "remove one")
+        names = {name for _, name in targets}
+        rules = _list(entry.get("rules"))
+        for place, rule in enumerate(rules):
             wanted = _section(rule).get("target")
             if isinstance(wanted, str) and wanted not in names:
                 where: KeyPath = ("models", alias, "rules", place, "target")
                 yield where, f"is none of this model's targets: {quote(wanted)}{suggest(wanted, names)}"
-        if rules and entry.get("strategy") != "smart":
+        if entry.get("rules") and entry.get("strategy") != "smart":
             yield ("models", alias, "rules"), "are for strategy: smart only"
 
 
+def _target(value: Any) -> tuple[Any, str]:
+    """(provider, name), as a word or as a section."""
+    if isinstance(value, str):
+        return value.partition("/")[0], value
+    entry = _section(value)
+    return entry.get("provider"), f"{entry.get('provider')}/{entry.get('model')}"
+
+
 def _principals(data: Mapping[str, Any]) -> Iterator[Finding]:
-    seen: set[str] = set()
-    for index, entry in _entries(data, "principals"):
-        name = entry.get("id")
+    named = [(("principals", index, "id"), entry.get("id")) for index, entry in _entries(data, "principals")]
+    for at, name in named:
         if name == "anonymous":
-            yield ("principals", index, "id"), "is what callers are called whom nothing names; give it another id"
-        elif isinstance(name, str):
-            if name in seen:
-                yield ("principals", index, "id"), f"is the second principal called {quote(name)}; give it another id"
-            seen.add(name)
+            yield at, "is what callers are called whom nothing names; give it another id"
+    yield from _twice((row for row in named if row[1] != "anonymous"), "principal", "give it another id")
 
 
 def _listeners(data: Mapping[str, Any]) -> Iterator[Finding]:
@@ -225,10 +239,7 @@ def _timeouts(data: Mapping[str, Any]) -> Iterator[Finding]:
 def _semantic(data: Mapping[str, Any]) -> Iterator[Finding]:
     """What people asked goes there, so it is named, and not taken from what is built in."""
     wanted = _section(_section(data.get("cache")).get("semantic")).get("provider")
-    known = {name for name in _section(data.get("providers")) if isinstance(name, str)}
-    if isinstance(wanted, str) and wanted not in known:
-        path: KeyPath = ("cache", "semantic", "provider")
-        yield path, f"names a provider that is not configured: {quote(wanted)}{suggest(wanted, known)}"
+    yield from _unknown(("cache", "semantic", "provider"), wanted, _providers(data))
 
 
 def _cache(data: Mapping[str, Any]) -> Iterator[Finding]:
