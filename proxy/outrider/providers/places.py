@@ -58,7 +58,6 @@ class Place:
     wants where the app sent none.
     """
 
-    dialect: str
     operation: Operation
     path: str
     body: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
@@ -110,7 +109,7 @@ def _at_root(binding: Binding, dialect: str, model: str, *, stream: bool) -> Pla
     if dialect == "gemini.generate" and stream:
         path += "?alt=sse"
     headers = _ANTHROPIC_VERSION if dialect.startswith("anthropic.") else _NOTHING
-    return Place(dialect, row.operation, path, headers=headers)
+    return Place(row.operation, path, headers=headers)
 
 
 def _vertex(binding: Binding, dialect: str, model: str, *, stream: bool) -> Place | None:
@@ -123,10 +122,10 @@ def _vertex(binding: Binding, dialect: str, model: str, *, stream: bool) -> Plac
     located = f"/projects/{quote(project, safe='')}/locations/{quote(binding.region, safe='')}"
     path = _filled(row, model).replace("/projects/{id}/locations/{id}", located, 1)
     if dialect == "anthropic.messages":
-        return Place(dialect, row.operation, path, body=_VERTEX_ANTHROPIC, drop=("model",))
+        return Place(row.operation, path, body=_VERTEX_ANTHROPIC, drop=("model",))
     if dialect == "anthropic.count_tokens":  # one path for all models
-        return Place(dialect, row.operation, path, body=_VERTEX_ANTHROPIC)
-    return Place(dialect, row.operation, path + ("?alt=sse" if stream else ""))
+        return Place(row.operation, path, body=_VERTEX_ANTHROPIC)
+    return Place(row.operation, path + ("?alt=sse" if stream else ""))
 
 
 def _azure(binding: Binding, dialect: str, model: str, *, stream: bool) -> Place | None:
@@ -136,18 +135,18 @@ def _azure(binding: Binding, dialect: str, model: str, *, stream: bool) -> Place
         row = _row(binding.provider, dialect, stream=stream)
         if row is None:
             return None
-        return Place(dialect, row.operation, _filled(row, model), headers=_ANTHROPIC_VERSION)
+        return Place(row.operation, _filled(row, model), headers=_ANTHROPIC_VERSION)
     for row in binding.provider.endpoints:
         if row.operation.dialect != dialect or (stream and not row.operation.stream):
             continue
         path = _filled(row, model)
         if path.startswith("/openai/v1/"):
             if version is None:
-                return Place(dialect, row.operation, path)
+                return Place(row.operation, path)
             if dialect == "openai.responses":  # it names no deployment, in either API
-                return Place(dialect, row.operation, f"{path.replace('/v1', '', 1)}?api-version={version}")
+                return Place(row.operation, f"{path.replace('/v1', '', 1)}?api-version={version}")
         elif version is not None and path.startswith("/openai/deployments/"):
-            return Place(dialect, row.operation, f"{path}?api-version={version}")
+            return Place(row.operation, f"{path}?api-version={version}")
     return None
 
 
