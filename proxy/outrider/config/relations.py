@@ -239,7 +239,10 @@ def _timeouts(data: Mapping[str, Any]) -> Iterator[Finding]:
 def _semantic(data: Mapping[str, Any]) -> Iterator[Finding]:
     """What people asked goes there, so it is named, and not taken from what is built in."""
     wanted = _section(_section(data.get("cache")).get("semantic")).get("provider")
-    yield from _unknown(("cache", "semantic", "provider"), wanted, _providers(data))
+    known = {name for name in _section(data.get("providers")) if isinstance(name, str)}
+    if isinstance(wanted, str) and wanted not in known:
+        path: KeyPath = ("cache", "semantic", "provider")
+        yield path, f"names a provider that is not configured: {quote(wanted)}{suggest(wanted, known)}"
 
 
 def _cache(data: Mapping[str, Any]) -> Iterator[Finding]:
