@@ -13,14 +13,16 @@ Source: learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle, docs.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
 from outrider.govern.reading import Facts, ReadError, View
 from outrider.govern.rewrites import RewriteError
 from outrider.govern.rules import BetaNames, Lift
-from outrider.govern.verdicts import Outcome
 from outrider.providers.betas import betas_for, betas_of
+
+if TYPE_CHECKING:
+    from outrider.govern.verdicts import Outcome
 
 type Json = dict[str, Any]
 
@@ -64,65 +66,119 @@ PARTS: Final[Mapping[str, Callable[[Facts], bool]]] = MappingProxyType(
 )
 
 
-def parts_of(lift: Lift, facts: Facts) -> frozenset[str]:
-    """The keys that concern this operation."""
-    return frozenset(key for key in lift.model_fields_set if getattr(lift, key) is not None and PARTS[key](facts))
+class Lifting:
+    """A lift at one operation. parts: the keys that concern it."""
 
+    __slots__ = ("facts", "lift", "parts")
 
-def reads_body(lift: Lift, facts: Facts) -> bool:
-    parts = parts_of(lift, facts)
-    if parts & {"functions", "completions", "max_tokens"}:
-        return True
-    if "anthropic_beta" in parts and facts.operation.dialect == "bedrock.invoke":
-        return True
-    return "api_version" in parts and _moves_model(lift, facts)
+    def __init__(self, lift: Lift, facts: Facts) -> None:
+        self.lift = lift
+        self.facts = facts
+        given = (key for key in lift.model_fields_set if getattr(lift, key) is not None)
+        self.parts = frozenset(key for key in given if PARTS[key](facts))
 
+    @property
+    def reads_body(self) -> bool:
+        if self.parts & {"functions", "completions", "max_tokens"}:
+            return True
+        if "anthropic_beta" in self.parts and self.facts.operation.dialect == "bedrock.invoke":
+            return True
+        return "api_version" in self.parts and self._moves_model
 
-def reads_head(lift: Lift, facts: Facts) -> bool:
-    """Whether what changes depends on the request's head."""
-    return "anthropic_beta" in parts_of(lift, facts) and facts.operation.dialect != "bedrock.invoke"
+    @property
+    def reads_head(self) -> bool:
+        """Whether what changes depends on the request's head."""
+        return "anthropic_beta" in self.parts and self.facts.operation.dialect != "bedrock.invoke"
 
+    # -- head
 
-# -- head
+    def head_changes(self, header: Callable[[str], str]) -> dict[str, str | None]:
+        """Name -> its value, None for a field that goes."""
+        changes: dict[str, str | None] = {}
+        if "anthropic_version" in self.parts:
+            changes["anthropic-version"] = self.lift.anthropic_version
+        if self.reads_head and self.lift.anthropic_beta is not None:
+            said = betas_of(header(_BETA))
+            kept = _kept(self.lift.anthropic_beta, said, self.facts)
+            if kept != said:
+                changes[_BETA] = ", ".join(kept) or None
+        return changes
 
+    # -- body
 
-def head_changes(lift: Lift, facts: Facts, header: Callable[[str], str]) -> dict[str, str | None]:
-    """Name -> its value, None for a field that goes."""
-    parts = parts_of(lift, facts)
-    changes: dict[str, str | None] = {}
-    if "anthropic_version" in parts:
-        changes["anthropic-version"] = lift.anthropic_version
-    if reads_head(lift, facts) and lift.anthropic_beta is not None:
-        said = betas_of(header(_BETA))
-        kept = _kept(lift.anthropic_beta, said, facts)
-        if kept != said:
-            changes[_BETA] = ", ".join(kept) or None
-    return changes
+    def change(self, document: Json) -> bool:
+        """Whether anything changed. Raises: RewriteError."""
+        facts, betas = self.facts, self.lift.anthropic_beta
+        changed = False
+        if "max_tokens" in self.parts and facts.operation.dialect == "openai.chat":
+            changed = _rename_max_tokens(document)
+        if "anthropic_beta" in self.parts and betas is not None and "anthropic_beta" in document:
+            changed = _lift_betas(document, betas, facts) or changed
+        if "api_version" in self.parts and facts.path_model is not None and self._to_v1:
+            self._check_counterpart()
+            if document.get("model") != facts.path_model:
+                document["model"] = facts.path_model
+                changed = True
+        return changed
+
+    # -- form
+
+    def forms_of(self, document: Json) -> tuple[str, ...]:
+        """Which forms of this call are another one's in the newer API, in the order of their names; () for none."""
+        if "completions" in self.parts:
+            return (COMPLETIONS, MAX_TOKENS) if "max_tokens" in self.parts else (COMPLETIONS,)
+        return (FUNCTIONS,) if "functions" in self.parts and _has_functions(document) else ()
+
+    # -- path and query
+
+    @property
+    def _to_v1(self) -> bool:
+        return self.lift.api_version == "v1" and self.facts.own_path.startswith(_DEPLOYMENTS)
+
+    @property
+    def _moves_model(self) -> bool:
+        if self.lift.api_version == "v1":
+            return self._to_v1
+        own = self.facts.own_path
+        return own.startswith(_V1) and own.removeprefix(_V1).startswith(_DEPLOYED)
+
+    def _check_counterpart(self) -> None:
+        """Of a deployment's paths those of a whole resource have no other form: only a body of JSON takes the model."""
+        rest = self.facts.own_path.removeprefix(_DEPLOYMENTS).partition("/")[2]
+        if not rest.startswith(_DEPLOYED):
+            raise RewriteError(f"{rest[:80]!r} has no counterpart in the API version {self.lift.api_version}")
+
+    def target(self, path: str, query: str, model: str | None) -> str | None:
+        """path with its query as the version has it, None where nothing changes. path: the provider's, as it is quoted.
+
+        model: what the body names, where it has to go into the path. Raises: RewriteError.
+        """
+        version, base = self.lift.api_version, self.facts.base_path
+        if version is None or "api_version" not in self.parts:
+            return None
+        own = path.removeprefix(base)
+        if not own.startswith(_AZURE):
+            raise RewriteError(f"the path has to begin with {base}{_AZURE}, without escapes")
+        kept = [part for part in query.split("&") if part and unquote(part.partition("=")[0]).lower() != "api-version"]
+        if version == "v1":
+            lifted = base + self._v1_path(own)
+        else:
+            lifted = base + _classic_path(own, model)
+            kept.append(f"api-version={version}")
+        target = f"{lifted}?{'&'.join(kept)}" if kept else lifted
+        return target if target != (f"{path}?{query}" if query else path) else None
+
+    def _v1_path(self, path: str) -> str:
+        if path.startswith(_DEPLOYMENTS):
+            self._check_counterpart()
+            return _V1 + path.removeprefix(_DEPLOYMENTS).partition("/")[2]
+        return path if path.startswith(_V1) else _V1 + path.removeprefix(_AZURE)
 
 
 def _kept(names: BetaNames, said: list[str], facts: Facts) -> list[str]:
     renamed = [names.rename.get(name, name) for name in said]
     kept = [name for name in dict.fromkeys(renamed) if names.is_kept(name)]
     return betas_for(facts.kind, kept)[0] if names.for_host else kept
-
-
-# -- body
-
-
-def lift_body(document: Json, facts: Facts, lift: Lift) -> bool:
-    """Whether anything changed. Raises: RewriteError."""
-    parts = parts_of(lift, facts)
-    changed = False
-    if "max_tokens" in parts and facts.operation.dialect == "openai.chat":
-        changed = _rename_max_tokens(document)
-    if "anthropic_beta" in parts and lift.anthropic_beta is not None and "anthropic_beta" in document:
-        changed = _lift_betas(document, lift.anthropic_beta, facts) or changed
-    if "api_version" in parts and facts.path_model is not None and _to_v1(lift, facts):
-        _check_counterpart(facts, lift)
-        if document.get("model") != facts.path_model:
-            document["model"] = facts.path_model
-            changed = True
-    return changed
 
 
 def _rename_max_tokens(document: Json) -> bool:
@@ -147,17 +203,6 @@ def _lift_betas(document: Json, names: BetaNames, facts: Facts) -> bool:
     return True
 
 
-# -- form
-
-
-def forms_of(document: Json, facts: Facts, lift: Lift) -> tuple[str, ...]:
-    """Which forms of this call are another one's in the newer API, in the order of their names; () for none."""
-    parts = parts_of(lift, facts)
-    if "completions" in parts:
-        return (COMPLETIONS, MAX_TOKENS) if "max_tokens" in parts else (COMPLETIONS,)
-    return (FUNCTIONS,) if "functions" in parts and _has_functions(document) else ()
-
-
 def _has_functions(document: Json) -> bool:
     if document.get("functions") is not None or document.get("function_call") is not None:
         return True
@@ -166,59 +211,6 @@ def _has_functions(document: Json) -> bool:
         isinstance(message, dict) and (message.get("role") == "function" or message.get("function_call") is not None)
         for message in messages
     )
-
-
-# -- path and query
-
-
-def _to_v1(lift: Lift, facts: Facts) -> bool:
-    return lift.api_version == "v1" and facts.own_path.startswith(_DEPLOYMENTS)
-
-
-def _to_classic(lift: Lift, facts: Facts) -> bool:
-    return lift.api_version != "v1" and facts.own_path.startswith(_V1)
-
-
-def _moves_model(lift: Lift, facts: Facts) -> bool:
-    rest = facts.own_path.removeprefix(_V1)
-    return _to_v1(lift, facts) or (_to_classic(lift, facts) and rest.startswith(_DEPLOYED))
-
-
-def _check_counterpart(facts: Facts, lift: Lift) -> None:
-    """Of a deployment's paths those of a whole resource have no other form: only a body of JSON can take the model."""
-    rest = facts.own_path.removeprefix(_DEPLOYMENTS).partition("/")[2]
-    if not rest.startswith(_DEPLOYED):
-        raise RewriteError(f"{rest[:80]!r} has no counterpart in the API version {lift.api_version}")
-
-
-def lifted_target(lift: Lift, facts: Facts, path: str, query: str, model: str | None) -> str | None:
-    """path with its query as the version has it, None where nothing changes. path: the provider's own, as it is quoted.
-
-    model: what the body names, where it has to go into the path. Raises: RewriteError.
-    """
-    version = lift.api_version
-    if version is None or "api_version" not in parts_of(lift, facts):
-        return None
-    own = path.removeprefix(facts.base_path)
-    if not own.startswith(_AZURE):
-        raise RewriteError(f"the path has to begin with {facts.base_path}{_AZURE}, without escapes")
-    kept = [part for part in query.split("&") if part and unquote(part.partition("=")[0]).lower() != "api-version"]
-    if version == "v1":
-        lifted = facts.base_path + _v1_path(own, facts, lift)
-    else:
-        lifted = facts.base_path + _classic_path(own, model)
-        kept.append(f"api-version={version}")
-    target = f"{lifted}?{'&'.join(kept)}" if kept else lifted
-    return target if target != (f"{path}?{query}" if query else path) else None
-
-
-def _v1_path(path: str, facts: Facts, lift: Lift) -> str:
-    if path.startswith(_DEPLOYMENTS):
-        _check_counterpart(facts, lift)
-        return _V1 + path.removeprefix(_DEPLOYMENTS).partition("/")[2]
-    if path.startswith(_V1):
-        return path
-    return _V1 + path.removeprefix(_AZURE)
 
 
 def _classic_path(path: str, model: str | None) -> str:
@@ -246,22 +238,22 @@ class Lifted:
 NOT_LIFTED: Final = Lifted()
 
 
-def lifted(outcome: Outcome, view: View, path: str, query: str, model: str | None) -> Lifted:
+def lifted(outcome: "Outcome", view: View, path: str, query: str, model: str | None) -> Lifted:
     """What the rules that applied make of path and form; may set outcome.refusal. Of several the last one holds.
 
     path, query: as the provider would be asked. model: that of the body, where it has one.
     """
     target: str | None = None
     forms: tuple[str, ...] = ()
-    for rule, on_error, lift in outcome.lifts:
+    for rule, on_error, lifting in outcome.lifts:
         try:
-            target = lifted_target(lift, view.facts, path, query, model) or target
-            document = view.require_object() if lift.changes_form and parts_of(lift, view.facts) else None
+            target = lifting.target(path, query, model) or target
+            document = view.require_object() if lifting.lift.changes_form and lifting.parts else None
         except (RewriteError, ReadError) as exc:
             outcome.errors.append(rule)
             if on_error == "deny":
                 sentence = f"the request could not be lifted as it has to be: {exc}"
                 outcome.refuse(rule, f"{sentence} (rule {rule} of the sidecar's policies)")
             continue
-        forms = (forms_of(document, view.facts, lift) if document is not None else ()) or forms
+        forms = (lifting.forms_of(document) if document is not None else ()) or forms
     return Lifted(target, forms)

@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from outrider.errors import SidecarError
-from outrider.govern import lifts
 from outrider.govern.cel import (
     Batch,
     Expression,
@@ -30,6 +29,7 @@ from outrider.govern.cel import (
     variable,
 )
 from outrider.govern.globs import Matcher, name_matcher, path_matcher
+from outrider.govern.lifts import Lifting
 from outrider.govern.models import Model, ModelError, named
 from outrider.govern.principal import Principal
 from outrider.govern.reading import FIELDS, TUNNEL, Facts, ReadError, View, mcp_servers_of, needs_body, tools_of
@@ -149,7 +149,7 @@ class CompiledRule:
         """Something but the head is changed."""
         rewrite, lift = self.rule.then.rewrite, self.rule.then.lift
         if lift is not None:
-            return lifts.reads_body(lift, facts)
+            return Lifting(lift, facts).reads_body
         return self.action == "route" or (rewrite is not None and rewrite.edits_body)
 
     @property
@@ -159,7 +159,7 @@ class CompiledRule:
     def is_dynamic(self, facts: Facts) -> bool:
         """Something is left to be looked at when principal and models are known."""
         lift = self.rule.then.lift
-        if lift is not None and lifts.reads_head(lift, facts):
+        if lift is not None and Lifting(lift, facts).reads_head:
             return True
         return self.when is not None or (self.action == "require" and not self.is_size_alone)
 
@@ -196,7 +196,7 @@ class CompiledRule:
         if self.except_ is not None and self.except_.model is None and self._is_excepted_by_route_alone(facts):
             return False
         lift = self.rule.then.lift
-        if lift is not None and facts.known and not lifts.parts_of(lift, facts):
+        if lift is not None and facts.known and not Lifting(lift, facts).parts:
             return False
         return self.match.facts(facts)
 
@@ -626,11 +626,12 @@ def _apply(outcome: Outcome, rule: CompiledRule, facts: Facts, header: Callable[
         if then.rewrite.edits_body:
             outcome.edits.append((rule.id, rule.rule.on_error, then.rewrite))
     elif then.lift is not None:
-        if changes := lifts.head_changes(then.lift, facts, header):
+        lifting = Lifting(then.lift, facts)
+        if changes := lifting.head_changes(header):
             outcome.heads.append((rule.id, changes))
-        if lifts.reads_body(then.lift, facts):
-            outcome.edits.append((rule.id, rule.rule.on_error, then.lift))
-        outcome.lifts.append((rule.id, rule.rule.on_error, then.lift))
+        if lifting.reads_body:
+            outcome.edits.append((rule.id, rule.rule.on_error, lifting))
+        outcome.lifts.append((rule.id, rule.rule.on_error, lifting))
     elif then.route is not None and not outcome.routed:
         outcome.routed = True
         outcome.edits.append((rule.id, rule.rule.on_error, then.route))

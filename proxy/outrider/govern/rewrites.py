@@ -6,12 +6,15 @@ Does not know: conditions, bytes.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from outrider.govern.globs import name_matcher
 from outrider.govern.models import folded
 from outrider.govern.reading import Facts, max_tokens_places, token_count, tool_lists, tool_names
-from outrider.govern.rules import Lift, Rewrite, Route
+from outrider.govern.rules import Rewrite, Route
+
+if TYPE_CHECKING:
+    from outrider.govern.lifts import Lifting
 
 
 class RewriteError(ValueError):
@@ -41,12 +44,10 @@ _MAX_TOKENS: Final[Mapping[str, tuple[str, ...]]] = {
 _NEWER_NAME: Final = frozenset({"openai", "azure"})
 
 
-def edit(document: Json, facts: Facts, action: Rewrite | Route | Lift) -> bool:
+def edit(document: Json, facts: Facts, action: "Rewrite | Route | Lifting") -> bool:
     """Whether anything changed. Raises: RewriteError, ReadError."""
-    if isinstance(action, Lift):
-        from outrider.govern.lifts import lift_body
-
-        return lift_body(document, facts, action)
+    if not isinstance(action, (Rewrite, Route)):
+        return action.change(document)
     if isinstance(action, Route):
         return _route(document, facts, action.model)
     changed = False

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from outrider.errors import SidecarError
 from outrider.govern.heads import combined
+from outrider.govern.lifts import Lifting
 from outrider.govern.redaction import Redaction
-from outrider.govern.rules import Lift, Rewrite, Route
+from outrider.govern.rules import Rewrite, Route
 from outrider_ext.layers import HeadEdits
 
 
@@ -38,9 +39,9 @@ class Outcome:
     errors: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     redactions: list[Redaction] = field(default_factory=list)
-    edits: list[tuple[str, str, Rewrite | Route | Lift]] = field(default_factory=list)  # (rule, on_error, action)
+    edits: list[tuple[str, str, Rewrite | Route | Lifting]] = field(default_factory=list)  # (rule, on_error, action)
     heads: list[tuple[str, Mapping[str, str | None]]] = field(default_factory=list)  # (rule, name -> value or None)
-    lifts: list[tuple[str, str, Lift]] = field(default_factory=list)  # (rule, on_error, what it says)
+    lifts: list[tuple[str, str, Lifting]] = field(default_factory=list)  # (rule, on_error, what it says there)
     allowed: set[str] = field(default_factory=set)
     routed: bool = False
     refusal: PolicyDeniedError | None = None
