@@ -344,9 +344,13 @@ def test_a_proxys_password_is_a_secret(tmp_path: Path, home: dict[str, str]) -> 
     proxy = config.upstream.proxy
     assert proxy is not None
     assert (proxy.host, proxy.port, str(proxy)) == ("proxy.example", 3128, "http://****@proxy.example:3128")
+    assert proxy.origin == "http://proxy.example:3128"
     assert proxy.authorization is not None
     assert proxy.authorization.expose().startswith(b"Basic ")
     assert "PLANTED" not in repr(config)
+    config = load(None, {**home, "OUTRIDER__UPSTREAM__PROXY": "http://[fd00::1]"}, tmp_path)
+    assert config.upstream.proxy is not None
+    assert config.upstream.proxy.origin == "http://[fd00::1]:80"
 
 
 def test_a_config_knows_where_each_key_was_set(tmp_path: Path, home: dict[str, str]) -> None:
