@@ -3,10 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider.upstream.breaker import MAX_COOLING_S, MAX_OPEN_S, Breaker, BreakerSettings
+from outrider.config.schema import BreakerKeys
+from outrider.upstream.breaker import MAX_COOLING_S, MAX_OPEN_S, Breaker
 
 S = 1_000_000_000
-SETTINGS = BreakerSettings(failures=3, rate=0.5, window_s=10, min_calls=8, open_s=5, probes=1, credential_out_s=60)
+SETTINGS = BreakerKeys(failures=3, rate_percent=50, window_s=10, min_calls=8, open_s=5, probes=1, credential_out_s=60)
 
 
 def opened(at: int = 0) -> Breaker:

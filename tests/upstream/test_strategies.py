@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider.upstream.breaker import BreakerSettings
+from outrider.config.schema import BreakerKeys, Retry
 from outrider.upstream.health import Health, Healths
-from outrider.upstream.retries import RetryBudget, RetrySettings, wait_s
+from outrider.upstream.retries import RetryBudget, wait_s
 from outrider.upstream.strategies import (
     Turn,
     cheapest,
@@ -33,7 +33,7 @@ class One:
 
 
 def ones(*weights: float) -> list[One]:
-    return [One(Health(str(at), BreakerSettings()), weight) for at, weight in enumerate(weights)]
+    return [One(Health(str(at), BreakerKeys()), weight) for at, weight in enumerate(weights)]
 
 
 # -- orders
@@ -141,7 +141,7 @@ def test_calls_that_wait_already_make_a_target_worse() -> None:
 
 
 def test_the_90th_percentile_is_known_after_twenty_answers_and_forgets_old_ones() -> None:
-    health = Health("a", BreakerSettings())
+    health = Health("a", BreakerKeys())
     for at in range(19):
         health.took(S, at)
     assert health.p90_ms is None
@@ -154,33 +154,32 @@ def test_the_90th_percentile_is_known_after_twenty_answers_and_forgets_old_ones(
 
 def test_healths_are_bounded_and_those_in_use_stay() -> None:
     healths = Healths()
-    busy = healths.of("busy", BreakerSettings())
+    busy = healths.of("busy", BreakerKeys())
     busy.in_flight = 1
     for at in range(Healths.MOST + 10):
-        healths.of(str(at), BreakerSettings())
+        healths.of(str(at), BreakerKeys())
     assert len(healths.all()) <= Healths.MOST
-    assert healths.of("busy", BreakerSettings()) is busy
+    assert healths.of("busy", BreakerKeys()) is busy
 
 
 # -- retries
 
 
 def test_a_budget_admits_a_share_of_the_calls_and_what_trickles_in() -> None:
-    budget = RetryBudget(RetrySettings(share=0.25, min_per_s=0))
+    budget = RetryBudget(share=0.25, min_per_s=0)
     admitted = 0
     for _ in range(1000):
         budget.saw_call(S)
         admitted += budget.take(S)
     assert admitted == 250
-    slow = RetryBudget(RetrySettings(share=0, min_per_s=2))
+    slow = RetryBudget(share=0, min_per_s=2)
     assert [slow.take(S) for _ in range(9)] == [True] * 8 + [False]
     assert [slow.take(2 * S) for _ in range(3)] == [True, True, False]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, S)), max_size=300))
 def test_never_more_retries_than_the_share_and_what_was_saved(steps: list[tuple[bool, int]]) -> None:
-    settings = RetrySettings(share=0.2, min_per_s=1)
-    budget, now, calls, retries = RetryBudget(settings), S, 0, 0
+    budget, now, calls, retries = RetryBudget(share=0.2, min_per_s=1), S, 0, 0
     for is_call, later in steps:
         now += later
         if is_call:
@@ -193,13 +192,13 @@ def test_never_more_retries_than_the_share_and_what_was_saved(steps: list[tuple[
 
 @given(st.integers(0, 30), st.floats(0, 1, exclude_max=True))
 def test_waits_grow_by_chance_up_to_a_cap(retries: int, draw: float) -> None:
-    settings = RetrySettings(base_ms=100, max_ms=5000)
+    settings = Retry(base_ms=100, max_ms=5000)
     wait = wait_s(settings, retries, None, lambda: draw)
     assert wait is not None
     assert 0 <= wait <= min(0.1 * 2**retries, 5)
 
 
 def test_what_the_provider_asks_for_counts_up_to_a_cap() -> None:
-    settings = RetrySettings(base_ms=100, max_wait_s=10)
+    settings = Retry(base_ms=100, max_wait_s=10)
     assert wait_s(settings, 0, 3, lambda: 0.5) == pytest.approx(3.05)
     assert wait_s(settings, 0, 10.5, lambda: 0.0) is None

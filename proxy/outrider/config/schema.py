@@ -509,6 +509,8 @@ class Retry(_Section):
 
 
 class BreakerKeys(_Section):
+    """failures: in a row. rate_percent: of failures in window_s, of at least min_calls. open_s: the first time."""
+
     failures: int = _live(5, ge=1, le=10_000)
     rate_percent: float = _live(50.0, gt=0, le=100)
     window_s: Seconds = _live(30.0)

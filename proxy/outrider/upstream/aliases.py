@@ -19,11 +19,10 @@ from outrider.providers.capabilities import lacks
 from outrider.providers.places import CALLS, Place, dialects_of, place_of
 from outrider.providers.registry import Binding, Registry
 from outrider.stack.call import Call, Route, Taken
-from outrider.upstream.breaker import BreakerSettings
 from outrider.upstream.health import Health, Healths
 from outrider.upstream.needs import Needs
 from outrider.upstream.plans import Fetch, PlanCalls, Refusal
-from outrider.upstream.retries import RetryBudget, RetrySettings
+from outrider.upstream.retries import RetryBudget
 from outrider.upstream.targets import EVERYTHING, Answer, Group, Target, Translator
 
 if TYPE_CHECKING:
@@ -106,15 +105,8 @@ class Aliases:
         self._pricing = pricing
         self._translator = translator
         settings = config.resilience
-        keys, retry = settings.breaker, settings.retry
-        self._breaker = BreakerSettings(
-            keys.failures, keys.rate_percent / 100, keys.window_s, keys.min_calls, keys.open_s, keys.probes,
-            keys.credential_out_s,
-        )  # fmt: skip
-        self._retry = RetrySettings(
-            retry.attempts, retry.statuses, retry.base_ms, retry.max_ms, retry.max_wait_s, retry.budget_percent / 100,
-            retry.min_per_s,
-        )  # fmt: skip
+        self._breaker = settings.breaker
+        self._retry = settings.retry
         self._timeouts = settings.timeouts
         self._models = config.models
         self.groups = {name: self._group(config, name, alias) for name, alias in config.models.items()}
@@ -155,10 +147,10 @@ class Aliases:
             alias.strategy,
             self._retry,
             alias.timeouts or self._timeouts,
-            RetryBudget(self._retry),
+            self._retry_budget(),
             alias.sticky,
             alias.hedge,
-            RetryBudget(RetrySettings(share=alias.hedge.percent / 100, min_per_s=0)) if alias.hedge else None,
+            RetryBudget(alias.hedge.percent / 100, 0) if alias.hedge else None,
             smart,
             self._cost_of if alias.strategy == "cost" else None,
             self._input_cost_of if alias.hedge else None,
@@ -171,7 +163,10 @@ class Aliases:
         )
 
     def _plain_group(self, name: str) -> Group:
-        return Group(name, "failover", self._retry, self._timeouts, RetryBudget(self._retry))
+        return Group(name, "failover", self._retry, self._timeouts, self._retry_budget())
+
+    def _retry_budget(self) -> RetryBudget:
+        return RetryBudget(self._retry.budget_percent / 100, self._retry.min_per_s)
 
     def _cost_of(self, target: Target, needs: Needs) -> float | None:
         if self._pricing is None:

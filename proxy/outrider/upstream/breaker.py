@@ -14,8 +14,9 @@ Does not know: HTTP, clocks (times are ns of one monotonic clock, given), which 
 """
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from outrider.config.schema import BreakerKeys
 
 type State = Literal["closed", "open", "half_open", "cooling"]
 
@@ -24,19 +25,6 @@ MAX_OPEN_S: Final = 300.0
 MAX_COOLING_S: Final = 600.0
 _BUCKETS: Final = 10
 _NS: Final = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerSettings:
-    """failures: in a row. rate: share of failures in window_s, of at least min_calls. open_s: the first time."""
-
-    failures: int = 5
-    rate: float = 0.5
-    window_s: float = 30.0
-    min_calls: int = 20
-    open_s: float = 10.0
-    probes: int = 1
-    credential_out_s: float = 60.0
 
 
 class _Window:
@@ -74,7 +62,7 @@ class Breaker:
     __slots__ = ("_cooling_until_ns", "_in_row", "_open", "_open_until_ns", "_opened", "_probing", "_proved",
                  "_settings", "_window", "out_mark", "reason")  # fmt: skip
 
-    def __init__(self, settings: BreakerSettings) -> None:
+    def __init__(self, settings: BreakerKeys) -> None:
         self._settings = settings
         self._window = _Window(settings.window_s)
         self._in_row = 0
@@ -144,7 +132,7 @@ class Breaker:
                 self._trip(now_ns)
             return
         calls, failures = self._window.totals(now_ns)
-        too_many = calls >= self._settings.min_calls and failures / calls >= self._settings.rate
+        too_many = calls >= self._settings.min_calls and 100 * failures / calls >= self._settings.rate_percent
         if self._in_row >= self._settings.failures or too_many:
             self._trip(now_ns)
 

@@ -14,7 +14,8 @@ Source: "peak EWMA" of Finagle and linkerd.
 import math
 from bisect import insort
 
-from outrider.upstream.breaker import Breaker, BreakerSettings
+from outrider.config.schema import BreakerKeys
+from outrider.upstream.breaker import Breaker
 from outrider.upstream.conversations import Conversations
 
 HALF_LIFE_S = 2.0
@@ -33,7 +34,7 @@ class Health:
     __slots__ = ("_at_ns", "_ewma_ms", "_sorted", "_times", "breaker", "in_flight", "name",
                  "passed_over")  # fmt: skip
 
-    def __init__(self, name: str, settings: BreakerSettings) -> None:
+    def __init__(self, name: str, settings: BreakerKeys) -> None:
         self.name = name
         self.breaker = Breaker(settings)
         self.in_flight = 0
@@ -90,7 +91,7 @@ class Healths:
         self._known: dict[str, Health] = {}
         self.conversations = Conversations()  # who began which
 
-    def of(self, name: str, settings: BreakerSettings) -> Health:
+    def of(self, name: str, settings: BreakerKeys) -> Health:
         found = self._known.get(name)
         if found is None:
             if len(self._known) >= self.MOST:

@@ -11,38 +11,27 @@ Source: "Exponential Backoff And Jitter" (AWS Architecture Blog), Finagle's Retr
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from outrider.config.schema import Retry
 
 _NS = 1_000_000_000
 _MOST = 100.0  # retries that a bucket holds: what was saved for longer is no licence for a storm
 
 
-@dataclass(frozen=True, slots=True)
-class RetrySettings:
-    """attempts: tries in all, the first included. share, min_per_s: the budget. base_ms, max_ms: of the wait."""
-
-    attempts: int = 4
-    statuses: tuple[int, ...] = (408, 409, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529)
-    base_ms: float = 100.0
-    max_ms: float = 5000.0
-    max_wait_s: float = 10.0
-    share: float = 0.25
-    min_per_s: float = 5.0
-
-
 class RetryBudget:
     """saw_call(now) for every call, take(now) -> bool before a retry."""
 
-    __slots__ = ("_at_ns", "_held", "_settings")
+    __slots__ = ("_at_ns", "_held", "_min_per_s", "_share")
 
-    def __init__(self, settings: RetrySettings) -> None:
-        self._settings = settings
-        self._held = min(settings.min_per_s * 4, _MOST)
+    def __init__(self, share: float, min_per_s: float) -> None:
+        self._share = share
+        self._min_per_s = min_per_s
+        self._held = min(min_per_s * 4, _MOST)
         self._at_ns = 0
 
     def saw_call(self, now_ns: int) -> None:
         self._trickle(now_ns)
-        self._held = min(self._held + self._settings.share, _MOST)
+        self._held = min(self._held + self._share, _MOST)
 
     def take(self, now_ns: int) -> bool:
         self._trickle(now_ns)
@@ -53,11 +42,11 @@ class RetryBudget:
 
     def _trickle(self, now_ns: int) -> None:
         if self._at_ns and now_ns > self._at_ns:
-            self._held = min(self._held + (now_ns - self._at_ns) / _NS * self._settings.min_per_s, _MOST)
+            self._held = min(self._held + (now_ns - self._at_ns) / _NS * self._min_per_s, _MOST)
         self._at_ns = max(now_ns, self._at_ns)
 
 
-def wait_s(settings: RetrySettings, retries: int, asked_s: float | None, random: Callable[[], float]) -> float | None:
+def wait_s(settings: Retry, retries: int, asked_s: float | None, random: Callable[[], float]) -> float | None:
     """Seconds before retry number `retries` (from 0) at a target that was tried already; None: do not.
 
     asked_s: what the provider asked for. random() is in [0, 1).

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from outrider.config.schema import AttemptTimeouts, Hedge
+from outrider.config.schema import AttemptTimeouts, Hedge, Retry
 from outrider.govern.queues import Room
 from outrider.providers.registry import Binding
 from outrider.stack.call import Call, Route, Taken
 from outrider.upstream.health import Health
 from outrider.upstream.needs import Needs
-from outrider.upstream.retries import RetryBudget, RetrySettings
+from outrider.upstream.retries import RetryBudget
 from outrider.upstream.strategies import (
     Turn,
     cheapest,
@@ -106,7 +106,7 @@ class Group:
 
     name: str
     strategy: str
-    retry: RetrySettings
+    retry: Retry
     timeouts: AttemptTimeouts
     budget: RetryBudget
     sticky: str = "none"
