@@ -142,24 +142,25 @@ class Aliases:
             except SmartRulesError as exc:
                 where = config.where("models", name, "rules", exc.index, "when")
                 raise StartError(f"{where}: models.{name}.rules[{exc.index}].when {exc}", exit_code=2) from exc
+        hedge, queue, static = alias.hedge, alias.queue, alias.static_answer
+        needs = any(_has(target) != EVERYTHING or target.context_tokens is not None for target in alias.targets)
         return Group(
             name,
             alias.strategy,
             self._retry,
             alias.timeouts or self._timeouts,
             self._retry_budget(),
-            alias.sticky,
-            alias.hedge,
-            RetryBudget(alias.hedge.percent / 100, 0) if alias.hedge else None,
-            smart,
-            self._cost_of if alias.strategy == "cost" else None,
-            self._input_cost_of if alias.hedge else None,
-            alias.strategy in ("smart", "cost")
-            or any(_has(target) != EVERYTHING or target.context_tokens is not None for target in alias.targets),
-            alias.queue.max_wait_s,
-            alias.queue.priority_of,
-            alias.static_answer.text if alias.static_answer is not None else None,
-            Room(alias.queue.max_waiting),
+            sticky=alias.sticky,
+            hedge=hedge,
+            hedges=RetryBudget(hedge.percent / 100, 0) if hedge is not None else None,
+            smart=smart,
+            cost_of=self._cost_of if alias.strategy == "cost" else None,
+            input_cost_of=self._input_cost_of if hedge is not None else None,
+            reads_body=needs or alias.strategy in ("smart", "cost"),
+            max_wait_s=queue.max_wait_s,
+            priority_of=queue.priority_of,
+            static_answer=static.text if static is not None else None,
+            room=Room(queue.max_waiting),
         )
 
     def _plain_group(self, name: str) -> Group:
