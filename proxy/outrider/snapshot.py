@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from outrider.govern.redaction import Redaction
     from outrider.providers.places import Place
     from outrider.stack.audit import Audit
+    from outrider.stack.cache import Standing
     from outrider.stack.cheap_rules import Rules
     from outrider.stack.digest import Digest
     from outrider.telemetry.audit import AuditLog
@@ -181,7 +182,7 @@ class Snapshot:
             adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics, self._adapts),
             audit=audit,
             digest=digest,
-            **_cache(config, shared, self._embedding_route),
+            **_cache(config, shared, self._embedding_route, self.aliases.layer.standing),
             batch=_batch(config, shared),
         )
         self.router = Router(
@@ -411,18 +412,14 @@ class Snapshot:
         where = pool.destination
         plain = where.context is None and not where.named
         route.attempt = Attempt(route, self.sources.get(binding.name), plain=plain)
-        layers = self._layers
         if self._rules is not None and others is not None:
-            from outrider.stack.cheap_rules import facts_of_route, facts_of_target
+            from outrider.stack.cheap_rules import facts_of_target
 
             found = tuple(
                 facts_of_target(route, other, other.origin[1]) for other in others if other.origin is not None
             )
             self._rules.others[route] = found
-            if self._rules.rules.differs(facts_of_route(route), *found):
-                # Who may not be served is known behind the cache only: a denied call never reads it.
-                layers = tuple(layer for layer in layers if not getattr(layer, "answers_itself", False))
-        bind(route, layers)
+        bind(route, self._layers)
         return route
 
     def _target_refusal(self) -> "Refusal | None":
@@ -571,7 +568,12 @@ def embedding_place(config: Config, registry: Registry) -> "tuple[Binding, Place
     return binding, place
 
 
-def _cache(config: Config, shared: Shared, embedding_route: Callable[[], tuple[Route, bytes]]) -> dict[str, Any]:
+def _cache(
+    config: Config,
+    shared: Shared,
+    embedding_route: Callable[[], tuple[Route, bytes]],
+    standing: "Callable[[Route], Standing | None]",
+) -> dict[str, Any]:
     """The layers that remember answers, none where none is remembered."""
     if config.cache.mode == "off":
         return {}
@@ -584,9 +586,8 @@ def _cache(config: Config, shared: Shared, embedding_route: Callable[[], tuple[R
         from outrider.stack.semantic import Semantic
 
         semantic = Semantic(config.cache.semantic, embedding_route, shared.metrics)
-    cache = Cache(
-        config.cache, shared.cache, shared.ledger.clock, shared.metrics, config.caps.held_body_bytes, semantic
-    )
+    clock, cap_bytes = shared.ledger.clock, config.caps.held_body_bytes
+    cache = Cache(config.cache, shared.cache, clock, shared.metrics, cap_bytes, semantic, standing)
     return {"cache": cache, "books": Books(cache), "keep": Keep(cache)}
 
 

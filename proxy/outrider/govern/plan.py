@@ -266,14 +266,6 @@ class RuleSet:
         found = [(rule, applies) for rule in self.rules if (applies := _applies(rule, facts, others)) is not False]
         return RouteRules(self, facts, found) if found or self.default_deny else None
 
-    def differs(self, facts: Facts, *others: Facts) -> bool:
-        """Whether something may be refused at one of these places and not at another, or by a model's name there."""
-        return bool(self.default_deny) or any(
-            rule.reads_models or len({rule.on_route(one) for one in (facts, *others)}) > 1
-            for rule in self.rules
-            if rule.action in _REFUSES
-        )
-
     def matched(self, text: str) -> list[str]:
         """The names of the patterns that are found in the text."""
         if not self._patterns:

@@ -10,11 +10,14 @@ Rules
 - A call that is served borrows no tokens and counts for limits on requests.
 - What was asked in other words (`cache.semantic`) is looked for last, among questions that differ in nothing but the
   words of the last text: the same tenant, model, system prompt, tools, parameters and numbers, by hash.
+- A call that an alias or a rule leads to other targets is judged before memory is asked: which of them the rules let
+  serve it is a part of its question, and where they let none it is refused.
 Does not know: where answers are kept, how several calls share one (stack.flight).
 """
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -123,6 +126,8 @@ class Wanted:
 
 _ANY: Final = Wanted()
 
+type Standing = Callable[["Exchange", Call], bytes]
+
 
 def wanted_of(value: bytes | None) -> Wanted:
     """Of a field's value; what is not understood asks for nothing."""
@@ -186,9 +191,10 @@ class CacheState:
 
 
 class Cache:
-    """The filter that answers. One for a configuration; `state` outlives it. cap_bytes: of a request's body."""
+    """The filter that answers. One for a configuration; `state` outlives it. cap_bytes: of a request's body.
 
-    answers_itself = True
+    standing(route) -> which targets rules let serve a call of it, as upstream.plans has it; None where none is led.
+    """
 
     def __init__(
         self,
@@ -198,8 +204,10 @@ class Cache:
         metrics: "Metrics",
         cap_bytes: int,
         semantic: "Semantic | None" = None,
+        standing: Callable[[Route], Standing | None] = lambda route: None,
     ) -> None:
         self.settings, self.state, self.clock, self.semantic = settings, state, clock, semantic
+        self.standing = standing
         self.canon = Canon(max_bytes=cap_bytes)
         self._metrics = metrics
         self._keeps_ns = int((settings.ttl_s + max(settings.stale_while_revalidate_s, settings.stale_if_error_s)) * _NS)
@@ -267,6 +275,7 @@ class _Ask:
             b"%d" % route.destination_port, repr(to).encode(), route.operation.name.encode(),
         )  # fmt: skip
         self._likeness = Likeness(route)
+        self._standing = cache.standing(route)
         self._least = _LEAST[cache.settings.serve]
         bypassed = cache.tally(route, BYPASS)
         self.hook = AskMemory(
@@ -288,6 +297,9 @@ class _Ask:
         return self._ask(x, call, key, _ANY)
 
     def _ask(self, x: "Exchange", call: Call, key: bytes, wanted: Wanted) -> Awaitable[Taken | None] | Taken | None:
+        among = self._standing(x, call) if self._standing is not None else b""
+        if among:
+            key = sha256(key + among).digest()
         if wanted.reads:
             entry = self._state.memory.get(key)
             if entry is not None:
@@ -299,7 +311,7 @@ class _Ask:
                 return flight.join(x, call)
         if wanted.only_cached:
             raise NotCachedError("the request asks for a remembered answer only, and there is none")
-        return self._lead(x, call, key, wanted)
+        return self._lead(x, call, key, wanted, among)
 
     def _may_be_cached(self, body: bytes, call: Call) -> bool:
         tags = call.tags
@@ -363,13 +375,13 @@ class _Ask:
     def _refresh(self, x: "Exchange", call: Call, key: bytes) -> Taken:
         twin = x.twin()
         twin.state = again = call.twin(b"-refresh")
-        self._lead(twin, again, key, _ANY, is_refresh=True)
+        self._lead(twin, again, key, _ANY, b"", is_refresh=True)
         return _Refresh(twin, again)
 
     # -- what is not
 
     def _lead(
-        self, x: "Exchange", call: Call, key: bytes, wanted: Wanted, *, is_refresh: bool = False
+        self, x: "Exchange", call: Call, key: bytes, wanted: Wanted, among: bytes, *, is_refresh: bool = False
     ) -> Awaitable[Taken | None] | None:
         call.cache, call.answer_lines = MISS, _MISS_LINES
         self._cache.count(self._route, MISS)
@@ -385,7 +397,7 @@ class _Ask:
             flights[key] = flight
         if not wanted.reads or is_refresh:
             return None
-        other = self._in_other_words(x, call) if self._cache.semantic is not None else None
+        other = self._in_other_words(x, call, among) if self._cache.semantic is not None else None
         if self._state.far is None and other is None:
             return None
         return self._ask_elsewhere(x, call, key, flight, wanted, other)
@@ -415,7 +427,7 @@ class _Ask:
 
     # -- in other words
 
-    def _in_other_words(self, x: "Exchange", call: Call) -> "_InOtherWords | None":
+    def _in_other_words(self, x: "Exchange", call: Call, among: bytes) -> "_InOtherWords | None":
         """None where an answer to other words may not be given for this call."""
         semantic, body = self._cache.semantic, x.body
         assert semantic is not None
@@ -428,7 +440,7 @@ class _Ask:
         rest, text = split
         if len(text.encode("utf-8", "surrogatepass")) > semantic.settings.text_bytes:
             return None
-        said = (semantic.place, numbers(text).encode(), *self._parts_of(x, call))
+        said = (semantic.place, numbers(text).encode(), among, *self._parts_of(x, call))
         canon = self._cache.canon
         try:
             return _InOtherWords(canon.digest(rest, said), canon.digest(body, (semantic.place,)), text)

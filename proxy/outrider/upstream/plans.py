@@ -48,6 +48,7 @@ type Refusal = Callable[["Exchange", Call, Route, str], SidecarError | None]
 type Fetch = Callable[[str], Awaitable["Fetched"]]
 # (route the app called, name of `models:`) -> its targets there, and for each that is none the end of a sentence why
 type MakeTargets = Callable[[Route, str], Sequence[Target | str]]
+type _Find = Callable[[Any], tuple[Group, Sequence[Target | str]]]
 
 
 class Plan:
@@ -160,6 +161,8 @@ class PlanCalls:
         self._clock = clock
         self._random = random
         self._scan = FieldScan((b"model",))
+        # Of the route that is being made: two layers ask for it, one after the other.
+        self._last: tuple[Route, _Find] | None = None
 
     def covers(self, route: Route) -> bool:
         """Whether a call of this route may have a plan."""
@@ -170,11 +173,64 @@ class PlanCalls:
         return is_asked or (self._plain is not None and bool(operation.usage))
 
     def body(self, route: Route) -> LayerHook | None:
-        operation = route.operation
         if not self.covers(route):
             return None
+        groups, plain = self._groups, self._plain_of(route)
+        find = self._finding(route)
+
+        def hook(x: "Exchange", call: Call) -> Awaitable[None] | Taken | None:
+            if call.model is None and x.head.mask & _ENCODED and groups:
+                self._read_name(x, call)
+            key = self._led_by(call)
+            if key is None:
+                if plain is None:
+                    return None
+                key = call.model
+            if x.body is None:
+                if key in groups or isinstance(key, tuple):
+                    raise BodyTooLargeError(
+                        "the request's body is too large to be sent to one of several targets; "
+                        "raise caps.held_body_bytes"
+                    )
+                return None
+            group, found = find(key)
+            return self._plan(x, call, group, found)
+
+        return hook
+
+    def standing(self, route: Route) -> Callable[["Exchange", Call], bytes] | None:
+        """What rules say of a call before anybody is asked: the targets that they let serve it, None where none is led.
+
+        b"" for a call of the address that the app named. Raises: SidecarError where rules let no target serve it.
+        """
+        if self._refusal is None or not self.covers(route):
+            return None
+        find, refusal = self._finding(route), self._refusal
+
+        def targets(x: "Exchange", call: Call) -> bytes:
+            key = self._led_by(call)
+            if key is None:
+                return b""
+            allowed = self._allowed(x, call, [one for one in find(key)[1] if isinstance(one, Target)], refusal)
+            return orjson.dumps([target.name for target in allowed])
+
+        return targets
+
+    def _led_by(self, call: Call) -> Any:
+        """What leads it to other targets than the one that it names: an alias, or a rule's (provider, model, forms)."""
+        routed = call.routed
+        if routed is not None and (routed[0] is not None or len(routed) > 2):
+            return routed
+        return call.model if call.model in self._groups else None
+
+    def _plain_of(self, route: Route) -> Any:
+        return self._plain if route.operation.usage else None
+
+    def _finding(self, route: Route) -> _Find:
+        if self._last is not None and self._last[0] is route:
+            return self._last[1]
         known: dict[Any, tuple[Group, Sequence[Target | str]]] = {}
-        groups, plain = self._groups, self._plain if operation.usage else None
+        groups, plain = self._groups, self._plain_of(route)
 
         def find(key: Any) -> tuple[Group, Sequence[Target | str]]:
             found = known.get(key)
@@ -192,27 +248,8 @@ class PlanCalls:
                     known[key] = found
             return found
 
-        def hook(x: "Exchange", call: Call) -> Awaitable[None] | Taken | None:
-            if call.model is None and x.head.mask & _ENCODED and groups:
-                self._read_name(x, call)
-            routed = call.routed
-            if routed is not None and (routed[0] is not None or len(routed) > 2):
-                key: Any = routed  # (provider or None, model), and the forms to which rules lift it
-            elif call.model in groups or plain is not None:
-                key = call.model
-            else:
-                return None
-            if x.body is None:
-                if key in groups or isinstance(key, tuple):
-                    raise BodyTooLargeError(
-                        "the request's body is too large to be sent to one of several targets; "
-                        "raise caps.held_body_bytes"
-                    )
-                return None
-            group, found = find(key)
-            return self._plan(x, call, group, found)
-
-        return hook
+        self._last = route, find
+        return find
 
     def _read_name(self, x: "Exchange", call: Call) -> None:
         """Of a compressed body, which the scan of its fields passes over."""

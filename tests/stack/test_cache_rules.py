@@ -1,0 +1,117 @@
+"""Remembered answers of calls that a name of `models:`, or a rule, leads to other targets: rules judge those first."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, new_key
+from support.remembering import CHAT, WHOLE, App, World, answer, question, remembering
+
+CREDENTIAL = {"credential": {"env": "OPENAI_API_KEY"}}
+PROVIDERS: dict[str, Any] = {"local": CREDENTIAL, "one": CREDENTIAL, "two": CREDENTIAL, "near": CREDENTIAL}
+FRONT = b"/v1/chat/completions"
+NOT_FOR_BOB = {"match": {"provider": "one", "principal": {"id": "bob"}}, "then": "deny"}
+
+
+class Callers:
+    """Two of one team, who share answers."""
+
+    def __init__(self, world: World, keys: dict[str, str]) -> None:
+        self.world, self.keys = world, keys
+
+    def lines(self, name: str) -> bytes:
+        return b"authorization: Bearer " + self.keys[name].encode() + b"\r\n"
+
+    async def asks(self, name: str, app: App, body: bytes, path: bytes = CHAT, host: bytes = b"") -> tuple[int, str]:
+        """(status, what the cache said); host: of the provider that is asked, b"" where none is."""
+        await app.send(body, self.lines(name), path)
+        if host:
+            peer = await self.world.called()
+            assert b"host: " + host in self.world.asked_head.lower()
+            await peer.send(answer({**WHOLE, "id": host.decode()}))
+            peer.close()
+        await app.answer()
+        return app.status, app.said
+
+
+@asynccontextmanager
+async def calling(folder: Path, *rules: dict[str, Any], **sections: Any) -> AsyncIterator[tuple[Callers, App]]:
+    hasher = KeyHasher.open(folder / "hmac.key", create=True)
+    keys = {name: new_key() for name in ("ann", "bob")}
+    principals = [
+        {"id": name, "team": "t", "from": {"keys": [{"hash": HASH_PREFIX + hasher.hash_of(key.encode()).hex()}]}}
+        for name, key in keys.items()
+    ]
+    named = [{"id": f"r{at}", "description": f"Rule {at}", **rule} for at, rule in enumerate(rules)]
+    (folder / "mine.yaml").write_text(yaml.safe_dump({"rules": named}))
+    given = {
+        "models": {"smart": {"targets": ["one/m1"]}, "wide": {"targets": ["one/m1", "two/m2"]}},
+        "virtual_keys": {"hmac_key": str(folder / "hmac.key")},
+        "principals": principals,
+        "policies": [str(folder / "mine.yaml")],
+        **sections,
+    }
+    cache = given.pop("cache", None)
+    async with remembering(folder, cache, providers=PROVIDERS, **given) as world:
+        yield Callers(world, keys), await world.app()
+
+
+@pytest.mark.parametrize("path", [CHAT, FRONT])
+async def test_who_may_not_use_the_target_is_not_given_its_remembered_answer(tmp_path: Path, path: bytes) -> None:
+    async with calling(tmp_path, NOT_FOR_BOB) as (callers, app):
+        body = question(model="smart")
+        assert await callers.asks("ann", app, body, path, b"one.internal") == (200, "miss")
+        assert await callers.asks("ann", app, body, path) == (200, "hit")
+        assert (await callers.asks("bob", app, body, path))[0] == 403
+        assert b"x-outrider-decision: mine/r0" in app.head
+
+
+@pytest.mark.parametrize("path", [CHAT, FRONT])
+async def test_who_may_use_other_targets_shares_answers_with_those_who_may_use_the_same(
+    tmp_path: Path, path: bytes
+) -> None:
+    async with calling(tmp_path, NOT_FOR_BOB) as (callers, app):
+        body = question(model="wide")
+        assert await callers.asks("ann", app, body, path, b"one.internal") == (200, "miss")
+        assert await callers.asks("bob", app, body, path, b"two.internal") == (200, "miss")
+        assert await callers.asks("bob", app, body, path) == (200, "hit")
+        assert json.loads(app.body)["id"] == "two.internal"
+        assert await callers.asks("ann", app, body, path) == (200, "hit")
+        assert json.loads(app.body)["id"] == "one.internal"
+
+
+async def test_where_a_rule_sends_it_is_judged_before_memory_too(tmp_path: Path) -> None:
+    sends = {"match": {"model": "gpt-*"}, "then": {"route": {"provider": "one", "model": "m1"}}}
+    async with calling(tmp_path, sends, NOT_FOR_BOB) as (callers, app):
+        body = question(model="gpt-9")
+        assert await callers.asks("ann", app, body, CHAT, b"one.internal") == (200, "miss")
+        assert await callers.asks("ann", app, body) == (200, "hit")
+        assert (await callers.asks("bob", app, body))[0] == 403
+
+
+async def test_what_rules_say_of_the_words_holds_for_an_answer_to_other_words(tmp_path: Path) -> None:
+    reads = {"match": {"provider": "one"}, "when": "request.text.contains('Ada')", "then": "deny"}
+    semantic = {"provider": "near", "model": "embed-1", "timeout_ms": 20_000}
+    async with calling(tmp_path, reads, cache={"semantic": semantic}) as (callers, app):
+
+        async def asks(text: str, host: bytes) -> tuple[int, str]:
+            await app.send(question(text, model="wide"), callers.lines("ann"))
+            peer = await callers.world.called()
+            await peer.send(answer({"data": [{"index": 0, "embedding": [1, 0]}]}))
+            peer.close()
+            if host:
+                peer = await callers.world.called()
+                assert b"host: " + host in callers.world.asked_head.lower()
+                await peer.send(answer())
+                peer.close()
+            await app.answer()
+            return app.status, app.said
+
+        assert await asks("Who wrote it?", b"one.internal") == (200, "miss")
+        assert await asks("Who had written it?", b"") == (200, "semantic")
+        assert await asks("Who is Ada?", b"two.internal") == (200, "miss")
