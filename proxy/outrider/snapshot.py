@@ -40,7 +40,7 @@ from outrider.secrets.sources import FileSource, Source, source_for
 from outrider.stack.adaptive import Adaptive, Gates
 from outrider.stack.attempt import Attempt
 from outrider.stack.borrow import BorrowTokens
-from outrider.stack.build import bind, bind_target, filters
+from outrider.stack.build import bind, bind_own, bind_target, filters
 from outrider.stack.call import Route
 from outrider.stack.identify import Identify
 from outrider.stack.limits import Limits
@@ -354,6 +354,7 @@ class Snapshot:
         scheme, host, port = binding.origin
         path = place.path.encode("ascii")
         route = self._make_route(binding, host, port, scheme == "https", b"POST", path, 0, None)
+        bind_own(route, self._layers)
         return route, b"".join(f"{name}: {value}\r\n".encode("ascii") for name, value in place.headers.items())
 
     def _unified(self) -> Unified:

@@ -78,6 +78,8 @@ class Adaptive:
 
         return hook
 
+    own = body
+
     def _choose(self, x: "Exchange", call: Call) -> None:
         """Of several targets, those that have said so are none for this call.
 

@@ -3,7 +3,7 @@
 Rules: for every call of an operation that makes tokens, with a body or without, known or passed through; the smallest
 of the burst, and the input's estimate with the 90th percentile of what this caller's answers held, at most what the
 request allows. The difference is settled by the end hook of `stack.limits`. What a call with several targets borrows is
-the word of `stack.loans`.
+the word of `stack.loans`. A call of our own borrows for the caller whose call it serves.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,13 @@ class BorrowTokens:
             return None
         return self._borrow(route, planned=planned)
 
-    def _borrow(self, route: Route, *, planned: bool) -> Borrow:
+    def own(self, route: Route) -> LayerHook | None:
+        """Nobody waits in a queue for a call of our own: it is not made."""
+        if not self._rules.has_body_rules(route.provider, counts=counts_tokens(route.operation)):
+            return None
+        return self._borrow(route, planned=False, queues=False)
+
+    def _borrow(self, route: Route, *, planned: bool, queues: bool = True) -> Borrow:
         rules, provider, operation = self._rules, route.provider, route.operation.name
         counts = counts_tokens(route.operation)
         kind, pricing = route.binding.provider.name, self._pricing
@@ -53,7 +59,7 @@ class BorrowTokens:
             rules.ledger.clock,
             rules.table("body", provider, operation, planned=planned),
             plan_of,
-            slow_way(rules, route, second=True),
+            slow_way(rules, route, second=True, queues=queues),
             ANONYMOUS,
             tariff_of,
             counts,

@@ -1,7 +1,8 @@
 """The layers, in one list. A layer that later work adds joins here and nowhere else.
 
 A filter may offer request(route), body(route), answer(route), end(route); each returns a hook for that route, or None.
-One that offers translated(route) sees what a translation makes of an answer before the others' answer hooks do.
+One that offers translated(route) sees what a translation makes of an answer before the others' answer hooks do, and
+one that offers own(route) has a say before a call of our own is sent.
 Hooks are bound once per route, so a layer that has nothing to say there costs nothing.
 """
 
@@ -98,6 +99,15 @@ def bind(route: Route, layers: Sequence[Any]) -> None:
     route.end_hooks = _hooks(route, layers[::-1], "end")
     route.wants_body = bool(route.body_hooks) or route.attempt.needs_body
     route.reads_answer = bool(route.operation.usage)
+
+
+def bind_own(route: Route, layers: Sequence[Any]) -> None:
+    """For a route of calls of our own that serve an app's call: that one was identified, admitted and judged.
+
+    What such a call takes is borrowed, counted and told like any other's. A layer's own(route) is its word on it.
+    """
+    route.request_hooks, route.body_hooks = (), _hooks(route, layers, "own")
+    route.wants_body = bool(route.body_hooks) or route.attempt.needs_body
 
 
 def bind_target(to: Route, route: Route, layers: Sequence[Any], *, translates: bool, cap_bytes: int) -> None:

@@ -67,19 +67,27 @@ class Limits:
 # -- what is not usual
 
 
-def slow_way(rules: Rulebook, route: Route, *, second: bool) -> Slow:
-    """What a stage does with a call that was not admitted at once: refuse it, or let it wait."""
+def slow_way(rules: Rulebook, route: Route, *, second: bool, queues: bool = True) -> Slow:
+    """What a stage does with a call that was not admitted at once: refuse it, or let it wait. queues: in one, too."""
 
     def slow(x: "Exchange", call: Call, plan: Plan, refused: Refused | None) -> Awaitable[None]:
         if refused is None or needs_lease(refused) or (refused[0].room is not None and refused[1] != NEVER):
-            return _wait(rules, route, x, call, plan, refused, second=second)
+            return _wait(rules, route, x, call, plan, refused, second=second, queues=queues)
         raise refusal_of(route, call, *refused, second=second)
 
     return slow
 
 
 async def _wait(
-    rules: Rulebook, route: Route, x: "Exchange", call: Call, plan: Plan, refused: Refused | None, *, second: bool
+    rules: Rulebook,
+    route: Route,
+    x: "Exchange",
+    call: Call,
+    plan: Plan,
+    refused: Refused | None,
+    *,
+    second: bool,
+    queues: bool,
 ) -> None:
     clock = rules.ledger.clock
 
@@ -105,7 +113,7 @@ async def _wait(
         if refused is None:
             return
     row = refused[0] if refused is not None else next(row for row in plan.rows if row.room is not None)
-    if row.room is None or (refused is not None and refused[1] == NEVER):
+    if row.room is None or not queues or (refused is not None and refused[1] == NEVER):
         raise refusal_of(route, call, row, refused[1] if refused is not None else 0, second=second)
     await _queue(rules, route, x, call, row, attempt, second=second)
 

@@ -3,7 +3,8 @@
 Rules
 - The text goes to the one provider and model of `cache.semantic`, in a call of our own: through that provider's pool
   and the guard of addresses, with that provider's credential, and with nothing of the app's head. It is in the log,
-  the metrics and the audit log as such a call of the same caller.
+  the metrics and the audit log as such a call of the same caller, who borrows for it; where a limit or a budget does
+  not let him, it is not made.
 - It delays a call by `timeout_ms` at most: whatever fails, is late or is not one vector is None, and for REST_S nobody
   is asked again. At most MOST_AT_ONCE are under way.
 - What was asked last is remembered, so that the same words are not embedded twice.
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from outrider.config.schema import Semantic as Settings
+from outrider.errors import RateLimitedError, UnpricedError
 from outrider.stack.call import Call, PlainHook, Route
 from outrider_ext import http1
 from outrider_ext.nearest import unit
@@ -33,6 +35,7 @@ MOST_AT_ONCE: Final = 64
 REST_S: Final = 1.0
 ANSWER_BYTES: Final = 1 << 20
 TAG: Final = "cache:semantic"
+_NOT_LET: Final = (RateLimitedError, UnpricedError)  # budgets too: nobody else has to rest for it
 _H_ENCODING: Final = http1.header_id(b"content-encoding")
 
 
@@ -82,6 +85,9 @@ class Semantic:
         finally:
             timer.cancel()
             _end(asked.x)  # whoever waited has left; nothing where it is over
+        if vector is None and isinstance(asked.call.error, _NOT_LET):
+            self._count("semantic_skipped", settings.provider)
+            return None
         if vector is None:
             self._rests_until_s = loop.time() + REST_S
             self._count("semantic_failed", settings.provider)
@@ -100,11 +106,11 @@ class Semantic:
         other = x.twin(self._head, orjson.dumps(body))
         own = Call(route, call.request_id + b"-semantic")
         own.principal, own.key_id, own.model, own.tags = call.principal, call.key_id, settings.model, (TAG,)
-        own.plain_answer = True
+        own.plain_answer, own.max_tokens = True, 0  # a vector is no tokens
         other.state = own
         asked = self._asked[own] = _Asked(other, own, loop.create_future())
         owner: Any = x.client.hub.owner
-        owner.dispatch(other, own)
+        owner.resume(other, own, 0)
         return asked
 
     def _open(self) -> Route:
