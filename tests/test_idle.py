@@ -12,11 +12,12 @@ from outrider_ext import process
 
 # A configuration that says nothing but where to listen uses none of these.
 UNUSED = (
-    "aiohttp", "botocore", "cel", "ctypes", "genai_prices", "importlib.metadata", "prometheus_client", "re2", "redis",
-    "tempfile", "outrider.dialects.canonical", "outrider.govern.multipart", "outrider.govern.packs",
-    "outrider.govern.plan", "outrider.govern.reading", "outrider.mock", "outrider.stack.audit", "outrider.stack.digest",
-    "outrider.stack.redact", "outrider.store.redis", "outrider.store.shm", "outrider.supervisor",
-    "outrider.telemetry.audit", "outrider_ext.audit", "outrider_ext.digest", "outrider_ext.sharedcells",
+    "aiohttp", "botocore", "cel", "ctypes", "genai_prices", "importlib.metadata", "numpy", "onnxruntime",
+    "prometheus_client", "re2", "redis", "tempfile", "tokenizers", "outrider.dialects.canonical",
+    "outrider.govern.multipart", "outrider.govern.packs", "outrider.govern.plan", "outrider.govern.reading",
+    "outrider.mock", "outrider.stack.audit", "outrider.stack.digest", "outrider.stack.redact", "outrider.store.redis",
+    "outrider.store.shm", "outrider.supervisor", "outrider.telemetry.audit", "outrider_ext.audit",
+    "outrider_ext.digest", "outrider_ext.sharedcells",
 )  # fmt: skip
 RUN = f"""
 import asyncio, sys

@@ -776,6 +776,8 @@ class Sidecar:
             self._memory.close()
             self._memory = None
         await self._end_tasks()
+        if self._shared.onnx is not None:
+            self._shared.onnx.close()
         self._diag.close()
         if self.audit is not None:
             self.audit.close()

@@ -67,6 +67,8 @@ if TYPE_CHECKING:
     from outrider.stack.cache import Standing
     from outrider.stack.cheap_rules import Rules
     from outrider.stack.digest import Digest
+    from outrider.stack.onnx_model import OnnxModel
+    from outrider.stack.semantic import Maker
     from outrider.telemetry.audit import AuditLog
     from outrider.upstream.fetch import Fetched, MediaFetcher
     from outrider.upstream.plans import Refusal
@@ -111,6 +113,7 @@ class Shared:
     hub: Hub | None = None
     audit: "AuditLog | None" = None
     cache: Any = None  # stack.cache.CacheState, once a configuration remembers answers
+    onnx: "OnnxModel | None" = None  # that is in force
     open_far: Callable[[], Any] = lambda: None  # where a fleet remembers
     listeners: tuple[tuple[str, int], ...] = ()
     has_unix: bool = False
@@ -155,8 +158,14 @@ class Snapshot:
             self.policies.rules.usage = self.rules.usage
         redact = _redact(config, shared, self.policies)
         audit, digest = _audit_layers(config, shared.audit, redacts=redact is not None)
+        self._onnx: OnnxModel | None = None
         if config.cache.semantic is not None and config.cache.mode != "off":
-            embedding_place(config, self.registry)
+            if config.cache.semantic.onnx is None:
+                embedding_place(config, self.registry)
+            else:
+                from outrider.stack.onnx_model import opened
+
+                self._onnx = opened(config, shared.onnx)
         self.aliases = Aliases(
             config,
             self.registry,
@@ -182,7 +191,7 @@ class Snapshot:
             adaptive=Adaptive(shared.gates, ledger.clock, shared.metrics, self._adapts),
             audit=audit,
             digest=digest,
-            **_cache(config, shared, self._embedding_route, self.aliases.layer.standing),
+            **_cache(config, shared, self._maker, self.aliases.layer.standing),
             batch=_batch(config, shared),
         )
         self.router = Router(
@@ -347,6 +356,15 @@ class Snapshot:
         bind_target(to, route, self._layers, translates=translates or lifts, cap_bytes=cap_bytes)
         return to
 
+    def _maker(self) -> "Maker":
+        """Who makes vectors for cache.semantic."""
+        if self._onnx is not None:
+            return self._onnx
+        from outrider.stack.semantic import ProviderModel
+
+        assert self.config.cache.semantic is not None
+        return ProviderModel(self.config.cache.semantic, self._embedding_route)
+
     def _embedding_route(self) -> tuple[Route, bytes]:
         """The way to the model of cache.semantic, for calls of our own, and the lines that they need besides."""
         binding, place = embedding_place(self.config, self.registry)
@@ -502,6 +520,7 @@ class Snapshot:
 
     def take_over(self) -> None:
         """This configuration is in force now: what it revokes holds, and what the one before revoked is as it says."""
+        self._shared.onnx = self._onnx
         if self._shared.cache is not None:
             semantic = self.config.cache.semantic
             if self.config.cache.mode == "off":
@@ -558,6 +577,8 @@ def embedding_place(config: Config, registry: Registry) -> "tuple[Binding, Place
 
     semantic = config.cache.semantic
     assert semantic is not None
+    assert semantic.provider is not None
+    assert semantic.model is not None
     binding = registry.by_name(semantic.provider)
     place = place_of(binding, "openai.embeddings", semantic.model, stream=False) if binding is not None else None
     if binding is None or place is None or binding.origin is None:
@@ -572,10 +593,10 @@ def embedding_place(config: Config, registry: Registry) -> "tuple[Binding, Place
 def _cache(
     config: Config,
     shared: Shared,
-    embedding_route: Callable[[], tuple[Route, bytes]],
+    maker: "Callable[[], Maker]",
     standing: "Callable[[Route], Standing | None]",
 ) -> dict[str, Any]:
-    """The layers that remember answers, none where none is remembered."""
+    """The layers that remember answers, none where none is remembered. maker: of vectors."""
     if config.cache.mode == "off":
         return {}
     from outrider.stack.cache import Books, Cache, Keep, open_state
@@ -586,7 +607,7 @@ def _cache(
     if config.cache.semantic is not None:
         from outrider.stack.semantic import Semantic
 
-        semantic = Semantic(config.cache.semantic, embedding_route, shared.metrics)
+        semantic = Semantic(config.cache.semantic, maker(), shared.metrics)
     clock, cap_bytes = shared.ledger.clock, config.caps.held_body_bytes
     cache = Cache(config.cache, shared.cache, clock, shared.metrics, cap_bytes, semantic, standing)
     return {"cache": cache, "books": Books(cache), "keep": Keep(cache)}

@@ -292,6 +292,7 @@ principals: [{id: evil, from: {users: [0]}}]
 anonymous: deny
 proxy_token: ignore
 virtual_keys: {hmac_key: known}
+cache: {semantic: {onnx: {model: evil.onnx, tokenizer: evil.json}}}
 """
 
 
@@ -302,7 +303,7 @@ def test_a_file_that_was_only_found_may_not_say_where_secrets_go(tmp_path: Path,
     assert {problem.key for problem in failed.value.problems} == {
         "egress", "upstream.proxy", "upstream.ca", "ca.dir", "providers.openai.credential", "providers.openai.hosts",
         "providers.openai.connect_to", "providers.openai.upstream_ca", "listen.allowed_origins",
-        "principals", "anonymous", "proxy_token", "virtual_keys",
+        "principals", "anonymous", "proxy_token", "virtual_keys", "cache.semantic.onnx",
     }  # fmt: skip
     assert all("outrider trust" in problem.sentence for problem in failed.value.problems)
     assert str(failed.value).startswith("outrider.yaml:1: egress: ")

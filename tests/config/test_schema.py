@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from outrider.config import Config, ConfigError, load
 from outrider.config.document import DocumentError, read_document
 from outrider.config.reload import reload_marks
-from outrider.config.schema import PROVIDER_KINDS
+from outrider.config.schema import PROVIDER_KINDS, Onnx
 from outrider.config.values import Rate, host_name, host_pattern, rate
 from outrider.providers import BUILT_IN
 
@@ -25,6 +25,8 @@ def keys_of(data: Any, path: str = "") -> set[str]:
         return {path}
     if path == "redact.key":  # null there, since `check` asks for the file
         return {"redact.key.file"}
+    if path == "cache.semantic.onnx":  # in the place of a provider
+        return {f"{path}.{key}" for key in Onnx.model_fields}
     if isinstance(data, dict) and data and path != "redact.words":
         step = "*" if path in ("providers", "models", "prices", "prices.*.tiers", "redact.patterns") else None
         return set().union(*(keys_of(v, f"{path}.{step or k}".lstrip(".")) for k, v in data.items()))

@@ -67,6 +67,10 @@ def checked(path: Path | None, environ: Mapping[str, str]) -> tuple[Config, Regi
     registry = _collected(config, problems, lambda: Registry(config.providers))
     policies = _collected(config, problems, lambda: policies_of(config))
     _collected(config, problems, lambda: redactions_of(config, policies, lambda *labels: None))
+    if config.cache.semantic is not None and config.cache.semantic.onnx is not None and config.cache.mode != "off":
+        from outrider.stack.onnx_model import opened
+
+        _collected(config, problems, lambda: opened(config))
     if registry is None or policies is None or problems:
         raise ConfigError(problems)
     return config, registry, policies

@@ -237,12 +237,20 @@ def _timeouts(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _semantic(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """What people asked goes there, so it is named, and not taken from what is built in."""
-    wanted = _section(_section(data.get("cache")).get("semantic")).get("provider")
-    known = {name for name in _section(data.get("providers")) if isinstance(name, str)}
+    """What people asked goes to a provider, so it is named, and not taken from what is built in; or it stays here."""
+    path: KeyPath = ("cache", "semantic")
+    given = _section(_section(data.get("cache")).get("semantic"))
+    wanted, known = given.get("provider"), {name for name in _section(data.get("providers")) if isinstance(name, str)}
     if isinstance(wanted, str) and wanted not in known:
-        path: KeyPath = ("cache", "semantic", "provider")
-        yield path, f"names a provider that is not configured: {quote(wanted)}{suggest(wanted, known)}"
+        yield (*path, "provider"), f"names a provider that is not configured: {quote(wanted)}{suggest(wanted, known)}"
+    if given.get("onnx") is not None:
+        for key in ("provider", "model", "dimensions"):
+            if given.get(key) is not None:
+                yield (*path, key), "is of a provider's model, and onnx names one in this process; remove one of them"
+    elif given:
+        for key in ("provider", "model"):
+            if given.get(key) is None:
+                yield (*path, key), "is missing; say who makes vectors: a provider and its model, or onnx"
 
 
 def _cache(data: Mapping[str, Any]) -> Iterator[Finding]:

@@ -536,11 +536,26 @@ class Resilience(_Section):
     probe: Probe = _live(default_factory=Probe)
 
 
-class Semantic(_Section):
-    """Answers to what was asked in other words. ttl_s: None is the cache's own. dimensions: None is the model's own."""
+class Onnx(_Section):
+    """A model of sentences in this process. max_tokens: of a text, what is beyond is not read; max_waiting: texts."""
 
-    provider: str = _live(min_length=1, max_length=63)
-    model: str = _live(min_length=1, max_length=256)
+    model: FilePath = _live()
+    tokenizer: FilePath = _live()
+    max_tokens: int = _live(256, ge=2, le=8192)
+    pooling: Literal["mean", "cls"] = _live("mean")
+    threads: int = _live(1, ge=1, le=64)
+    max_waiting: int = _live(16, ge=1, le=1024)
+
+
+class Semantic(_Section):
+    """Answers to what was asked in other words: vectors of a provider's model, or of one in this process (onnx).
+
+    ttl_s: None is the cache's own. dimensions: None is the model's own.
+    """
+
+    provider: Annotated[str, Field(min_length=1, max_length=63)] | None = _live(None)
+    model: Annotated[str, Field(min_length=1, max_length=256)] | None = _live(None)
+    onnx: Onnx | None = _live(None)
     threshold: float = _live(0.95, ge=0.5, le=1)
     max_entries: int = _live(1000, ge=1, le=20_000)
     ttl_s: Annotated[float, Field(gt=0, le=31_536_000)] | None = _live(None)

@@ -17,7 +17,8 @@ from outrider.secrets.files import read_capped, reason, writable_by_others, writ
 MAX_CONFIG_BYTES = 4 << 20
 _MAX_TRUST_BYTES = 1 << 20
 
-# "*" stands for any provider's name. Beyond egress and credentials: what would let a web page or a known CA key in.
+# "*" stands for any provider's name. Beyond egress and credentials: what would let a web page or a known CA key in, and
+# what a library of compiled code reads.
 RESTRICTED: tuple[tuple[str, ...], ...] = (
     ("egress",),
     ("upstream", "proxy"),
@@ -32,6 +33,7 @@ RESTRICTED: tuple[tuple[str, ...], ...] = (
     ("virtual_keys",),
     ("state",),
     ("models",),
+    ("cache", "semantic", "onnx"),
     ("providers", "*", "hosts"),
     ("providers", "*", "connect_to"),
     ("providers", "*", "upstream_ca"),
