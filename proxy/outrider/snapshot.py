@@ -551,7 +551,7 @@ def policies_of(config: Config) -> "Loaded":
     """The rules of a configuration. Raises: ConfigError with every problem of all files."""
     from outrider.govern.packs import load_policies
 
-    return load_policies(config.policies, where=config.where, contents=config.files)
+    return load_policies(config.policies, where=config.where, contents=config.files, aliases=config.models)
 
 
 def _audit_layers(config: Config, log: "AuditLog | None", *, redacts: bool) -> "tuple[Audit | None, Digest | None]":

@@ -44,6 +44,45 @@ def decided(folder: Path, *rules: dict[str, Any], request: Asked | None = None, 
 ALLOW, DENY = {"then": "allow"}, {"then": "deny"}
 
 
+def judged_with_alias(folder: Path, *rules: dict[str, Any], body: Any = None, **file: Any) -> Judged:
+    found = rules_of(folder, *rules, **file)
+    found.aliases = frozenset({"smart"})
+    return judge(found, asked({**CHAT, "model": "smart"} if body is None else body))
+
+
+# -- names of `models:`
+
+
+@pytest.mark.parametrize("then", ["deny", {"require": {"max_tokens": 5}}])
+def test_what_refuses_all_models_but_some_leaves_an_alias_to_its_targets(tmp_path: Path, then: Any) -> None:
+    rule = {"match": {"model": "?*"}, "except": {"model": "gpt-5"}, "then": then}
+    assert judged_with_alias(tmp_path, rule).refusal is None
+    for body in ({"model": "smart", "fallbacks": ["gpt-4"]}, {"model": "gpt-5", "fallbacks": ["smart"]}):
+        assert judged_with_alias(tmp_path, rule, body=body).refusal is not None
+
+
+def test_an_exception_for_some_who_ask_is_none_for_others_who_name_an_alias(tmp_path: Path) -> None:
+    rule = {"match": {"model": "?*"}, "except": {"model": "gpt-5", "principal": {"team": "a"}}, "then": "deny"}
+    assert judged_with_alias(tmp_path, rule).refusal is not None
+
+
+def test_what_refuses_an_alias_by_its_name_refuses_the_call(tmp_path: Path) -> None:
+    for match in ({"model": "smart"}, {"model": "s*"}, {"model": "*"}, {}):
+        assert judged_with_alias(tmp_path, {"match": match, "then": "deny"}).refusal is not None
+
+
+def test_where_models_are_permitted_an_alias_is_left_to_its_targets(tmp_path: Path) -> None:
+    rule = {"match": {"model": "gpt-5", "operation": "chat"}, "then": "allow"}
+    assert judged_with_alias(tmp_path, rule, default="deny").refusal is None
+    rule["match"]["operation"] = "embeddings"
+    assert judged_with_alias(tmp_path, rule, default="deny").refusal is not None
+
+
+def test_what_changes_a_call_looks_at_the_name_of_an_alias(tmp_path: Path) -> None:
+    tag = {"match": {"model": "?*"}, "except": {"model": "gpt-5"}, "then": {"tag": "other"}}
+    assert judged_with_alias(tmp_path, tag).outcome.tags == ["other"]
+
+
 # -- order and conflicts
 
 

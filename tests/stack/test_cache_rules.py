@@ -115,3 +115,23 @@ async def test_what_rules_say_of_the_words_holds_for_an_answer_to_other_words(tm
         assert await asks("Who wrote it?", b"one.internal") == (200, "miss")
         assert await asks("Who had written it?", b"") == (200, "semantic")
         assert await asks("Who is Ada?", b"two.internal") == (200, "miss")
+
+
+@pytest.mark.parametrize("path", [CHAT, FRONT])
+async def test_an_alias_need_not_be_allowed_and_its_targets_have_to_be(tmp_path: Path, path: bytes) -> None:
+    """Also where the alias is called as a model is, and from memory."""
+    models = {"smart": {"targets": ["two/m2", "one/m1"]}, "m2": {"targets": ["two/m2"]}, "m1": {"targets": ["two/m2"]}}
+    listed = {"match": {"model": "?*"}, "except": {"model": "m1"}, "then": "deny"}
+    async with calling(tmp_path, listed, models=models) as (callers, app):
+        body = question(model="smart")
+        assert await callers.asks("ann", app, body, path, b"one.internal") == (200, "miss")
+        assert await callers.asks("bob", app, body, path) == (200, "hit")
+        for name in ("m2", "m1"):
+            assert (await callers.asks("ann", app, question(model=name), path))[0] == 403
+            assert b"x-outrider-decision: mine/r0" in app.head
+
+
+async def test_a_rule_may_refuse_an_alias_by_its_name(tmp_path: Path) -> None:
+    async with calling(tmp_path, {"match": {"model": "smart"}, "then": "deny"}) as (callers, app):
+        assert (await callers.asks("ann", app, question(model="smart")))[0] == 403
+        assert await callers.asks("ann", app, question(model="wide"), CHAT, b"one.internal") == (200, "miss")

@@ -154,7 +154,7 @@ def _policies(args: argparse.Namespace) -> Loaded:
     config = load(args.config, os.environ)
     if not config.policies:
         raise StartError(f"{config.source} has no policies; add some, or name packs with --policy", exit_code=2)
-    return load_policies(config.policies, where=config.where)
+    return load_policies(config.policies, where=config.where, aliases=config.models)
 
 
 def _request(path: Path) -> Asked:

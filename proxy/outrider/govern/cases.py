@@ -117,11 +117,14 @@ class Expected(_Part):
 
 
 class Case(_Part):
+    """aliases: the names under `models:` of the configuration that it plays in."""
+
     name: str
     request: Asked = Asked()
     expect: Expected
     values: dict[str, Any] | None = Field(None, alias="with")
     usage: dict[str, Any] = Field(default_factory=dict)
+    aliases: Words = ()
     time: Annotated[str | None, BeforeValidator(_moment)] = None
 
 
@@ -307,6 +310,7 @@ def rules_of(pack: Pack, case: Case, kept: Sequence[Any]) -> RuleSet:
         default_deny=[pack.name] if pack.policy.default == "deny" else [],
         usage=lambda principal, provider: case.usage,
         now=lambda: now,
+        aliases=case.aliases,
     )
 
 

@@ -8,7 +8,10 @@ The order (docs/policies.md says it for users)
 3. Conditions are judged on the request as the app sent it, all in one evaluation.
 4. Deny wins: any rule that refuses refuses, whatever others allow. The first that is known names the refusal.
 5. Redactions and tags add up; edits are made in order, each on what the one before left; the first route holds.
-6. A rule that errs is `on_error`: deny refuses, allow leaves the rule out. A shadow rule does neither.
+6. A name of `models:` is the configuration's own: what refuses all models but some, or permits some, leaves a call
+   alone that names an alias and nothing else, since its targets are judged each by itself (stack.target_rules). What
+   refuses the alias by its name refuses the call.
+7. A rule that errs is `on_error`: deny refuses, allow leaves the rule out. A shadow rule does neither.
 
 Does not know: exchanges, files.
 """
@@ -216,17 +219,30 @@ class CompiledRule:
         return not (excepted.facts(facts) is True and excepted.caller(principal, via))
 
     def for_models(
-        self, facts: Facts, principal: Principal, via: str, models: Sequence[Model], words: Sequence[Model]
+        self,
+        facts: Facts,
+        principal: Principal,
+        via: str,
+        models: Sequence[Model],
+        words: Sequence[Model],
+        *,
+        is_alias: bool = False,
     ) -> bool:
+        """is_alias: all that is named is an alias, whose targets are judged by themselves."""
         match, excepted = self.match, self.except_
         if match.model is not None:
-            fits = match.every_model((*models, *words)) if self.permits else match.any_model(models, words)
+            if self.permits:
+                fits = is_alias or match.every_model((*models, *words))
+            else:
+                fits = match.any_model(models, words)
             if not fits:
                 return False
         if excepted is None or excepted.model is None:
             return True
         if excepted.facts(facts) is not True or not excepted.caller(principal, via):
             return True
+        if is_alias and self.action in _REFUSES:
+            return False
         known = excepted.any_model(models, words) if self.permits else excepted.every_model((*models, *words))
         return not known
 
@@ -238,7 +254,7 @@ class CompiledRule:
 class RuleSet:
     """All rules of a configuration. patterns: name -> RE2 pattern. default_deny: packs whose default is deny.
 
-    usage(principal, provider): what limits and budgets know. now() is the wall clock.
+    usage(principal, provider): what limits and budgets know. now() is the wall clock. aliases: the names of `models:`.
     """
 
     def __init__(
@@ -249,8 +265,10 @@ class RuleSet:
         default_deny: Sequence[str] = (),
         usage: Usage = nothing_used,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        aliases: Iterable[str] = (),
     ) -> None:
         self.rules = tuple(rules)
+        self.aliases = frozenset(aliases)
         self.default_deny = tuple(default_deny)
         self.usage = usage
         self.now = now
@@ -380,7 +398,15 @@ class Plan:
 
     def _fits_path_model(self, rule: CompiledRule) -> bool:
         known = self.path_models
-        return known is not None and rule.for_models(self.facts, self.principal, self.via, known, ())
+        if known is None:
+            return False
+        return rule.for_models(self.facts, self.principal, self.via, known, (), is_alias=self.is_alias(known, ()))
+
+    def is_alias(self, models: Sequence[Model], words: Sequence[Model]) -> bool:
+        """Whether all that is named is an alias, as it is written under `models:`."""
+        if not self.facts.leads or words or len(models) != 1:
+            return False
+        return models[0].aliases[0] in self.whole.aliases
 
     def for_models(self, models: tuple[Model, ...], words: tuple[Model, ...]) -> "Late":
         key = tuple(model.aliases[0] for model in models)
@@ -457,7 +483,7 @@ class Late:
             known = plan.path_models if facts.model_source == "path" else models
             if known is None:
                 _err(self.outcome, rule, unread or "the model in the path cannot be told")
-            elif rule.for_models(facts, plan.principal, plan.via, known, words):
+            elif rule.for_models(facts, plan.principal, plan.via, known, words, is_alias=plan.is_alias(known, words)):
                 found.append(rule)
         self.rules = tuple(found)
         self.dynamic = any(rule.is_dynamic(facts) for rule in found)

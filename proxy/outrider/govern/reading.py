@@ -18,7 +18,7 @@ import orjson
 from outrider.govern.models import Model, ModelError, folded, in_document, in_query, named
 from outrider.govern.multipart import MultipartError, Part, is_multipart, parts_of
 from outrider.govern.principal import ANONYMOUS, Principal
-from outrider.providers.model import Operation, Provider, decode_path
+from outrider.providers.model import Operation, Provider, decode_path, may_be_led
 
 type ModelSource = Literal["path", "query", "body", "anywhere"]
 
@@ -34,6 +34,7 @@ class Facts:
     """What follows from the route alone. path is None where two servers could read it differently.
 
     base_path: with which path begins at a provider whose API does not begin at its host's root.
+    leads: a call that names an alias (`models:`) is led to its targets there, each of which is judged by itself.
     """
 
     provider: str
@@ -45,6 +46,7 @@ class Facts:
     path: str | None
     path_model: str | None
     base_path: str = ""
+    leads: bool = False
 
     @property
     def own_path(self) -> str:
@@ -75,6 +77,7 @@ def facts_of(provider: Provider, name: str, host: str, method: bytes, path: byte
         method=method.decode("latin-1"),
         path=None if decoded is None else decoded.replace("\x00", "/"),
         path_model=found.model,
+        leads=may_be_led(found.operation, known=found.known, method=method),
     )
 
 

@@ -108,6 +108,12 @@ class Match:
 
 NO_MATCH: Final = Match(UNKNOWN, None, False)
 
+
+def may_be_led(operation: Operation, *, known: bool, method: bytes) -> bool:
+    """Whether a call may go to other targets by the model's name that it says (`models:`), or by a rule's word."""
+    return known and method == b"POST" and operation.model_in in ("body", "path")
+
+
 # A decoded slash is carried as this byte, so that only `{model%}` can hold it; it cannot come from the wire.
 _SLASH: Final = "\x00"
 _SEGMENT: Final = r"[A-Za-z0-9._:@+~=,!$'()*-]+"

@@ -12,7 +12,7 @@ from outrider.govern.plan import Late, Plan, RouteRules, RuleSet
 from outrider.govern.principal import ANONYMOUS, Principal
 from outrider.govern.reading import Facts, View
 from outrider.govern.verdicts import Outcome
-from outrider.providers.model import decode_path
+from outrider.providers.model import decode_path, may_be_led
 from outrider.stack.call import Call, LayerHook, Route
 from outrider.stack.identify import check_method
 from outrider_ext.rulehooks import DecideEarly, Settled
@@ -101,14 +101,14 @@ def facts_of_route(route: Route) -> Facts:
         path=None if decoded is None else decoded.replace("\x00", "/"),
         path_model=route.model,
         base_path=route.binding.base_path.decode("ascii"),
+        leads=may_be_led(route.operation, known=route.known, method=route.method),
     )
 
 
 def facts_of_target(front: Route, binding: "Binding", host: str, path_model: str | None = None) -> Facts:
     """Of a call that came by `front`, as if it had been addressed to this provider."""
-    return replace(
-        facts_of_route(front), provider=binding.name, kind=binding.provider.kind, host=host, path_model=path_model
-    )
+    name, kind = binding.name, binding.provider.kind
+    return replace(facts_of_route(front), provider=name, kind=kind, host=host, path_model=path_model, leads=False)
 
 
 class CheapRules:

@@ -21,6 +21,7 @@ import orjson
 
 from outrider.dialects.bonds import bonds, may_have_bonds
 from outrider.errors import BadRequestError, BodyTooLargeError, BoundElsewhereError, ForbiddenError, SidecarError
+from outrider.providers.model import may_be_led
 from outrider.stack.call import Call, LayerHook, Route, Taken
 from outrider.stack.document import document_of, plain_body
 from outrider.upstream.conversations import Conversations
@@ -166,11 +167,10 @@ class PlanCalls:
 
     def covers(self, route: Route) -> bool:
         """Whether a call of this route may have a plan."""
-        operation = route.operation
-        if operation.model_in not in ("body", "path") or route.method != b"POST" or not route.known:
+        if not may_be_led(route.operation, known=route.known, method=route.method):
             return False
         is_asked = route.is_front or bool(self._groups) or self._rules_route
-        return is_asked or (self._plain is not None and bool(operation.usage))
+        return is_asked or (self._plain is not None and bool(route.operation.usage))
 
     def body(self, route: Route) -> LayerHook | None:
         if not self.covers(route):
