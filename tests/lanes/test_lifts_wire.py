@@ -128,6 +128,7 @@ async def test_a_stream_of_functions_comes_back_as_one(tmp_path: Path) -> None:
         }
         status, _, answer = await r.ask("/openai/v1/chat/completions", asked)
         assert (status, "tools" in r.body, "functions" in r.body) == (200, True, False)
+        assert r.body["stream_options"] == {"include_usage": True}
         deltas = [event["choices"][0]["delta"] for event in events(answer) if event["choices"]]
         calls = [delta["function_call"] for delta in deltas if delta.get("function_call")]
         assert calls[0]["name"] == "get_weather"

@@ -18,7 +18,7 @@ import orjson
 
 from outrider.dialects import count_tokens
 from outrider.dialects.base import Dialect, Json, Notes, UnreadableError, WrittenRequest
-from outrider.dialects.canonical import Media
+from outrider.dialects.canonical import Media, Request
 from outrider.dialects.carry import CannotCarryError
 from outrider.dialects.frames import ArrayWriter
 from outrider.dialects.registry import dialect
@@ -91,15 +91,12 @@ class Translator:
         translation = self._read(call, body)
         request = translation.asked
         request.model = target.model or request.model
-        if call.strip_usage:  # it was asked for on the app's behalf, and is read from the target's own wire
-            call.strip_usage = False
-            if call.keeping is None:  # what is remembered is for those who ask for it too; see stack.copying
-                request.stream_usage = None
         for media in _wanted(translation, target.model) if fetched else ():
             found = fetched.get(media.url or "") if fetched else None
             if found is not None:
                 media.data, media.mime, media.url = found.data, found.mime, None
         with_target = _carrying(lambda: translation.write(request, target.model))
+        _forget_usage(call, request)
         place = _place(target, self.provider.name, request.model, stream=request.stream)
         call.translation, call.plain_answer = translation, True
         if call.dispatch is not None and call.dispatch.betas:
@@ -152,12 +149,11 @@ class Lifted(Translator):
         """Raises: UntranslatableError, BadRequestError."""
         translation = self._read(call, body)
         request = translation.asked
-        if call.strip_usage:
-            request.stream_usage, call.strip_usage = None, False
         was_legacy, request.legacy_functions = request.legacy_functions, False
         if was_legacy and request.tools and request.parallel_tool_calls is None:
             request.parallel_tool_calls = False  # a message of the older form has room for one call
         written = _carrying(lambda: translation.write(request, target.model))
+        _forget_usage(call, request)
         request.legacy_functions = was_legacy  # its answers are written so
         if was_legacy:
             translation.notes.add("functions lifted to tools")
@@ -484,6 +480,15 @@ def _object(body: bytes) -> Json:
     if not isinstance(value, dict):
         raise UnreadableError("It is no JSON object.")
     return value
+
+
+def _forget_usage(call: "Call", request: Request) -> None:
+    """Where it was asked for on the app's behalf: it is read from the target's own wire, and the app gets none."""
+    if not call.strip_usage:
+        return
+    call.strip_usage = False
+    if call.keeping is None:  # what is remembered is for those who ask for it too; see stack.copying
+        request.stream_usage = None
 
 
 def _wanted(translation: Translation, model: str | None) -> list[Media]:
