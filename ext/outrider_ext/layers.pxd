@@ -27,6 +27,7 @@ cdef class TapAnswer(Hook):
     cdef object _strip
     cdef bint _array
     cdef object _decoder
+    cdef object _units_of
 
 
 cdef class CountTokens(Hook):

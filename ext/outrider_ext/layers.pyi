@@ -23,7 +23,12 @@ class ReadFields(Hook):
 
 class TapAnswer(Hook):
     def __init__(
-        self, reader: Any, strip: Callable[[Exchange, bytes], bytes], decoder: Callable[[], Any], array: bool = False
+        self,
+        reader: Any,
+        strip: Callable[[Exchange, bytes], bytes],
+        decoder: Callable[[], Any],
+        units_of: Callable[[bytes], int],
+        array: bool = False,
     ) -> None: ...
 
 class CountTokens(Hook):

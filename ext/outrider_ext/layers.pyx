@@ -146,16 +146,18 @@ cdef class ReadFields(Hook):
 cdef class TapAnswer(Hook):
     """Says what of the answer is to be kept for reading: events with the needle, or a copy of the body.
 
-    array: an answer of JSON is a stream of an array's elements. reader: what will read it, None where nobody does. strip(x, run): takes out what the app did not ask for.
-    decoder() -> a decompressor for gzip.
+    array: an answer of JSON is a stream of an array's elements. reader: what will read it, None where nobody does.
+    strip(x, run): takes out what the app did not ask for. decoder() -> a decompressor for gzip. units_of(content type)
+    -> Exchange.units of an answer that is neither JSON nor SSE.
     """
 
-    def __init__(self, reader, strip, decoder, bint array=False):
+    def __init__(self, reader, strip, decoder, units_of, bint array=False):
         self._reader = reader
         self._array = array
         self._needle = None if reader is None else reader.needle
         self._strip = strip
         self._decoder = decoder
+        self._units_of = units_of
 
     cdef run(self, Exchange x, Call call):
         cdef Head head = x.answer_head
@@ -171,10 +173,8 @@ cdef class TapAnswer(Hook):
         if coding is None and not x.sse and kind is not None:
             if self._array and x.status == 200 and starts_with(kind, b"application/json", 16):
                 x.units = 3
-            elif starts_with(kind, b"application/x-ndjson", 20):
-                x.units = 1
-            elif starts_with(kind, b"application/vnd.amazon.eventstream", 34):
-                x.units = 2
+            elif not starts_with(kind, b"application/json", 16) or starts_with(kind, b"application/jsonl", 17):
+                x.units = self._units_of(kind)
         if self._reader is None or x.status != 200:
             return None
         call.reader = self._reader

@@ -232,6 +232,28 @@ async def test_an_event_that_is_too_large_to_be_read_ends_the_stream_with_an_err
             app.close()
 
 
+@pytest.mark.parametrize("redact", [MASKS, {}], ids=["masked", "left alone"])
+@pytest.mark.parametrize(
+    "kind",
+    ["application/x-ndjson", "Application/NDJSON", "application/jsonl", "application/stream+json;charset=utf-8"],
+)
+async def test_lines_that_break_off_end_in_a_line_whatever_the_provider_calls_them(
+    tmp_path: Path, kind: str, redact: Any
+) -> None:
+    stream = STREAMS["ollama"]
+    async with asked(tmp_path, stream, redact) as (_, app, behind, _head):
+        line = stream.event("Hello you ")
+        await behind.send(
+            b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n"
+            % (kind.encode(), len(line), line)
+        )
+        await app.head()
+        behind.end()
+        lines = (await body_of(app)).splitlines()
+        assert [json.loads(one).get("message") for one in lines[:-1]]
+        assert "before its answer was complete" in json.loads(lines[-1])["error"]
+
+
 # -- codings
 
 

@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-__all__ = ["ENDINGS", "STREAM_TYPES", "Ending"]
-
-STREAM_TYPES: Final = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
+__all__ = ["ENDINGS", "Ending"]
 
 _OVERLAP_BYTES: Final = 64  # what is looked for is no longer
 _ERROR: Final = rb'|"error"\s{0,4}:\s{0,4}[{"]'

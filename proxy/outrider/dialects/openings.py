@@ -5,40 +5,29 @@ understood is content. Cost: linear in what has come, once per piece, and only u
 Does not know: HTTP, who decides what follows.
 """
 
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import orjson
 
 from outrider_ext.eventstream import EventStreamError, EventStreamReader
 from outrider_ext.sse import event_data, event_name, event_spans
 
+if TYPE_CHECKING:
+    from outrider.dialects.base import Framing
+
 type Verdict = Literal["content", "again"]
 
 CONTENT: Final = "content"
 AGAIN: Final = "again"
-LINES, FRAMES, ARRAY = 1, 2, 3  # as outrider_ext.relay counts them
 
 
-_KINDS: Final = (
-    (b"text/event-stream", "sse"),
-    (b"application/x-ndjson", LINES),
-    (b"application/vnd.amazon.eventstream", FRAMES),
-)
-
-
-def kind_of(content_type: bytes | None) -> str | int:
-    """How a stream of this type is framed; 0 where it is none."""
-    lower = (content_type or b"").lower()
-    return next((kind for name, kind in _KINDS if lower.startswith(name)), 0)
-
-
-def opening(data: bytes, kind: str | int, *, is_last: bool) -> Verdict | None:
-    """CONTENT for content, AGAIN for an error, None while it cannot be said. kind: "sse", or LINES, FRAMES, ARRAY."""
-    if kind == "sse":
+def opening(data: bytes, framing: "Framing", *, is_last: bool) -> Verdict | None:
+    """CONTENT for content, AGAIN for an error, None while it cannot be said."""
+    if framing == "sse":
         found = _sse(data, is_last=is_last)
-    elif kind == LINES:
+    elif framing == "ndjson":
         found = _lines(data, is_last=is_last)
-    elif kind == FRAMES:
+    elif framing == "eventstream":
         found = _frames(data)
     else:
         found = _array(data, is_last=is_last)
@@ -61,7 +50,7 @@ def _sse(data: bytes, *, is_last: bool) -> Verdict | None:
 
 def _lines(data: bytes, *, is_last: bool) -> Verdict | None:
     line, newline, _ = data.lstrip().partition(b"\n")
-    if not newline and not is_last:
+    if not newline and not (line and is_last):
         return None
     return AGAIN if _is_error(line) else CONTENT
 

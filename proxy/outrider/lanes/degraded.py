@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from outrider.dialects.streams import CONTENT_TYPES
 from outrider.stack.call import Call
 
 if TYPE_CHECKING:
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 
 _MODEL: Final = "outrider-static"
 _ID: Final = "static"
-_TYPES: Final = {
-    "sse": b"text/event-stream",
-    "ndjson": b"application/x-ndjson",
-    "eventstream": b"application/vnd.amazon.eventstream",
-    "json-array": b"application/json",
-}
 
 
 def static_message(x: "Exchange", call: Call, body: bytes, text: str) -> bytes | None:
@@ -36,7 +31,7 @@ def static_message(x: "Exchange", call: Call, body: bytes, text: str) -> bytes |
     if spoken is None or request is None:
         return None
     if request.stream:
-        kind, told = _TYPES[spoken.framing], _stream(spoken, request, text)
+        kind, told = CONTENT_TYPES[spoken.framing], _stream(spoken, request, text)
     else:
         kind, told = b"application/json", _whole(spoken, request, text)
     close = b"connection: close\r\n" if x.must_close else b""

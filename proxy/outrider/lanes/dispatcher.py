@@ -21,8 +21,9 @@ from random import random as draw
 from typing import TYPE_CHECKING, Any
 
 from outrider.dialects.bonds import MADE, Made
-from outrider.dialects.endings import ENDINGS, STREAM_TYPES, Ending
-from outrider.dialects.openings import AGAIN, CONTENT, kind_of, opening
+from outrider.dialects.endings import ENDINGS, Ending
+from outrider.dialects.openings import AGAIN, CONTENT, opening
+from outrider.dialects.streams import framing_in, framing_of
 from outrider.errors import (
     CredentialUnavailableError,
     OverloadedError,
@@ -179,14 +180,13 @@ class Dispatcher:
 
     def _judge(self, call: Call, plan: Plan, x: "Exchange", data: bytes, is_last: bool) -> bool | None:
         """The beginning of a good answer: True to pass it on, None to wait for more of it."""
-        # Units are nobody's business where the answer is changed as a whole or in a pipe.
-        streams = "sse" if x.sse else x.units or (kind_of(x.answer_head.get(_CONTENT_TYPE)) if x.pipe else 0)
+        framing = framing_in(x)
         plan.held_bytes += len(data)
-        if not streams and not is_last and plan.held_bytes < HELD_BYTES:
+        if not framing and not is_last and plan.held_bytes < HELD_BYTES:
             return None
-        if streams:
+        if framing:
             plan.saw += data
-        found = opening(plan.saw, streams, is_last=is_last) if streams else CONTENT
+        found = opening(plan.saw, framing, is_last=is_last) if framing else CONTENT
         if found is None and len(plan.saw) < OPENING_BYTES:
             return None
         self._end_timer(plan)
@@ -778,5 +778,5 @@ def _ending_of(x: "Exchange", target: Target) -> Ending | None:
     if wanted is None or head.chunked or head.content_length >= 0 or head.mask & _ENCODED:
         return None
     is_array = operation.dialect == "gemini.generate" and bool(operation.stream)  # or SSE, as it was asked for
-    is_stream = is_array or (head.get(_CONTENT_TYPE) or b"").lower().startswith(STREAM_TYPES)
+    is_stream = is_array or framing_of(head.get(_CONTENT_TYPE))
     return Ending(wanted) if is_stream else None

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from outrider.dialects.errors import stream_error
-from outrider.dialects.openings import kind_of
+from outrider.dialects.streams import framing_in
 from outrider.errors import (
     BodyTooLargeError,
     SidecarError,
@@ -38,8 +38,6 @@ H_CONTENT_TYPE = http1.header_id(b"content-type")
 H_UPGRADE = http1.header_id(b"upgrade")
 MAX_ATTEMPTS = 2
 PROVIDER_FAILED = (UpstreamConnectError, UpstreamTimeoutError, UpstreamBrokenError, TargetsDownError)
-_FRAMINGS = ("sse", "ndjson", "eventstream", "json-array")  # by Exchange.units
-_ARRAY = 3
 _CUT_SENTENCES = {
     "timeout": "the provider stopped in the middle of its answer",
     "bad_answer": "the provider's answer broke the protocol in the middle",
@@ -205,10 +203,9 @@ class Desk:
             return call.translating.end() or None
         sentence = _CUT_SENTENCES.get(kind, "the provider closed the connection before its answer was complete")
         code = UpstreamTimeoutError.code if kind == "timeout" else UpstreamBrokenError.code
-        units = kind_of(x.answer_head.get(H_CONTENT_TYPE)) if x.pipe is not None else x.units
-        framing = "sse" if units == "sse" else _FRAMINGS[int(units)]
+        framing = framing_in(x) or "sse"
         event = stream_error(call.route.operation.dialect or call.route.error_dialect, framing, code, sentence)
-        if x.units == _ARRAY and not x.events:  # nothing went on that opened it
+        if framing == "json-array" and not x.events:  # nothing went on that opened it
             return b"[" + event.lstrip(b",\r\n")
         return event
 

@@ -22,6 +22,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, Protocol
 
 from outrider.config.schema import Cache as Settings
+from outrider.dialects.streams import framing_of
 from outrider.errors import NotCachedError, UpstreamBrokenError, UpstreamConnectError, UpstreamTimeoutError
 from outrider.govern.principal import ANONYMOUS
 from outrider.stack.cacheable import Requests, is_cacheable, is_complete, unpacked
@@ -609,7 +610,7 @@ class Keep:
             flight.scatter()
             return
         kind, coding = (head.get(_H_TYPE) or b"").lower(), head.get(_H_ENCODING)
-        flight.begin(lines, kind, coding.lower() if coding else None, is_stream=kind.startswith(_STREAMS))
+        flight.begin(lines, kind, coding.lower() if coding else None, is_stream=bool(framing_of(kind)))
         x.sink = flight.take
 
     def translated(self, route: Route) -> LayerHook | None:
@@ -631,7 +632,7 @@ class Keep:
             return
         if flight is not None:
             kind = call.spoken_kind
-            flight.begin(b"content-type: %b\r\n" % kind, kind.lower(), None, is_stream=kind.startswith(_STREAMS))
+            flight.begin(b"content-type: %b\r\n" % kind, kind.lower(), None, is_stream=bool(framing_of(kind)))
         Copying(flight.take if flight is not None else None, strips=strips).begin(x)
 
     def end(self, route: Route) -> LayerHook | None:
@@ -668,11 +669,6 @@ class Books:
                 cache.state.far.put(flight.key, entry, cache._keeps_ns / _NS)
 
         return WhereKept(hook)
-
-
-_STREAMS: Final = (
-    b"text/event-stream", b"application/x-ndjson", b"application/stream+json", b"application/vnd.amazon.eventstream",
-)  # fmt: skip
 
 
 def kept_lines(head: "Head") -> bytes | None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from outrider.dialects.streams import framing_of
 from outrider.providers.model import Operation
 from outrider_ext.eventstream import EventStreamError, EventStreamReader
 from outrider_ext.jsonscan import FieldScan, JsonScanError
@@ -172,11 +173,12 @@ def unpacked(body: bytes, coding: bytes | None, cap_bytes: int) -> bytes | None:
 
 def is_complete(operation: Operation, kind: bytes, body: bytes) -> bool:
     """Whether a good answer's (unpacked) body is all that was asked for. kind: its content-type, in lower case."""
-    if kind.startswith(b"text/event-stream"):
+    framing = framing_of(kind)
+    if framing == "sse":
         return _is_complete_stream(operation.dialect, body)
-    if kind.startswith((b"application/x-ndjson", b"application/stream+json")):
+    if framing == "ndjson":
         return _is_complete_lines(body)
-    if kind.startswith(b"application/vnd.amazon.eventstream"):
+    if framing == "eventstream":
         return _is_complete_frames(operation.dialect, body)
     if not kind.startswith(b"application/json"):
         return False

@@ -14,6 +14,7 @@ Does not know: where it is kept, how much of it.
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
+from outrider.dialects.streams import framing_of
 from outrider.errors import SidecarError
 from outrider.govern.jsontext import load
 from outrider.govern.redact.actions import Vault
@@ -101,16 +102,17 @@ def _is_json(data: bytes) -> bool:
 def _read(x: "Exchange", redacting: Redacting, kind: bytes, data: bytes) -> bytes:
     events = Events(ways_of(redacting))
     cap_bytes = len(data) + 1
-    if kind.startswith(b"text/event-stream"):
+    framing = framing_of(kind)
+    if framing == "sse":
         call: Any = SimpleNamespace(strip_usage=False, error=None)
         stream = SseRedactor(events, call, redacting)
         spans = event_spans(data)  # as the relay hands them over: whole events, then what stands behind the last one
         end = spans[-1][1] if spans else 0
         rest = data[end:] if _is_json(event_data(data[end:] + b"\n\n")) else b""
         return stream.run(x, data[:end]) + stream.end(x, rest)
-    if kind.startswith(b"application/vnd.amazon.eventstream"):
+    if framing == "eventstream":
         return FramesRedactor(events, cap_bytes).pipe(x, data, is_last=True)
-    if kind.startswith((b"application/x-ndjson", b"application/jsonl", b"application/stream+json")):
+    if framing == "ndjson":
         end = data.rfind(b"\n") + 1
         return LinesRedactor(events, cap_bytes).pipe(x, data if _is_json(data[end:]) else data[:end], is_last=True)
     if data.lstrip()[:1] in (b"{", b"[") and not _is_json(data):  # its escapes would hide what a detector looks for

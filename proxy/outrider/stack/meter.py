@@ -8,6 +8,7 @@ read from a bounded copy after it went on, so reading never delays it.
 import zlib
 from typing import TYPE_CHECKING
 
+from outrider.dialects.streams import framing_of, units_of
 from outrider.dialects.usage import READERS, Usage, UsageReader, estimate
 from outrider.errors import BadRequestError
 from outrider.stack.call import Call, LayerHook, Route
@@ -82,7 +83,7 @@ class Meter:
 
     def answer(self, route: Route) -> LayerHook | None:
         array = route.operation.dialect == "gemini.generate" and bool(route.operation.stream)  # without ?alt=sse
-        return TapAnswer(READERS.get(route.operation.usage), without_extra_chunk, _gzip_decoder, array)
+        return TapAnswer(READERS.get(route.operation.usage), without_extra_chunk, _gzip_decoder, units_of, array)
 
     def end(self, route: Route) -> LayerHook | None:
         reader = READERS.get(route.operation.usage)
@@ -120,14 +121,12 @@ def _read(x: "Exchange", call: Call, reader: UsageReader, framing: str) -> Usage
     data, truncated = x.take_tapped()
     if not data:
         return None
-    if call.answer_kind[:16] == b"application/json" and framing != "ndjson":
-        return reader.read_body(data)
-    kind = call.answer_kind.lower()
-    if kind.startswith(b"text/event-stream"):  # encoded, so it went on unread
+    came = framing_of(call.answer_kind)
+    if came == "sse":  # encoded, so it went on unread
         return _from_events(data, data, reader)
-    if kind.startswith(b"application/vnd.amazon.eventstream"):
+    if came == "eventstream":
         return _from_frames(data, reader, truncated=truncated)
-    if framing == "ndjson" or kind.startswith(b"application/x-ndjson"):
+    if "ndjson" in (framing, came):
         lines = [line for line in data.split(b"\n") if reader.has_usage(line)]
         return reader.read_events(lines[0], lines[-1]) if lines else reader.read_body(data)
     return reader.read_body(data)

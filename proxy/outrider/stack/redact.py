@@ -12,10 +12,11 @@ Does not know: what is looked for (govern/redact), where text stands (govern/red
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from outrider.dialects.errors import stream_error
+from outrider.dialects.streams import framing_of
 from outrider.errors import BadRequestError, ForbiddenError, SidecarError, UpstreamBrokenError
 from outrider.govern.jsontext import dump, load, written
 from outrider.govern.redact.actions import Vault
@@ -170,19 +171,17 @@ class Redact:
         if call.spoken_kind is not None:
             self._behind_translation(x, call, kind, events)
             return
-        framing = "sse"
-        if kind.startswith(b"text/event-stream"):
+        framing = framing_of(kind)
+        if framing == "sse":
             x.sse = True
             stream = SseRedactor(events, call, redacting)
             x.rewrite, x.rewrite_all, x.rewrite_end = stream.run, True, stream.end
-        elif kind.startswith(b"application/vnd.amazon.eventstream"):
-            x.pipe, framing = FramesRedactor(events, self._cap_bytes).pipe, "eventstream"
-        elif kind.startswith((b"application/x-ndjson", b"application/jsonl", b"application/stream+json")):
-            x.pipe, framing = LinesRedactor(events, self._cap_bytes).pipe, "ndjson"
+        elif framing:
+            x.pipe = _PIPES[framing](events, self._cap_bytes).pipe
         elif not kind.startswith(BINARY):
             x.whole, x.whole_cap = WholeRedactor(redacting).answer, self._cap_bytes
             return
-        x.last_words = last_words(call, framing)
+        x.last_words = last_words(call, framing or "sse")
 
     def _behind_translation(self, x: "Exchange", call: Call, kind: bytes, events: Events) -> None:
         """What the translation gives, in the app's own dialect, is what is redacted."""
@@ -190,11 +189,11 @@ class Redact:
             translate, redactor = x.whole, WholeRedactor(call.redacting)
             x.whole = lambda x, body: redactor.answer(x, translate(x, body))
             return
-        framing, pipe = "sse", SseRedactor(events, call, call.redacting).pipe
-        if kind.startswith(b"application/vnd.amazon.eventstream"):
-            framing, pipe = "eventstream", FramesRedactor(events, self._cap_bytes).pipe
-        elif not kind.startswith(b"text/event-stream"):
-            framing, pipe = "ndjson", LinesRedactor(events, self._cap_bytes).pipe
+        framing = framing_of(kind)
+        if framing == "sse":
+            pipe = SseRedactor(events, call, call.redacting).pipe
+        else:
+            pipe = _PIPES[framing](events, self._cap_bytes).pipe
         if x.pipe is not None:
             first = x.pipe
             x.pipe = lambda x, data, is_last: pipe(x, first(x, data, is_last), is_last)
@@ -511,3 +510,9 @@ class FramesRedactor:
         if is_last:
             out += self._events.end()
         return b"".join([encode(headers, payload) for headers, payload in out])
+
+
+_PIPES: Final[Mapping[str, type[LinesRedactor] | type[FramesRedactor]]] = {
+    "ndjson": LinesRedactor,
+    "eventstream": FramesRedactor,
+}

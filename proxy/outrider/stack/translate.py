@@ -22,6 +22,7 @@ from outrider.dialects.canonical import Media, Request
 from outrider.dialects.carry import CannotCarryError
 from outrider.dialects.frames import ArrayWriter
 from outrider.dialects.registry import dialect
+from outrider.dialects.streams import CONTENT_TYPES, framing_of
 from outrider.dialects.translate import StreamTranslation, Translation
 from outrider.errors import BadRequestError, SidecarError, UpstreamBrokenError
 from outrider.providers.betas import TAKEN, betas_for, betas_of
@@ -38,13 +39,6 @@ _CONTENT_ENCODING = http1.header_id(b"content-encoding")
 _CONTENT_TYPE = http1.header_id(b"content-type")
 # Of the provider's head: what describes its bytes, which do not go on.
 _REPLACED = http1.mask_of(b"content-type", b"content-encoding", b"content-length")
-_STREAMS: Final = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
-_STREAM_TYPES: Final = {
-    "sse": b"text/event-stream; charset=utf-8",
-    "ndjson": b"application/x-ndjson",
-    "eventstream": b"application/vnd.amazon.eventstream",
-    "json-array": b"application/json",
-}
 JSON_TYPE: Final = b"application/json"
 INVOKE_EMBED: Final = "bedrock.invoke_embed"  # of `translator`: InvokeModel, for a model that makes embeddings
 
@@ -120,10 +114,10 @@ class Translator:
         if x.status >= 400:
             x.whole = lambda x, body: translation.error(x.status, body)[1]
             call.spoken_kind = JSON_TYPE
-        elif kind.startswith(_STREAMS):
+        elif framing := framing_of(kind):
             call.translating = stream = translation.stream()
-            _stream(x, stream, is_sse=kind.startswith(b"text/event-stream"))
-            call.spoken_kind = _STREAM_TYPES[self.client.framing]
+            _stream(x, stream, is_sse=framing == "sse")
+            call.spoken_kind = CONTENT_TYPES[self.client.framing]
             if wants_array(x, call):
                 _head(x, call, translation.note, JSON_TYPE)
                 return
