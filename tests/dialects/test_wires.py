@@ -38,7 +38,7 @@ from outrider.dialects.canonical import (
     UsageEvent,
 )
 from outrider.dialects.carry import CannotCarryError
-from outrider.dialects.frames import FrameReader, eventstream_frame, ndjson_frame, sse_frame
+from outrider.dialects.frames import ArrayWriter, FrameReader, eventstream_frame, ndjson_frame, sse_frame
 from outrider.dialects.pieces import MAX_HELD
 from outrider.dialects.translate import Translation
 from support import vectors, wire_judges
@@ -265,7 +265,7 @@ def test_a_written_array_is_one_json_document_whatever_happens() -> None:
         [ErrorEvent(ProviderError(0, "overloaded", "no"))],
         [*TWO_CALLS[:3], ErrorEvent(ProviderError(0, "server", "no"))],
     ):
-        out = gemini_generate.ARRAY.stream_writer(request, Notes()).write(list(events))
+        out = ArrayWriter().take(adapter("gemini.generate").stream_writer(request, Notes()).write(list(events)), True)
         rows = json.loads(out)
         assert type(rows) is list
     assert rows[-1]["error"]["status"] == "INTERNAL"

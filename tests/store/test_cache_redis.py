@@ -138,6 +138,23 @@ async def test_identical_calls_that_wait_for_redis_are_answered_from_it_together
         assert {app.said for app in apps} == {"hit"}
 
 
+async def test_who_asks_for_a_remembered_answer_alone_is_given_what_another_remembers(
+    tmp_path: Path, server: Redis
+) -> None:
+    only = b"cache-control: only-if-cached\r\n"
+    async with fleet(tmp_path, "a", server) as one, fleet(tmp_path, "b", server) as two:
+        given = await one.first(await one.app(), question())
+        await written(server, 1)
+        app = await two.app()
+        assert await app.ask(question(), only) == given
+        assert (app.said, two.calls) == ("hit", 0)
+        await app.ask(question("never asked"), only)
+        assert (app.status, app.field("x-outrider-error"), two.calls) == (504, "not_cached", 0)
+        server.stop()
+        await app.ask(question("never asked"), only)
+        assert (app.status, two.calls) == (504, 0)
+
+
 async def test_while_redis_is_away_calls_go_to_the_provider(tmp_path: Path, server: Redis) -> None:
     async with fleet(tmp_path, "a", server) as world:
         app = await world.app()

@@ -684,9 +684,9 @@ def _adapter(framing: Framing) -> Dialect:
     return Adapter(
         NAME, framing, "path", _read_request, _write_request, _read_answer, _write_answer,
         native_errors.error_of_google, native_errors.written_google, GeminiStreamReader,
-        lambda request, notes: GeminiStreamWriter(request, notes, is_array=framing == "json-array"),
+        GeminiStreamWriter,
     )  # fmt: skip
 
 
-DIALECT: Final = _adapter("sse")  # where the app asked with alt=sse
-ARRAY: Final = _adapter("json-array")  # where it did not
+DIALECT: Final = _adapter("sse")  # where it was asked with alt=sse
+ARRAY: Final = _adapter("json-array")  # where it was not: read so; for apps frames.ArrayWriter makes one of events

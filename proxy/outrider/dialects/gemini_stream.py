@@ -293,12 +293,10 @@ class _PartialCall:
 
 
 class GeminiStreamWriter(HoldingWriter):
-    def __init__(self, request: Request, notes: Notes, *, is_array: bool) -> None:
+    def __init__(self, request: Request, notes: Notes) -> None:
         super().__init__(notes)
         self._model = request.model
         self._id = ""
-        self._is_array = is_array
-        self._begun = False
         self._kinds: dict[tuple[int, int], type[Part]] = {}
         self._whole = Whole()
         self._finished: dict[int, Json] = {}
@@ -405,14 +403,10 @@ class GeminiStreamWriter(HoldingWriter):
         if self._finished or usage:
             self._chunk(list(self._finished.values()), out, usage)
         self._over = True
-        if self._is_array:
-            out.append(b"\r\n]" if self._begun else b"[]")
 
     def _error(self, error: ProviderError, out: list[bytes]) -> None:
-        self._frame(orjson.dumps(written_google(error)), out)
+        out.append(sse_frame(orjson.dumps(written_google(error))))
         self._over = True
-        if self._is_array:
-            out.append(b"\r\n]")
 
     def _chunk(self, candidates: list[Json], out: list[bytes], usage: Json | None = None) -> None:
         body: Json = {"candidates": candidates, "modelVersion": self._model}
@@ -420,11 +414,4 @@ class GeminiStreamWriter(HoldingWriter):
             body["usageMetadata"] = usage
         if self._id:
             body["responseId"] = self._id
-        self._frame(orjson.dumps(body), out)
-
-    def _frame(self, data: bytes, out: list[bytes]) -> None:
-        if self._is_array:
-            out += (b",\r\n" if self._begun else b"[", data)
-            self._begun = True
-        else:
-            out.append(sse_frame(data))
+        out.append(sse_frame(orjson.dumps(body)))

@@ -26,31 +26,26 @@ _ID: Final = "static"
 
 def static_message(x: "Exchange", call: Call, body: bytes, text: str) -> bytes | None:
     """The whole HTTP/1.1 answer; None where there is none. body: the app's own."""
-    spoken = _dialect(x, call)
+    from outrider.dialects.frames import ArrayWriter
+    from outrider.dialects.registry import dialect
+    from outrider.stack.translate import JSON_TYPE, wants_array
+
+    spoken = dialect(call.route.operation.dialect)
     request = _read(spoken, call, body) if spoken is not None else None
     if spoken is None or request is None:
         return None
     if request.stream:
         kind, told = CONTENT_TYPES[spoken.framing], _stream(spoken, request, text)
+        if wants_array(x, call):
+            kind, told = JSON_TYPE, ArrayWriter().take(told, True)
     else:
-        kind, told = b"application/json", _whole(spoken, request, text)
+        kind, told = JSON_TYPE, _whole(spoken, request, text)
     close = b"connection: close\r\n" if x.must_close else b""
     return (
         b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-outrider-request-id: %b\r\n"
         b"x-outrider-degraded: static\r\ncache-control: no-store\r\n%b\r\n%b"
         % (kind, len(told), call.request_id, close, told)
     )
-
-
-def _dialect(x: "Exchange", call: Call) -> "Dialect | None":
-    from outrider.dialects.registry import dialect
-
-    name = call.route.operation.dialect
-    if name == "gemini.generate" and b"alt=sse" not in x.target:
-        from outrider.dialects.gemini_generate import ARRAY
-
-        return ARRAY
-    return dialect(name)
 
 
 def _read(spoken: "Dialect", call: Call, body: bytes) -> "Request | None":

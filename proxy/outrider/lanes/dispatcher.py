@@ -14,6 +14,7 @@ Rules
 Does not know: dialects beyond what an error looks like (dialects.openings), how targets are ordered (upstream.targets).
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
@@ -113,7 +114,7 @@ class Dispatcher:
         self._end_timer(plan)
         self._end_race(plan)
         plan.error = error
-        if target is None or plan.final:
+        if target is None:
             self._refuse(x, call, error)
             return
         unusable = isinstance(error, CredentialUnavailableError | OverloadedError)
@@ -460,7 +461,6 @@ class Dispatcher:
         )
 
     def _none_left(self, x: "Exchange", call: Call, plan: Plan, error: SidecarError) -> None:
-        plan.final = True
         if self._static(x, call, plan, error):
             return
         if plan.attempts > 1:
@@ -473,7 +473,6 @@ class Dispatcher:
         message = static_message(x, call, plan.body, text) if text is not None else None
         if message is None:
             return False
-        plan.final = True
         call.error = error
         self._metrics.count("static_answer", call.route.provider)
         x.answer(message, 200)
@@ -482,13 +481,7 @@ class Dispatcher:
     # -- time
 
     def _later(self, seconds: float, function: Callable[..., None], *arguments: Any) -> Any:
-        return self._lane_loop().call_later(seconds, function, *arguments)
-
-    @staticmethod
-    def _lane_loop() -> Any:
-        import asyncio
-
-        return asyncio.get_running_loop()
+        return asyncio.get_running_loop().call_later(seconds, function, *arguments)
 
     def _late(self, x: "Exchange", call: Call, plan: Plan, what: str) -> None:
         plan.timer = None
@@ -505,7 +498,6 @@ class Dispatcher:
         if x.ended or plan.answered:
             return
         self._stop(x)
-        plan.final = True
         self._end_timer(plan)
         self._end_race(plan)
         if not plan.settled:

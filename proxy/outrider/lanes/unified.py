@@ -23,10 +23,10 @@ from outrider.providers import anthropic, cohere, openai
 from outrider.providers.model import Operation
 from outrider.providers.owners import UnknownModelError, owner_of
 from outrider.providers.registry import Binding, Registry
-from outrider.stack.call import Call, PlainHook, Route, Taken
+from outrider.stack.call import Answered, Call, PlainHook, Route, Taken
 from outrider.stack.document import document_of, plain_body
 from outrider_ext.jsonscan import FieldScan, JsonScanError
-from outrider_ext.lane import Lane, Sender
+from outrider_ext.lane import Sender
 
 if TYPE_CHECKING:
     from outrider.dialects.models import Shape
@@ -178,31 +178,12 @@ class Unified:
                 await asyncio.to_thread(self._catalog.all)
             if not name:
                 models = [as_model(listed) for listed in self._catalog.all()]
-                return Listing(x, call, written_listing(shape, Models(models)))
+                return Answered(x, call, orjson.dumps(written_listing(shape, Models(models))))
             found = self._catalog.find(name)
             if found is None:
                 raise ModelNotFoundError(
                     f"no model {name[:80]!r} is listed here; one that is not may still be asked for"
                 )
-            return Listing(x, call, written_model(shape, as_model(found)))
+            return Answered(x, call, orjson.dumps(written_model(shape, as_model(found))))
 
         return answer
-
-
-class Listing(Taken):
-    """The answer to who asks which models there are."""
-
-    def __init__(self, x: "Exchange", call: Call, value: dict[str, Any]) -> None:
-        self._x = x
-        self._call = call
-        self._body = orjson.dumps(value)
-
-    def park(self, lane: Lane, stage: int) -> None:
-        x = self._x
-        lines = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-outrider-request-id: %b\r\n" % (
-            self._call.request_id
-        )
-        lines += b"content-length: %d\r\n%b\r\n" % (
-            len(self._body), b"connection: close\r\n" if x.must_close else b"",
-        )  # fmt: skip
-        x.answer(lines if x.method == b"HEAD" else lines + self._body, 200)

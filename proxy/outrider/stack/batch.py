@@ -21,7 +21,7 @@ import orjson
 
 from outrider.config.schema import Batch as Settings
 from outrider.stack.cache import kept_lines
-from outrider.stack.call import Call, LayerHook, Route, Taken
+from outrider.stack.call import Call, LayerHook, Parked, Route, Taken
 from outrider.stack.likeness import Likeness
 from outrider.stack.replay import Whole
 from outrider_ext import http1
@@ -29,7 +29,6 @@ from outrider_ext.jsonkeys import has_repeated_key
 
 if TYPE_CHECKING:
     from outrider.telemetry.metrics import Metrics
-    from outrider_ext.lane import Lane
     from outrider_ext.relay import Exchange
 
 _ENCODED: Final = http1.mask_of(b"content-encoding")
@@ -54,29 +53,18 @@ class Group:
     lines: bytes | None = None  # of the good answer's head
 
 
-class Member(Taken):
-    """One call; it is the exchange's `waiter`."""
+class Member(Parked):
+    """A call whose inputs go with others'."""
 
     def __init__(self, batch: "Batch", group: Group, x: "Exchange", call: Call, inputs: list[Any]) -> None:
-        self.batch, self.group, self.x, self.call, self.inputs = batch, group, x, call, inputs
-        self.lane: Lane | None = None
-        self._stage = 0
+        super().__init__(x, call)
+        self.batch, self.group, self.inputs = batch, group, inputs
 
-    def park(self, lane: "Lane", stage: int) -> None:
-        self.lane, self._stage = lane, stage
-        if not self.x.ended:
-            self.x.waiter = self
-            self.batch.joined(self)
+    def arrived(self) -> None:
+        self.batch.joined(self)
 
     def cancel(self) -> None:
-        """The app left."""
         self.batch.left(self)
-
-    def go_alone(self) -> None:
-        if self.x.waiter is self:
-            self.x.waiter = None
-        if self.lane is not None and not self.x.ended:
-            self.lane.resume(self.x, self.call, self._stage)
 
 
 class Batch:
@@ -158,7 +146,7 @@ class Batch:
         members = group.members
         if len(members) < 2:
             for member in members:
-                member.go_alone()
+                member.go_on()
             return
         first = members[0]
         x = first.x.twin()
@@ -210,7 +198,7 @@ class Batch:
         if answers is None or lines is None:
             self._count("embeddings_redone", call.route.provider)
             for member in members:
-                member.go_alone()
+                member.go_on()
             return
         for member, body in zip(group.asked, answers, strict=True):
             if member in members:

@@ -29,7 +29,7 @@ from outrider.stack.cacheable import Requests, is_cacheable, is_complete, unpack
 from outrider.stack.call import Call, LayerHook, Route, Taken
 from outrider.stack.copying import Copying
 from outrider.stack.digest import tenant_of
-from outrider.stack.flight import Flight, Follower
+from outrider.stack.flight import Flight
 from outrider.stack.last_text import numbers, split_last_text
 from outrider.stack.likeness import Likeness
 from outrider.stack.replay import END, Paced, Whole, chunk
@@ -311,7 +311,7 @@ class _Ask:
             if flight is not None and flight.can_join:
                 return flight.join(x, call)
         if wanted.only_cached:
-            raise NotCachedError("the request asks for a remembered answer only, and there is none")
+            return self._only_cached(x, call, key, wanted)
         return self._lead(x, call, key, wanted, among)
 
     def _may_be_cached(self, body: bytes, call: Call) -> bool:
@@ -413,18 +413,30 @@ class _Ask:
         return await self._ask_alike(x, call, flight, wanted, other) if other is not None else None
 
     async def _ask_far(self, x: "Exchange", call: Call, key: bytes, flight: Flight, wanted: Wanted) -> Taken | None:
-        assert self._state.far is not None
-        entry = await self._state.far.get(key)
-        if entry is None or x.ended:
-            return None
-        self._state.memory.put(key, entry)
-        taken = self._judge(x, call, key, entry, wanted)
-        if taken is not None:
+        entry = await self._from_far(x, key)
+        taken = self._judge(x, call, key, entry, wanted) if entry is not None else None
+        if entry is not None and taken is not None:
             call.keeping = None
             flight.kept = entry
             flight.serve(entry.wire)
             self._cache.saved(self._route, call.model, entry, flight.joined_count)
         return taken
+
+    async def _from_far(self, x: "Exchange", key: bytes) -> Entry | None:
+        assert self._state.far is not None
+        entry = await self._state.far.get(key)
+        if entry is None or x.ended:
+            return None
+        self._state.memory.put(key, entry)
+        return entry
+
+    async def _only_cached(self, x: "Exchange", call: Call, key: bytes, wanted: Wanted) -> Taken | None:
+        if wanted.reads and self._state.far is not None:
+            entry = await self._from_far(x, key)
+            taken = self._judge(x, call, key, entry, wanted) if entry is not None else None
+            if taken is not None or x.ended:
+                return taken
+        raise NotCachedError("the request asks for a remembered answer only, and there is none")
 
     # -- in other words
 
@@ -698,5 +710,5 @@ def open_state(settings: Settings, make_far: Callable[[], FarStore | None]) -> C
 
 __all__ = [
     "BYPASS", "HIT", "JOINED", "MISS", "OFF", "ON", "SEMANTIC", "STALE", "Books", "Cache", "CacheState", "Entry",
-    "Follower", "Keep", "open_state", "wanted_of",
+    "Keep", "open_state", "wanted_of",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from outrider_ext.lane import Call, Hook, Lane, PlainHook, Route
 from outrider_ext.relay import Exchange
 
-__all__ = ["Call", "Hook", "LayerHook", "PlainHook", "Route", "Taken"]
+__all__ = ["Answered", "Call", "Hook", "LayerHook", "Parked", "PlainHook", "Route", "Taken"]
 
 
 class Taken:
@@ -19,6 +19,52 @@ class Taken:
 
     def park(self, lane: Lane, stage: int) -> None:
         """The exchange rests before hook number `stage`."""
+
+
+class Parked(Taken):
+    """One that waits for what another's call brings; it is the exchange's `waiter` until it is given something."""
+
+    def __init__(self, x: Exchange, call: Call) -> None:
+        self.x, self.call = x, call
+        self.lane: Lane | None = None
+        self._stage = 0
+
+    def park(self, lane: Lane, stage: int) -> None:
+        self.lane, self._stage = lane, stage
+        if not self.x.ended:
+            self.x.waiter = self
+            self.arrived()
+
+    def arrived(self) -> None:
+        """It waits now."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """The app left while it waited."""
+        raise NotImplementedError
+
+    def go_on(self) -> None:
+        """On its own way."""
+        if self.x.waiter is self:
+            self.x.waiter = None
+        if self.lane is not None and not self.x.ended:
+            self.lane.resume(self.x, self.call, self._stage)
+
+
+class Answered(Taken):
+    """A whole answer of ours, of JSON. lines: further fields of its head."""
+
+    def __init__(self, x: Exchange, call: Call, body: bytes, lines: bytes = b"") -> None:
+        self._x, self._call, self._body, self._lines = x, call, body, lines
+
+    def park(self, lane: Lane, stage: int) -> None:
+        x = self._x
+        head = (
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-outrider-request-id: %b\r\n"
+            b"%bcontent-length: %d\r\n%b\r\n"
+            % (self._call.request_id, self._lines, len(self._body), b"connection: close\r\n" if x.must_close else b"")
+        )
+        x.answer(head if x.method == b"HEAD" else head + self._body, 200)
 
 
 # What a layer returns for a route. It returns None to go on, raises SidecarError to refuse, or returns an awaitable

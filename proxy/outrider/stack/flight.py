@@ -14,40 +14,27 @@ Does not know: what makes two calls identical, what becomes of the answer later.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from outrider.stack.call import Call, Taken
+from outrider.stack.call import Call, Parked
 from outrider.stack.replay import END, Told, Whole, chunk
 
 if TYPE_CHECKING:
-    from outrider_ext.lane import Lane
     from outrider_ext.relay import Exchange
 
 
-class Follower(Taken):
-    """One that waits; it is the exchange's `waiter` until it is given something."""
+class Follower(Parked):
+    """A call that is answered with what the flight brings."""
 
     def __init__(self, flight: "Flight", x: "Exchange", call: Call) -> None:
-        self.flight, self.x, self.call = flight, x, call
+        super().__init__(x, call)
+        self.flight = flight
         self.index = 0  # of the piece that comes next
         self.source: Told | None = None
-        self._lane: Lane | None = None
-        self._stage = 0
 
-    def park(self, lane: "Lane", stage: int) -> None:
-        self._lane, self._stage = lane, stage
-        if not self.x.ended:
-            self.x.waiter = self
-            self.flight.arrived(self)
+    def arrived(self) -> None:
+        self.flight.arrived(self)
 
     def cancel(self) -> None:
-        """The app left while it waited."""
         self.flight.left(self)
-
-    def go_on(self) -> None:
-        """On its own way."""
-        if self.x.waiter is self:
-            self.x.waiter = None
-        if self._lane is not None and not self.x.ended:
-            self._lane.resume(self.x, self.call, self._stage)
 
 
 class Host(Protocol):

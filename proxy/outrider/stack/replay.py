@@ -150,7 +150,7 @@ class Paced(Source):
         is_last = self._next == len(self._beats)
         if is_last:
             until = len(self._wire)
-        elif self._next < len(self._beats):
+        else:
             wait_s = (self._beats[self._next][1] - passed_ms) / 1000
             self._timer = self._loop.call_later(wait_s, self._due)
         if until > self._at:

@@ -56,9 +56,9 @@ def _gemini_embed() -> Translator:
 
 def _estimated(asked: str) -> Answer:
     def answer(x: "Exchange", call: Call, body: bytes) -> Taken:
-        from outrider.stack.counting import Estimate
+        from outrider.stack.counting import estimate
 
-        return Estimate(x, call, asked, body)
+        return estimate(x, call, asked, body)
 
     return answer
 
