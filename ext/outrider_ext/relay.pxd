@@ -236,7 +236,7 @@ cdef class Upstream:
     cdef int interim
     cdef bytes lead                  # the answer's head, written with the first body bytes
     cdef list early                  # what follows it, as long as the exchange's judge has not decided
-    cdef Py_ssize_t drained
+    cdef Py_ssize_t drain_bytes
     cdef list held                   # pieces of an unfinished event, or of an answer that is changed as a whole
     cdef Py_ssize_t held_bytes
     cdef bint in_chunked
@@ -257,7 +257,8 @@ cdef class Upstream:
     cdef _drain_data(self, bytes data, Py_ssize_t pos)
     cdef _give_back(self)
     cdef bint _is_first_to_come(self, Exchange x, bint head_alone) except -1
-    cdef bint _judge(self, Exchange x, bytes data) except -1
+    cdef _drained(self)
+    cdef bint _judge(self, Exchange x, bytes data, bint has_more) except -1
     cdef bint _is_overlong(self)
     cdef bint _mend(self, Exchange x, str kind, str detail) except -1
     cdef bint _interim(self, bytes data) except -1

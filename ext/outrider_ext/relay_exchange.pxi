@@ -87,9 +87,15 @@ cdef class Exchange:
         return True
 
     def discard(self):
-        """Nothing of the answer in hand is passed on; the exchange may be forwarded anew, or answered."""
+        """Nothing of the answer in hand is passed on; the exchange may be forwarded anew, or answered.
+
+        Its connection is kept where the rest of the answer ends soon, and nothing of the request is still to be sent.
+        """
         cdef Upstream upstream = self.upstream
         if self.ended or upstream is None:
+            return
+        if self.answer_head is None or not self.request_complete:
+            self.drop()
             return
         self.upstream = None
         self._forget_answer()

@@ -138,13 +138,13 @@ cdef class Upstream:
 
     def data_received(self, bytes data):
         cdef Exchange x = self.exchange
-        self.last_ns = now_ns()
         if x is None:
             if self.state == U_DRAIN:
                 self._drain_data(data, 0)
             else:
                 self.close()          # bytes that nobody asked for: whose answer would they be?
             return
+        self.last_ns = now_ns()
         self.got_bytes = True
         if self.state == U_BODY:
             self._payload(data, 0)
@@ -239,25 +239,29 @@ cdef class Upstream:
         if not self.keep_alive or self.eof:
             self.close()
             return
-        self.drained = 0
+        self.drain_bytes = 0
         self.state = U_DRAIN
-        self.last_ns = now_ns()
+        self.last_ns = now_ns()         # of the drain, however often bytes come: see `check`
 
     cdef _drain_data(self, bytes data, Py_ssize_t pos):
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         cdef Body body = self.body
-        self.drained += size - pos
+        self.drain_bytes += size - pos
         try:
             while pos < size and not body.done:
                 pos = body.feed(data, pos, size)
         except ProtocolError:
             self.close()
             return
-        if pos < size or self.drained > DRAIN_ANSWER_BYTES:
+        if pos < size or self.drain_bytes > DRAIN_ANSWER_BYTES:
             self.close()
         elif body.done:
-            self.state = U_IDLE
-            self._give_back()
+            self._drained()
+
+    cdef _drained(self):
+        self.state = U_IDLE
+        self.last_ns = now_ns()
+        self._give_back()
 
     cdef _give_back(self):
         if isinstance(self.pool, Idle):
@@ -265,14 +269,20 @@ cdef class Upstream:
         else:
             self.pool.release(self)
 
-    cdef bint _judge(self, Exchange x, bytes data) except -1:
-        """False when the answer was discarded for what it says, so that nothing of it is handled."""
+    cdef bint _judge(self, Exchange x, bytes data, bint has_more) except -1:
+        """False when the answer was discarded for what it says, so that nothing of it is handled.
+
+        has_more: bytes came after the answer, so its connection is good for no other.
+        """
         cdef bytes payload = self._join_runs(data, 0, self.run_count) if self.run_count else b""
         verdict = x.judge(x, payload, self.body.done)
         if self.exchange is not x:
-            if self.state == U_DRAIN and self.body.done:
-                self.state = U_IDLE
-                self._give_back()
+            if self.state != U_DRAIN:
+                return False
+            if has_more:
+                self.close()
+            elif self.body.done:
+                self._drained()
             return False
         if verdict or self.body.done:
             x.judge = None
@@ -360,12 +370,14 @@ cdef class Upstream:
             return
         x.status = 101
         x.answer_head = self.head
+        self.keep_alive = False
         extra = self.hub.owner.on_answer(x)
+        if self.exchange is not x:      # the owner answered instead
+            return
         upgrade = self.head.get_name(b"upgrade") or b"websocket"
         x.client._write(self.head.build_response(
             ANSWER_DROP | x.drop_mask, extra + b"connection: Upgrade\r\nupgrade: " + upgrade + b"\r\n"))
         x.answer_started = True
-        self.keep_alive = False
         self.state = U_TUNNEL
         x.client.stage = TUNNEL
         if x.client.stash is not None:
@@ -425,9 +437,7 @@ cdef class Upstream:
         cdef bint raw = False
         if not self._collect(data, &pos, x.sse or self.units is not None, &raw, &cut):
             return
-        if x.judge is not None and not self._judge(x, data):
-            if pos < PyBytes_GET_SIZE(data):
-                self.close()
+        if x.judge is not None and not self._judge(x, data, pos < PyBytes_GET_SIZE(data)):
             return
         if x.watch is not None and self.run_count:
             self._watched(x, self._join_runs(data, 0, self.run_count))
@@ -681,7 +691,7 @@ cdef class Upstream:
         cdef Exchange x = self.exchange
         cdef bytes tail
         self.run_count = 0
-        if x.judge is not None and not self._judge(x, b""):
+        if x.judge is not None and not self._judge(x, b"", False):
             return
         if x.sink is not None:
             self._sink(x, b"")

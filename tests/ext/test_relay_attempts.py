@@ -75,6 +75,49 @@ def test_an_answer_that_nobody_wants_and_that_does_not_end_is_closed_soon() -> N
     rig.finish()
 
 
+def test_an_answer_that_nobody_wants_is_not_read_for_long_however_slowly_it_comes() -> None:
+    rig = Rig()
+    discarding(rig)
+    rig.client(POST)
+    first = rig.up
+    first.give(BAD)
+    began = first.protocol.last_ns
+    first.give(b"f")
+    rig.hub.sweep(began + 2_000_000_001)
+    assert first.is_closed
+    rig.settle()
+    rig.finish()
+
+
+def test_a_connection_whose_request_was_not_sent_whole_is_not_kept() -> None:
+    """What follows on it would be read as the rest of that request."""
+    rig = Rig()
+
+    def answer(x: Exchange) -> bytes:
+        x.discard()
+        rig.owner.say(x, 503, b"later")
+        return b""
+
+    rig.owner.answer = answer
+    rig.client(b"POST /c HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\n12345")
+    rig.provider(BAD + b"fault")
+    assert rig.up.is_closed
+    assert rig.pool.idle == []
+    assert rig.answer(b"POST").status == 503
+    rig.finish()
+
+
+def test_where_there_is_no_answer_yet_nothing_is_kept() -> None:
+    rig = Rig()
+    rig.client(POST)
+    rig.owner.requests[0].discard()
+    assert rig.up.is_closed
+    rig.owner.forward(rig.owner.requests[0])
+    rig.provider(GOOD)
+    assert rig.answer(b"POST").body == b"ok"
+    rig.finish()
+
+
 def judged(rig: Rig, judge: Callable[[Exchange, bytes, bool], Any], *, sse: bool = True) -> None:
     def answer(x: Exchange) -> bytes:
         x.sse = sse
@@ -123,6 +166,24 @@ def test_an_answer_may_be_discarded_for_what_it_says() -> None:
     assert rig.answer(b"POST").body == b"data: fine\n\n"
     assert len(rig.pool.idle) == 2
     assert rig.owner.requests[0].events == 1
+    rig.finish()
+
+
+def test_who_waits_is_not_given_a_connection_with_bytes_after_the_discarded_answer() -> None:
+    """It would be closed under the request that was sent on it just then."""
+    rig = Rig()
+
+    def judge(x: Exchange, data: bytes, is_last: bool) -> bool | None:
+        x.discard()
+        return False
+
+    judged(rig, judge, sse=False)
+    given: list[Upstream] = []
+    rig.pool.release = given.append  # type: ignore[method-assign]
+    rig.client(POST)
+    rig.provider(GOOD + b"more")
+    assert given == []
+    assert rig.up.is_closed
     rig.finish()
 
 

@@ -320,6 +320,26 @@ def test_after_101_both_sides_are_a_pipe_and_early_bytes_come_through() -> None:
     assert outcomes(rig) == [OK]
 
 
+@pytest.mark.parametrize("discards", [False, True])
+def test_a_101_that_is_answered_instead_switches_nothing(discards: bool) -> None:
+    rig = switched()
+
+    def answer(x: Exchange) -> bytes:
+        if discards:
+            x.discard()
+        rig.owner.say(x, 503, b"no")
+        return b""
+
+    rig.owner.answer = answer
+    rig.client(UPGRADE)
+    rig.provider(SWITCH)
+    assert rig.answer().body == b"no"
+    assert rig.up.is_closed
+    rig.client(b"GET /next HTTP/1.1\r\nhost: h\r\n\r\n")
+    assert len(rig.owner.requests) == 2
+    rig.finish()
+
+
 def test_the_end_of_either_side_ends_the_pipe_without_losing_what_was_said() -> None:
     rig = switched()
     rig.client(UPGRADE)
