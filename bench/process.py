@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import random
 import resource
 import shutil
 import signal
@@ -29,21 +28,6 @@ def raise_file_limit() -> None:
     """As many descriptors as are allowed, for us and what we start: 1,000 streams take 2,000 in one proxy."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def free_ports(count: int) -> list[int]:
-    """Outside the range from which the kernel gives ports to connections: none of those takes one before its owner."""
-    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    ports: list[int] = []
-    for port in random.sample(
-        [port for port in range(10_240, 65_536) if not low <= port <= high] or range(low, high), 1000
-    ):
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            ports.append(port)
-        if len(ports) == count:
-            return ports
-    raise BenchError("No port was free.")
 
 
 def _stat(pid: int) -> list[str]:

@@ -12,7 +12,8 @@ from bench.build import BenchError, program
 from bench.figures import Row, add_loaded, add_scheduled, add_single, is_right, subtract_direct
 from bench.peers import PROVIDER_KEY, Peer, Site, Started
 from bench.peers.outrider import Outrider
-from bench.process import Daemon, cores, free_ports
+from bench.ports import free_ports
+from bench.process import Daemon, cores
 from bench.scenarios import Scenario
 
 NEVER_US = 600_000_000  # a stalled call's next byte

@@ -7,7 +7,8 @@ from pathlib import Path
 from bench.certs import HOST
 from bench.load import Target
 from bench.peers import PROVIDER_KEY, Site, Started, fill
-from bench.process import Daemon, free_ports
+from bench.ports import free_ports
+from bench.process import Daemon
 
 
 class Haproxy:

@@ -5,7 +5,8 @@ from pathlib import Path
 from bench.load import Target
 from bench.peers import CLIENT_KEY, PROVIDER_KEY, Site, Started, fill
 from bench.peers.installed import SLOW_START_S, Installed, provider_url
-from bench.process import Daemon, free_ports
+from bench.ports import free_ports
+from bench.process import Daemon
 
 ENVIRONMENT = {
     "BENCH_CLIENT_KEY": CLIENT_KEY,

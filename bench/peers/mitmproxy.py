@@ -10,7 +10,8 @@ from bench.certs import make_authority
 from bench.load import Target
 from bench.peers import PROVIDER_KEY, Site, Started
 from bench.peers.installed import SLOW_START_S, Installed, provider_url
-from bench.process import Daemon, free_ports
+from bench.ports import free_ports
+from bench.process import Daemon
 
 
 class Mitmproxy(Installed):

@@ -7,7 +7,8 @@ from pathlib import Path
 from bench.load import Target
 from bench.peers import HERE, PROVIDER_KEY, Site, Started
 from bench.peers.installed import Installed, provider_url
-from bench.process import Daemon, free_ports
+from bench.ports import free_ports
+from bench.process import Daemon
 
 
 class Naive(Installed):

@@ -17,7 +17,8 @@ from bench.build import BenchError
 from bench.certs import HOST
 from bench.load import Target
 from bench.peers import CLIENT_KEY, PROVIDER_KEY, Site, Started
-from bench.process import Daemon, free_ports
+from bench.ports import free_ports
+from bench.process import Daemon
 from bench.variants import DEFAULT, RULES_FILE, Variant, configuration, rules
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from bench.load import Target
 from bench.peers import PROVIDER_KEY, Site, Started, fill
 from bench.peers.installed import SLOW_START_S, Installed, provider_url
-from bench.process import Daemon, free_ports
+from bench.ports import free_ports
+from bench.process import Daemon
 
 
 class Portkey(Installed):

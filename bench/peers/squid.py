@@ -11,7 +11,8 @@ from bench.certs import HOST, make_authority
 from bench.load import Target
 from bench.peers import PROVIDER_KEY, Site, Started, fill
 from bench.peers.installed import Installed
-from bench.process import Daemon, free_ports
+from bench.ports import free_ports
+from bench.process import Daemon
 
 
 class Squid(Installed):

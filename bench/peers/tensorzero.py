@@ -8,7 +8,8 @@ from pathlib import Path
 from bench.load import Target
 from bench.peers import HERE, PROVIDER_KEY, Site, Started, fill
 from bench.peers.installed import SLOW_START_S, Installed, provider_url
-from bench.process import Daemon, free_ports
+from bench.ports import free_ports
+from bench.process import Daemon
 
 MODEL = "tensorzero::model_name::gpt-4o-mini"
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 from bench.build import BenchError
 from bench.peers import CLIENT_KEY, PROVIDER_KEY
+from bench.ports import free_ports
 
-from bench import load, process
+from bench import load
 from support.benches import CORE, Answerer, Forwarder, one_run
 
 Targets = tuple[load.Target, load.Target]
@@ -186,7 +187,7 @@ def test_a_provider_that_is_not_trusted_is_an_error(upstream: Targets) -> None:
     plain, tls = upstream
     stranger = load.Target(tls.port, ca=tls.ca, host="other.bench")
     assert "TLS" in one_run(stranger).error
-    assert "connect" in one_run(load.Target(process.free_ports(1)[0])).error
+    assert "connect" in one_run(load.Target(free_ports(1)[0])).error
     assert "404" in one_run(load.Target(plain.port, path="/v1/models")).error
 
 

@@ -14,6 +14,7 @@ from bench.__main__ import chosen_scenarios, main, parse
 from bench.build import BenchError
 from bench.peers import HERE, all_peers
 from bench.peers.direct import Direct
+from bench.ports import free_ports
 from bench.scenarios import BY_NAME, SCENARIOS, Scenario
 
 from bench import history, process, run, table
@@ -89,7 +90,7 @@ class Broken:
 
     def start(self, site: run.Site) -> run.Started:
         words = [sys.executable, "-c", "raise SystemExit('no such key: bogus')"]
-        process.Daemon(self.name, words, port=process.free_ports(1)[0], core=CORE, log=site.folder / "log")
+        process.Daemon(self.name, words, port=free_ports(1)[0], core=CORE, log=site.folder / "log")
         raise AssertionError("it must not start")
 
 
@@ -193,7 +194,7 @@ def test_the_cpu_of_a_process_tree_holds_that_of_its_children(tmp_path: Path) ->
         "s = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
         "time.sleep(60)\n"
     )
-    (port,) = process.free_ports(1)
+    (port,) = free_ports(1)
     words = [sys.executable, "-c", code, str(port)]
     with process.Daemon("busy", words, port=port, core=CORE, log=tmp_path / "log") as daemon:
         assert daemon.cpu_s() >= 0.15

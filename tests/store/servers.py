@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import random
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from bench.ports import free_ports
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -23,19 +22,8 @@ BUS = 10_000  # a node of a cluster listens on its port + this too
 
 
 def free_port() -> int:
-    """A port whose bus port is free too, both outside the range from which the kernel gives ports to connections.
-
-    Inside it, any connection that opens before the server binds may take either.
-    """
-    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split())
-    given = range(low, high + 1)
-    ports = [port for port in range(10_240, 55_536) if port not in given and port + BUS not in given]
-    for port in random.sample(ports or range(10_240, 55_536), 200):
-        with socket.socket() as sock, socket.socket() as bus, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            bus.bind(("127.0.0.1", port + BUS))
-            return port
-    raise AssertionError("no port was free")
+    """A port whose bus port is free too."""
+    return free_ports(1, also=BUS)[0]
 
 
 class Server:
