@@ -5,6 +5,7 @@ from typing import Any
 
 import cohere
 import httpx
+import openai
 import pytest
 
 from outrider.mock import MockProvider
@@ -109,3 +110,36 @@ def test_embeddings_of_gemini(mock: MockProvider) -> None:
     asks = [{"model": "models/gemini-embedding-001", "content": {"parts": [{"text": text}]}} for text in ("a", "b")]
     answer = httpx.post(url, json={"requests": asks}, headers={"x-goog-api-key": "k"})
     assert [len(row["values"]) for row in answer.json()["embeddings"]] == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "key"),
+    [
+        ("api.cohere.com", "/compatibility/v1", "co-right"),
+        ("", "/compatibility/v1", "co-right"),
+        ("ollama.com", "/v1", "of-ollama"),
+    ],
+)
+def test_the_api_of_openai_that_stands_beside_its_own_is_read_by_openais_sdk(
+    mock: MockProvider, host: str, path: str, key: str
+) -> None:
+    headers = {"host": host} if host else {}
+    with openai.OpenAI(
+        base_url=f"{mock.http_url}{path}", api_key=key, default_headers=headers, max_retries=0
+    ) as client:
+        made = client.chat.completions.create(model="command-a-03-2025", messages=asked("hi there"))
+        assert made.choices[0].message.content == "Echo: hi there"
+        stream = client.chat.completions.create(model="command-a-03-2025", messages=asked("hi there"), stream=True)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "Echo: hi there"
+        assert len(client.embeddings.create(model="embed-v4.0", input="hi").data) == 1
+        mock.fail(429)
+        with pytest.raises(openai.RateLimitError):
+            client.embeddings.create(model="embed-v4.0", input="hi")
+
+
+def test_it_refuses_there_in_openais_shape(mock: MockProvider) -> None:
+    with (
+        openai.OpenAI(base_url=f"{mock.http_url}/compatibility/v1", api_key="co-wrong", max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError, match="Incorrect API key"),
+    ):
+        client.embeddings.create(model="embed-v4.0", input="hi")

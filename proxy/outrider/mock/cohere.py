@@ -1,4 +1,4 @@
-"""Cohere's API v2: chat (plain and streamed, tools, JSON), embed, rerank, models.
+"""Cohere's API v2: chat (plain and streamed, tools, JSON), embed, rerank, models. `/compatibility/v1` is `openai`'s.
 
 A stream is SSE with both an `event:` line and a `type` inside; tool arguments come in pieces, keyed by index; usage
 stands in `message-end`, as billed units and as tokens. An answer with tools has a `tool_plan` and no content.

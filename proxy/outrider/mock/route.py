@@ -21,6 +21,7 @@ _COMPATIBLE = {  # hosts that speak OpenAI's chat API, and where it starts
     "router.huggingface.co": ("huggingface", "/v1"),
     "api.ai21.com": ("ai21", "/studio/v1"),
 }
+_BESIDE = {"cohere": "/compatibility/v1", "ollama": "/v1"}  # who has OpenAI's API beside its own, and where it starts
 _PATTERNS = tuple(
     (re.compile(pattern), provider)
     for pattern, provider in (
@@ -43,7 +44,7 @@ _BY_PATH = tuple(
         (r"/v1beta/", "gemini"),
         (r"/model/", "bedrock"),
         (r"/api/", "ollama"),
-        (r"/v2/(chat|embed|rerank)$", "cohere"),
+        (r"/v2/(chat|embed|rerank)$|/compatibility/v1/", "cohere"),
         (r"/openai/(deployments/|v1/|realtime)", "azure"),
     )
 )
@@ -98,10 +99,17 @@ def find(host: str, path: str) -> Route:
         provider, prefix = _COMPATIBLE[name]
         return Route(provider, _without(path, (prefix, "/v1", "/beta")), False)
     provider = next((provider for pattern, provider in _PATTERNS if pattern.fullmatch(name)), "")
-    if provider:
-        return Route(provider, _operation(provider, path), True)
-    provider = next((provider for pattern, provider in _BY_PATH if pattern.match(path)), "openai")
-    return Route(provider, _operation(provider, path), False)
+    is_official = bool(provider)
+    if not is_official:
+        provider = next((provider for pattern, provider in _BY_PATH if pattern.match(path)), "openai")
+    if speaks_openai(provider, path):
+        return Route(provider, path.removeprefix(_BESIDE[provider]), False)
+    return Route(provider, _operation(provider, path), is_official)
+
+
+def speaks_openai(provider: str, path: str) -> bool:
+    """Whether this path of a provider that has an API of its own is OpenAI's."""
+    return provider in _BESIDE and path.startswith(f"{_BESIDE[provider]}/")
 
 
 def _operation(provider: str, path: str) -> str:

@@ -422,7 +422,9 @@ async def _read_body(request: web.BaseRequest, entry: Journalled, headers: Mappi
 def reply_to(call: Call) -> Whole | Stream:
     """What the provider says to this call, under its behaviour: pure, so that a test needs no socket."""
     module, how = _MODULES.get(call.provider, openai), call.behaviour
-    if "/publishers/anthropic/" in call.path:
+    if route.speaks_openai(call.provider, call.path):
+        module = openai
+    elif "/publishers/anthropic/" in call.path:
         module = anthropic  # whose errors Vertex passes on
     if how.body is not None:
         return Whole(how.body, how.status or 200)
