@@ -9,6 +9,7 @@ import gc
 import inspect
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from multiprocessing import resource_tracker
@@ -23,6 +24,8 @@ from support.running import client_of, local, running
 from support.wire import Peer, Provider
 
 ROOT = Path(__file__).resolve().parents[1]
+# A server in another thread closes its end of a connection a moment after the test has closed the other.
+SERVER_NOTICES_S = 2.0
 # Last, so that the metadata of what is installed is found before that of a build in this folder.
 sys.path.append(str(ROOT))
 
@@ -105,7 +108,9 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     if before is None or not open_files() - before:
         return result
     gc.collect()  # a reference cycle is not a leak
-    left = open_files() - before
+    deadline = time.monotonic() + SERVER_NOTICES_S
+    while (left := open_files() - before) and time.monotonic() < deadline:
+        time.sleep(0.005)
     assert not left, f"files left open: {describe_files(left)}"
     return result
 
