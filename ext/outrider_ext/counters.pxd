@@ -65,8 +65,8 @@ cdef class Slots:
 cdef class Spend:
     cdef readonly str period
     cdef readonly int64_t sum
-    cdef dict _older
+    cdef dict _others
 
     cpdef int64_t add(self, str period, int64_t amount) except? -1
     cpdef int64_t spent(self, str period) except? -1
-    cdef int64_t _add_elsewhere(self, str period, int64_t amount) except? -1
+    cdef bint _turn(self, str period, int64_t amount) except -1

@@ -9,7 +9,8 @@ Rules kept
    Sliding window: used(t) = current + previous * w, w = ceil(2**16 * (period - elapsed) / period) / 2**16; a take is
    admitted while used + cost <= count. w is rounded up, so never more than count is admitted by the formula.
 4. A clock that goes backwards stays in the window that it was in: no window is begun twice.
-5. A sum of a period is never below zero; sums of the last three periods are kept, what comes for older ones is dropped.
+5. A sum of a period is never below zero. The sums of the last few periods that were asked for are kept; what is given
+   back to another is dropped. None is too old to be spent in: a clock may be put right, a budget get other periods.
 
 Does not know: keys, clocks, other processes.
 """
@@ -221,27 +222,31 @@ class Spend:
     def __init__(self) -> None:
         self.period = ""
         self.sum = 0
-        self._older: dict[str, int] = {}
+        self._others: dict[str, int] = {}  # in the order in which they were at hand
 
     def add(self, period: str, amount: int) -> int:
-        if period == self.period:
-            self.sum = self.sum + amount if self.sum + amount > 0 else 0
-            return self.sum
-        return self._add_elsewhere(period, amount)
+        if period != self.period and not self._turn(period, amount):
+            return 0
+        self.sum = self.sum + amount if self.sum + amount > 0 else 0
+        return self.sum
 
     def spent(self, period: str) -> int:
-        return self.sum if period == self.period else self._older.get(period, 0)
+        return self.sum if period == self.period else self._others.get(period, 0)
 
-    def _add_elsewhere(self, period: str, amount: int) -> int:
-        if period > self.period:
-            if self.period:
-                self._older[self.period] = self.sum
-                while len(self._older) >= _PERIODS_KEPT:
-                    del self._older[min(self._older)]
-            self.period = period
-            self.sum = max(amount, 0)
-            return self.sum
-        if period not in self._older:
-            return 0
-        self._older[period] = max(self._older[period] + amount, 0)
-        return self._older[period]
+    def is_idle(self, since: str) -> bool:
+        """Whether nothing is spent in periods that began at that time or later."""
+        if self.sum and self.period >= since:
+            return False
+        return not any(spent and period >= since for period, spent in self._others.items())
+
+    def _turn(self, period: str, amount: int) -> bool:
+        """It is the period at hand now. False: nothing is known of it, and nothing is spent."""
+        if period not in self._others and amount <= 0:
+            return False
+        if self.period:
+            self._others[self.period] = self.sum
+        self.sum = self._others.pop(period, 0)
+        self.period = period
+        while len(self._others) >= _PERIODS_KEPT:
+            del self._others[next(iter(self._others))]
+        return True

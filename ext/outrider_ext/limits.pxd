@@ -69,6 +69,7 @@ cdef class BudgetRow(Row):
 
     cdef str at(self, int64_t wall_ns)
     cdef int64_t add(self, str period, int64_t amount) except? -1
+    cdef void hold(self, str period, int64_t amount) noexcept
     cdef int64_t amount(self, Lease lease) noexcept
     cdef settle(self, Lease lease, int64_t actual)
 

@@ -400,6 +400,11 @@ cdef class BudgetRow(Row):
     cdef int64_t add(self, str period, int64_t amount) except? -1:
         return self._spend.add(period, amount) if self._spend is not None else self.spend.add(period, amount)
 
+    cdef void hold(self, str period, int64_t amount) noexcept:
+        """So much more (or less) of that period's sum is borrowed. What is open of another period is not counted here."""
+        if period == self.period:
+            self.open = self.open + amount if self.open + amount > 0 else 0
+
     cdef int64_t amount(self, Lease lease) noexcept:
         return lease.input + lease.output if self.in_tokens else lease.cost_nusd
 
@@ -410,9 +415,7 @@ cdef class BudgetRow(Row):
             sum = self.add(period, actual - borrowed)
         if period != self.period:
             return
-        self.open -= borrowed
-        if self.open < 0:
-            self.open = 0
+        self.hold(period, -borrowed)
         if self._said < len(self._marks):
             if actual == borrowed:
                 sum = self._sum(period)
@@ -506,7 +509,7 @@ cdef object _charge(Plan plan, Lease lease, int64_t now, int64_t wall):
             if wait_ns:
                 _undo(plan, lease, now, wall, len(plan.slots), len(plan.rates), len(plan.tokens), i)
                 return budget, wait_ns
-        budget.open += amount
+        budget.hold(period, amount)
         if budget.add(period, amount) > budget.limit and budget.denies:
             _undo(plan, lease, now, wall, len(plan.slots), len(plan.rates), len(plan.tokens), i + 1)
             return budget, budget.end_ns - wall
@@ -519,12 +522,14 @@ cdef _undo(Plan plan, Lease lease, int64_t now, int64_t wall, Py_ssize_t slots, 
     cdef Py_ssize_t i
     cdef TokenRow token
     cdef BudgetRow budget
+    cdef str period
     cdef int64_t amount
     for i in range(budgets):
         budget = <BudgetRow>plan.budgets[i]
         amount = budget.amount(lease)
-        budget.add(budget.at(wall), -amount)
-        budget.open = budget.open - amount if budget.open > amount else 0
+        period = budget.at(wall)
+        budget.add(period, -amount)
+        budget.hold(period, -amount)
     for i in range(tokens):
         token = <TokenRow>plan.tokens[i]
         token.counter.give_back(now, token.amount(lease))

@@ -21,7 +21,7 @@ cdef struct cell_t:
     uint64_t hash_high
     uint64_t hash_low
     int64_t kind                # what it holds; a window's: -2 - its period
-    pair_t pair                 # (TAT, part), a packed window, or (sum, -)
+    pair_t pair                 # (TAT, part), a packed window, or (sum, when it was begun)
     int64_t unused[2]
 
 
@@ -37,7 +37,7 @@ cdef class Segment:
 
     cdef cell_t* _at(self, bint is_slots, Py_ssize_t index) noexcept
     cdef Py_ssize_t _find(self, bint is_slots, uint64_t high, uint64_t low, int64_t kind, int64_t now_ns, bint insert)
-    cdef _make(self, bint is_slots, cell_t* cell, uint64_t high, uint64_t low, int64_t kind)
+    cdef _make(self, bint is_slots, cell_t* cell, uint64_t high, uint64_t low, int64_t kind, int64_t now_ns)
 
 
 cdef class Handle:

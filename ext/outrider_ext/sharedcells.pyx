@@ -97,6 +97,7 @@ cdef uint64_t HOLDERS = (1ULL << WORKERS_CAP) - 1
 cdef int64_t SUM_MASK = (1LL << SUM_BITS) - 1
 MIN_WINDOW_NS = 1 << 14         # below it, the number of a window would not fit 48 bits
 cdef int64_t MAX_SUM = (1LL << 62) - 1
+cdef int64_t LONGEST_PERIOD_NS = 32 * 86_400_000_000_000        # that a budget has: a month
 
 
 def segment_bytes(Py_ssize_t cells, Py_ssize_t slots):
@@ -175,10 +176,10 @@ cdef class Segment:
         if not insert or (free < 0 and idle < 0):
             return -1
         index = free if free >= 0 else idle
-        self._make(is_slots, self._at(is_slots, index), high, low, kind)
+        self._make(is_slots, self._at(is_slots, index), high, low, kind, now_ns)
         return index
 
-    cdef _make(self, bint is_slots, cell_t* cell, uint64_t high, uint64_t low, int64_t kind):
+    cdef _make(self, bint is_slots, cell_t* cell, uint64_t high, uint64_t low, int64_t kind, int64_t now_ns):
         """The state is set last: whoever dies before leaves a cell that is free."""
         cdef uint32_t* words = <uint32_t*>(<uint8_t*>cell + CELL_BYTES)
         cdef int i
@@ -187,7 +188,7 @@ cdef class Segment:
         cell.hash_low = low
         cell.kind = kind
         store64(&cell.pair.first, 0)
-        store64(&cell.pair.second, 0)
+        store64(&cell.pair.second, now_ns if kind == OF_SUM else 0)
         if is_slots:
             for i in range(WORKERS_CAP):
                 store32(&words[i], 0)
@@ -238,8 +239,8 @@ cdef bint counts_nothing(cell_t* cell, uint64_t state, int64_t now_ns) noexcept:
         return True
     if cell.kind == OF_BUCKET:
         return load64(&cell.pair.first) < now_ns
-    if cell.kind == OF_SUM:
-        return load64(&cell.pair.first) == 0
+    if cell.kind == OF_SUM:                 # nobody holds it, and its period is over whichever it was
+        return load64(&cell.pair.first) == 0 or load64(&cell.pair.second) < now_ns - LONGEST_PERIOD_NS
     if cell.kind == OF_SLOTS:
         words = <uint32_t*>(<uint8_t*>cell + CELL_BYTES)
         for i in range(WORKERS_CAP):
@@ -483,7 +484,7 @@ cdef class SharedSlots:
 
 @cython.final
 cdef class SharedSum:
-    """A sum of one period, never below zero."""
+    """A sum of one period, never below zero. The second word of its pair says when it was begun."""
 
     def __init__(self, Handle handle):
         self._handle = handle

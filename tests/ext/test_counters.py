@@ -151,8 +151,21 @@ def test_a_sum_belongs_to_its_period(counters: ModuleType) -> None:
     assert spend.add("2026-01-02", -50) == 0
     for day in range(3, 9):
         spend.add(f"2026-01-0{day}", day)
-    assert spend.add("2026-01-01", 9) == 0  # too old to count
+    assert spend.add("2026-01-01", -9) == 0  # given back too late: nothing is known of it
+    assert spend.spent("2026-01-08") == 8
     assert spend.spent("2026-01-07") == 7
+
+
+def test_a_period_that_begins_before_those_that_were_counted_is_spent_in_all_the_same(counters: ModuleType) -> None:
+    """After a reload that makes a budget of hours one of days, and after a clock that was ahead was put right."""
+    spend = counters.Spend()
+    for hour in range(9, 14):
+        spend.add(f"2026-01-02T{hour:02}", 1)
+    assert spend.add("2026-01-02T00", 30) == 30
+    assert spend.add("2026-01-02T13", -1) == 0
+    assert spend.add("2026-01-02T00", 30) == 60
+    assert not spend.is_idle("2026-01-02T00")
+    assert spend.is_idle("2026-01-02T13")
 
 
 class Elsewhere:

@@ -67,6 +67,15 @@ def test_where_none_can_go_further_keys_share_one() -> None:
     assert w.rate("later") is not shared
 
 
+@pytest.mark.parametrize(("period", "is_over"), [("2001-08-01T00:00:00Z", True), ("2001-08-20T00:00:00Z", False)])
+def test_what_was_spent_in_a_period_that_is_over_makes_room(period: str, is_over: bool) -> None:
+    w = World(8)  # it is the 9th of September
+    for n in range(8):
+        w.store.spend("a", f"k{n}").add(period, 1)
+    w.rate("x")
+    assert (w.full, w.evicted) == ((0, 1) if is_over else (1, 0))
+
+
 @pytest.mark.parametrize("kind", ["slots", "spend"])
 def test_slots_in_use_and_money_spent_are_not_forgotten(kind: str) -> None:
     w = World(8)
@@ -74,7 +83,7 @@ def test_slots_in_use_and_money_spent_are_not_forgotten(kind: str) -> None:
         if kind == "slots":
             w.store.slots("a", f"k{n}", limit=2).acquire()
         else:
-            w.store.spend("a", f"k{n}").add("2026", 1)
+            w.store.spend("a", f"k{n}").add("2026-01-01T00:00:00Z", 1)
     before = len(w.store)
     w.rate("x")
     assert (len(w.store), w.full, w.evicted) == (before + 1, 1, 0)

@@ -244,6 +244,35 @@ async def test_without_an_answer_the_rule_decides_within_5_ms_and_the_state_join
                 assert left <= 400 - 100 + 2
 
 
+@pytest.mark.parametrize("algorithm", ["fixed-window", "sliding-window"])
+async def test_what_was_spent_alone_in_a_window_is_told_of_a_counter_that_the_store_never_answered(
+    tmp_path: Path, algorithm: str
+) -> None:
+    """As after an outage in which the window turned: the sidecar does not know the store's number of it yet."""
+    with running(tmp_path / "redis") as own:
+        async with stores(2, own.port, on_error="local") as fleet:
+            await until(lambda: all(store.fleet == 2 for store in fleet), "they know of each other")
+            own.stop()
+            await until(lambda: all(store.is_down for store in fleet), "noticed")
+            one = rate(fleet[0], 400, algorithm=algorithm, period_ns=24 * HOUR)
+            assert sum(one.take(time.time_ns()) == 0 for _ in range(300)) == 200
+            own.start()
+            await until(lambda: not any(store.is_down for store in fleet) and one._credit == 0, "it is told")
+            await until(lambda: one._sent is None, "and answered")
+            assert await spend_all(rate(fleet[1], 400, algorithm=algorithm, period_ns=24 * HOUR), 1) == 200
+
+
+@pytest.mark.parametrize("algorithm", ["fixed-window", "sliding-window"])
+def test_what_is_owed_of_a_window_that_is_over_does_not_count_in_the_next(algorithm: str) -> None:
+    counter: Any = rate(Counted(1), 400, algorithm=algorithm)
+    counter.force(HOUR + 1, 30)
+    counter.give_back(HOUR + 1, 5)
+    assert counter._credit == -25
+    counter.force(2 * HOUR + 1, 7)
+    counter.give_back(HOUR + 1, 5)
+    assert counter._credit == -7
+
+
 async def test_a_slow_store_makes_nobody_wait_longer(server: Server) -> None:
     async with Wire(server.port) as wire, stores(2, wire.port) as fleet:
         counters = [rate(store, 10_000) for store in fleet]
@@ -452,4 +481,3 @@ async def test_a_cluster_of_three_nodes_holds_the_limits_of_many_keys(cluster: l
         await until(lambda: all(spend.spent("2026-01") == 42 for spend in spends), "both know the sum")
         await fleet[0].revoke("key-9")
         await until(lambda: "key-9" in fleet[1].revoked, "polling tells the other one")
-        await until(lambda: "key-9" in fleet[1].revoked, "the other one heard of it")

@@ -1,5 +1,6 @@
 """Limits shared by processes: exact over all of them, whoever dies."""
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.store.memory import MemoryStore
-from outrider.store.shm import OVERFLOW, SharedMemory, ShmStore
+from outrider.store.shm import OVERFLOW, SharedMemory, ShmStore, StoreFullError
 from outrider.testing.check_store import check_store
 from outrider_ext import counters
 from outrider_ext.gcra import Bucket
@@ -256,6 +257,25 @@ def test_a_period_that_is_over_makes_room_and_its_sum_stays_at_hand(memory: Shar
     assert spend.spent("2026-01-18") == 18
     assert spend.add("2026-01-02", 1) in (0, 3)  # over for long: dropped, unless its cell is still there
     assert other.spend("b", "k").spent("2026-01-19") == 19
+
+
+@pytest.mark.parametrize(("days", "is_over"), [(31, False), (33, True)])
+def test_the_sum_of_a_period_that_is_over_makes_room_though_nobody_retired_it(days: int, is_over: bool) -> None:
+    """Its key was not seen again."""
+    memory = SharedMemory.create(1)
+    told: list[int] = []
+    now = [NOW]
+    store = ShmStore(memory, 0, lambda: now[0], max_keys=1, on_full=lambda: told.append(1))
+    for number in range(memory.cells * 2):
+        store.spend("b", f"{number}").add("2027-01", 1)
+    assert told
+    now[0] += days * 86_400 * SECOND
+    told.clear()
+    with contextlib.suppress(StoreFullError):
+        for number in range(memory.cells // 2):
+            store.spend("b", f"{number}").add("2027-02", 1)
+    assert bool(told) != is_over
+    memory.close()
 
 
 def test_a_dead_holder_of_the_lock_does_not_block_others(memory: SharedMemory) -> None:

@@ -125,6 +125,7 @@ class LeasedCounter:
         self._expires_ns = 0
         self._unreported = 0  # spent of what the store believes to be held
         self._credit = 0  # given back (or, below zero, owed) and not yet said
+        self._credit_window = 0  # by the clock here: in which, where windows are counted
         self._need = self._wanted = 0
         self._low = 1
         self._dry_until_ns = self._dry_cost = 0
@@ -180,7 +181,7 @@ class LeasedCounter:
         back = min(cost, self._unreported)
         self.held += back
         self._unreported -= back
-        self._credit = min(self._credit + cost - back, self._burst)
+        self._add_credit(now_ns, cost - back)
         if self._credit > 0 and (self._dry_until_ns > now_ns or self._credit >= self._low):
             self._link.kick(self)
 
@@ -189,8 +190,17 @@ class LeasedCounter:
         self.held -= paid
         self._unreported += paid
         self._used += cost
-        self._credit = max(self._credit - (cost - paid), -MAX_DEBT)
+        self._add_credit(now_ns, paid - cost)
         self._link.kick(self)
+
+    def _add_credit(self, at_ns: int, amount: int) -> None:
+        if self._kind != "b":
+            window = at_ns // self._period_ns
+            if window < self._credit_window:
+                return  # it is over
+            if window > self._credit_window:
+                self._credit, self._credit_window = 0, window
+        self._credit = max(-MAX_DEBT, min(self._credit + amount, self._burst))
 
     def remaining(self, now_ns: int) -> int:
         held = self.held if now_ns < self._expires_ns else 0
@@ -209,7 +219,7 @@ class LeasedCounter:
             self._share = Share(self._count, self._period_ns, self._burst, max(self._link.fleet, 1), now_ns)
         wait_ns = self._share.take(now_ns, cost)
         if wait_ns == 0:
-            self._credit = max(self._credit - cost, -MAX_DEBT)  # told when the store answers again
+            self._add_credit(now_ns, -cost)  # told when the store answers again
             self._link.count("store_error_local")
         return wait_ns
 
@@ -245,7 +255,7 @@ class LeasedCounter:
         return (
             self._kind, self._count, self._period_ns // 1000, self._burst, self._link.id, self._seq, self.held, credit,
             asked_for, self._asked, self._link.ttl_ms, self._epoch, self._level, self._level_at_us,
-            self._link.new_epoch(), self._window,
+            self._link.new_epoch(), self._window, self._credit_window,
         )  # fmt: skip
 
     def _learn(self, now_ns: int) -> None:
@@ -463,7 +473,7 @@ class LeasedSpend:
     def add(self, period: str, amount: int) -> int:
         found = self._sums.get(period)
         if found is None:
-            if self._sums and period < min(self._sums) and len(self._sums) >= _PERIODS_KEPT:
+            if amount <= 0:
                 return 0  # over for long
             found = self._turn(period)
         amount = max(amount, -found.now)
@@ -479,12 +489,12 @@ class LeasedSpend:
         return (found if found is not None else self._turn(period)).now
 
     def _turn(self, period: str) -> _Sum:
-        found = self._sums[period] = _Sum()
-        while len(self._sums) > _PERIODS_KEPT:
-            oldest = min(self._sums)
-            if self._sums[oldest].pending or self._sums[oldest].sent:
+        while len(self._sums) >= _PERIODS_KEPT:
+            told = [name for name, one in self._sums.items() if not one.pending and one.sent is None]
+            if not told:
                 break
-            del self._sums[oldest]
+            del self._sums[min(told, key=lambda name: self._sums[name].asked_ns)]
+        found = self._sums[period] = _Sum()
         self._link.kick(self)
         return found
 

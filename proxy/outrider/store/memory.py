@@ -11,6 +11,7 @@ Does not know: requests, configuration.
 
 from collections import OrderedDict
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from outrider.store.base import Algorithm, Counter, Slots, Spend
@@ -18,6 +19,7 @@ from outrider_ext import counters
 
 OVERFLOW = "\0overflow"  # no key has this character
 _MIN_ROOM = 8
+_LONGEST = timedelta(days=32)  # than any period of a calendar
 
 
 class MemoryStore:
@@ -85,9 +87,10 @@ class MemoryStore:
         """Forget some that hold nothing, the ones asked for longest ago first."""
         wanted = max(self.max_keys // 16, _MIN_ROOM)
         now_ns = self._clock()
+        since = f"{datetime.fromtimestamp(now_ns // 10**9, UTC) - _LONGEST:%Y-%m-%dT%H:%M:%SZ}"
         idle: list[tuple[str, str, str]] = []
         for place, (identity, kept) in self._kept.items():
-            if place[2] != OVERFLOW and _is_idle(place[0], identity, kept, now_ns):
+            if place[2] != OVERFLOW and _is_idle(place[0], identity, kept, now_ns, since):
                 idle.append(place)
                 if len(idle) >= wanted:
                     break
@@ -98,10 +101,10 @@ class MemoryStore:
         return bool(idle)
 
 
-def _is_idle(kind: str, identity: tuple[Any, ...], kept: Any, now_ns: int) -> bool:
+def _is_idle(kind: str, identity: tuple[Any, ...], kept: Any, now_ns: int, since: str) -> bool:
     if kind == "slots":
         return bool(kept.in_use == 0)
     if kind == "spend":
-        return bool(kept.sum == 0)
+        return bool(kept.is_idle(since))
     algorithm, count, _, burst = identity
     return bool(kept.remaining(now_ns) >= (burst if algorithm == "token-bucket" else count))

@@ -10,7 +10,8 @@ Rules
 """
 
 # KEYS: state, leases. ARGV: algorithm, count, period_us, burst, id, seq, held, credit, need, want, ttl_ms, epoch,
-# known_level, known_at_us, new_epoch, window.  credit > 0: given back; < 0: a debt.
+# known_level, known_at_us, new_epoch, window, credit_window.  credit > 0: given back; < 0: a debt, perhaps of a window
+# that is younger than the last answer (`window`).
 # -> "granted wait_us level epoch lost lease_us window now_us"
 RATE = """
 local clock = redis.call('TIME')
@@ -62,7 +63,9 @@ else
     if window == known + 1 then past = used else past = 0 end
     used = 0
   else window = known end
-  if tonumber(ARGV[16]) == window then used = math.max(0, used - credit) end
+  if tonumber(ARGV[16]) == window or (credit < 0 and tonumber(ARGV[17]) == window) then
+    used = math.max(0, used - credit)
+  end
   local left = (window + 1) * period - now
   if left > period then left = period end
   local spent = used

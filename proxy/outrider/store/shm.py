@@ -229,7 +229,7 @@ class StoreFullError(Exception):
 
 
 class _Spend:
-    """One key of a budget: a cell for each period, the last few kept at hand. A period's name sorts by time."""
+    """One key of a budget: a cell for each period, those that were asked for last kept at hand."""
 
     __slots__ = ("__weakref__", "_claim", "_find", "_marks", "_sums")
 
@@ -240,7 +240,7 @@ class _Spend:
     ) -> None:
         self._find = find
         self._claim = claim
-        self._sums: dict[str, SharedSum] = {}
+        self._sums: OrderedDict[str, SharedSum] = OrderedDict()
         self._marks: list[tuple[str, SharedSum]] = []
 
     def say_once(self, period: str, mark: str, say: Callable[[], None]) -> None:
@@ -253,43 +253,35 @@ class _Spend:
         say()
 
     def add(self, period: str, amount: int) -> int:
-        found = self._sums.get(period)
-        if found is None:
-            found = self._turn(period)
+        found = self._hold(period, insert=amount > 0)
         return found.add(amount) if found is not None else 0
 
     def spent(self, period: str) -> int:
+        found = self._hold(period, insert=False)
+        return found.value() if found is not None else 0
+
+    def _hold(self, period: str, *, insert: bool) -> SharedSum | None:
+        """None where nothing was counted in that period: what is given back to it is dropped."""
         found = self._sums.get(period)
         if found is None:
-            found = self._find(period, False)
-            if found is None:
-                return 0
-            self._hold(period, found)
-        return found.value()
-
-    def _turn(self, period: str) -> SharedSum | None:
-        """None for a period that is over and was not counted here: what comes for it is dropped."""
-        is_over = bool(self._sums) and period < max(self._sums)
-        found = self._find(period, not is_over)
+            found = self._find(period, insert)
         if found is not None:
-            self._hold(period, found)
+            self._sums[period] = found
+            self._sums.move_to_end(period)
+            if len(self._sums) > _PERIODS_KEPT:
+                self._sums.popitem(last=False)[1].retire()
+                self._retire_marks()
         return found
-
-    def _hold(self, period: str, found: SharedSum) -> None:
-        self._sums[period] = found
-        while len(self._sums) > _PERIODS_KEPT:
-            over = min(self._sums)
-            self._sums.pop(over).retire()
-            self._retire_marks(over)
 
     def retire(self) -> None:
         for found in self._sums.values():
             found.retire()
         self._sums.clear()
-        self._retire_marks(None)
+        self._retire_marks()
 
-    def _retire_marks(self, until: str | None) -> None:
+    def _retire_marks(self) -> None:
+        """Of periods that are not at hand any more."""
         for period, mark in self._marks:
-            if until is None or period <= until:
+            if period not in self._sums:
                 mark.retire()
-        self._marks = [] if until is None else [kept for kept in self._marks if kept[0] > until]
+        self._marks = [kept for kept in self._marks if kept[0] in self._sums]

@@ -131,6 +131,10 @@ async def check_spend(store: Store) -> None:
     assert spend.add(after, -100) == 0, "a sum is never below zero"
     assert store.spend("budget", "k").spent(day) == 1_000_000_000, "the same key is the same sum"
     assert store.spend("budget", "other").spent(day) == 0
+    for hour in range(10, 15):
+        spend.add(f"2026-01-03T{hour}:00:00Z", 1)
+    longer = "2026-01-03T00:00:00Z"
+    assert [spend.add(longer, 9), spend.add(longer, 9)] == [9, 18], "a budget of hours may become one of days"
 
 
 async def check_rules_that_are_gone(store: Store) -> None:
