@@ -10,6 +10,12 @@ cdef struct Run:
 cdef enum:
     ANSWERED_OUTCOME = 1
 
+cpdef enum:             # Exchange.units
+    NO_UNITS = 0
+    LINES = 1           # newline-delimited JSON
+    FRAMES = 2          # application/vnd.amazon.eventstream
+    ARRAY = 3           # the elements of one JSON array
+
 cdef const char* outcome_name(int outcome) noexcept
 
 
@@ -121,7 +127,7 @@ cdef class Exchange:
     cdef public bint wants_continue
     cdef public unsigned long long drop_mask   # fields of the answer that are not passed on
     cdef public bint sse
-    cdef public int units            # 1 lines, 2 frames, 3 elements of an array: what a stream that is not SSE is made of
+    cdef public int units            # what a stream that is not SSE is made of
     cdef public bint tap_body
     cdef public bytes tap_needle
     cdef public object rewrite       # callable(exchange, bytes) -> bytes over runs of whole events

@@ -4,6 +4,10 @@ from typing import Any
 
 from outrider_ext.http1 import Head
 
+NO_UNITS: int
+LINES: int
+FRAMES: int
+ARRAY: int
 OK: int
 ANSWERED: int
 CLIENT_GONE: int

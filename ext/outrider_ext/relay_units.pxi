@@ -1,12 +1,5 @@
 # Part of relay.pyx: where the parts of a stream end that is not of server-sent events.
 
-cdef enum:
-    NO_UNITS = 0
-    LINES = 1           # newline-delimited JSON
-    FRAMES = 2          # application/vnd.amazon.eventstream
-    ARRAY = 3           # the elements of one JSON array
-
-
 cdef class Units:
     """Finds where lines, frames or array elements end; holds no bytes. As sse.SseSplitter, with the same names.
 

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider_ext.eventstream import encode
-from outrider_ext.relay import Units
+from outrider_ext.relay import ARRAY, FRAMES, LINES, Units
 
-LINES, FRAMES, ARRAY = 1, 2, 3
 VALUES = st.lists(
     st.dictionaries(st.text(max_size=4), st.text(max_size=8) | st.lists(st.text(max_size=3), max_size=2), max_size=3),
     min_size=1,
