@@ -60,11 +60,43 @@ def test_a_frame_that_is_too_long_is_one_sentence_and_what_came_before_it_is_kep
     assert broken.value.frames == frames
 
 
-def test_a_torn_event_stream_is_told_at_its_end() -> None:
-    reader = FrameReader("eventstream")
-    reader.feed(STREAMS["eventstream"][0][:-3])
-    with pytest.raises(FrameError, match="ended inside a frame"):
+@pytest.mark.parametrize("cut", [0, 8])
+@pytest.mark.parametrize("framing", STREAMS)
+def test_a_whole_frame_that_is_too_long_is_an_error_however_it_is_cut_and_stays_one(framing: Framing, cut: int) -> None:
+    long = b'{"x":"%b"}' % (b"y" * 100)
+    data = STREAMS[framing][0].replace(TEXTS[0], long)
+    if framing == "eventstream":
+        data = eventstream_frame(long, "chunk")
+    reader = FrameReader(framing, max_frame_bytes=64)
+    assert reader.feed(data[:cut]) == []
+    with pytest.raises(FrameError, match="bytes") as broken:
+        reader.feed(data[cut:])
+    assert broken.value.frames == []
+    with pytest.raises(FrameError, match="bytes"):
+        reader.feed(STREAMS[framing][0])
+    with pytest.raises(FrameError, match="bytes"):
         reader.end()
+
+
+@pytest.mark.parametrize("framing", ["eventstream", "json-array"])
+def test_a_frame_that_is_cut_at_the_end_is_told(framing: Framing) -> None:
+    reader = FrameReader(framing)
+    reader.feed(STREAMS[framing][0].rstrip(b"]\r\n")[:-1])
+    with pytest.raises(FrameError, match=r"ended inside an? (frame|object), after [0-9]+ of its bytes"):
+        reader.end()
+
+
+@pytest.mark.parametrize("framing", ["sse", "ndjson"])
+def test_a_line_that_is_cut_at_the_end_is_given_as_it_is(framing: Framing) -> None:
+    stream, frames = STREAMS[framing]
+    reader = FrameReader(framing)
+    found = [*reader.feed(stream.rstrip()[:-1]), *reader.end()]
+    assert [frame.data for frame in found] == [*(frame.data for frame in frames[:-1]), frames[-1].data[:-1]]
+
+
+def test_an_array_that_is_not_closed_is_whole_between_two_objects() -> None:
+    reader = FrameReader("json-array")
+    assert len([*reader.feed(b'[{"a": 1},\r\n'), *reader.end()]) == 1
 
 
 @given(st.sampled_from(sorted(STREAMS)), st.binary(max_size=200))

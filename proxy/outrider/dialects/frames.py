@@ -3,7 +3,9 @@
 Rules
 - What is held is bounded: one frame of at most `max_frame_bytes`.
 - A frame that stands whole at the end of the bytes counts, also where its last line end is missing: several servers
-  leave it out.
+  leave it out. Of one that is cut there nothing is lost without a word: a cut line of text is given as it is, since
+  whether it is whole shows in what it says, and a cut object or binary frame is an error.
+- After an error there is nothing more to be had: each call says it again.
 
 Does not know: what frames mean.
 Source: WHATWG HTML 9.2 (sse), Smithy's event stream (eventstream), ollama docs/api.md (ndjson), Gemini's
@@ -11,6 +13,7 @@ streamGenerateContent without alt=sse (json-array).
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from outrider.dialects.base import Frame, Framing
@@ -37,13 +40,32 @@ class FrameReader:
     """feed(chunk) -> 0..n frames, in order; end() -> what the end of the bytes completes. Raises: FrameError."""
 
     def __init__(self, framing: Framing, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        self._source = _SOURCES[framing](max_frame_bytes)
+        self._source: _Source = _SOURCES[framing](max_frame_bytes)
 
     def feed(self, chunk: bytes) -> list[Frame]:
-        return self._source.feed(chunk)
+        try:
+            return self._source.feed(chunk)
+        except FrameError as exc:
+            self._source = _Broken(str(exc))
+            raise
 
     def end(self) -> list[Frame]:
-        return self._source.end()
+        try:
+            return self._source.end()
+        except FrameError as exc:
+            self._source = _Broken(str(exc))
+            raise
+
+
+class _Broken:
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def feed(self, chunk: bytes) -> list[Frame]:
+        raise FrameError(self._message, [])
+
+    def end(self) -> list[Frame]:
+        raise FrameError(self._message, [])
 
 
 class _Sse:
@@ -106,9 +128,13 @@ class _Lines:
             self._hold(chunk, [])
             return []
         first, *whole, last = chunk.split(b"\n")
-        lines = [bytes(self._tail) + first, *whole]
+        frames: list[Frame] = []
+        for line in (bytes(self._tail) + first, *whole):
+            if len(line) > self._max_frame_bytes:
+                self._fail(frames)
+            if line := line.strip():
+                frames.append(Frame(line))
         self._tail.clear()
-        frames = [Frame(line) for line in map(bytes.strip, lines) if line]
         self._hold(last, frames)
         return frames
 
@@ -119,9 +145,11 @@ class _Lines:
 
     def _hold(self, part: bytes, frames: list[Frame]) -> None:
         if len(self._tail) + len(part) > self._max_frame_bytes:
-            self._tail.clear()
-            raise FrameError(f"The stream has a line of over {self._max_frame_bytes} bytes.", frames)
+            self._fail(frames)
         self._tail += part
+
+    def _fail(self, frames: list[Frame]) -> None:
+        raise FrameError(f"The stream has a line of over {self._max_frame_bytes} bytes.", frames)
 
 
 class _Array:
@@ -152,10 +180,11 @@ class _Array:
         return frames
 
     def _fail(self, frames: list[Frame]) -> None:
-        self._held.clear()
         raise FrameError(f"The stream has an object of over {self._max_frame_bytes} bytes.", frames)
 
     def end(self) -> list[Frame]:
+        if self._begin >= 0:
+            raise FrameError(f"The stream ended inside an object, after {len(self._held)} of its bytes.", [])
         return []
 
     def _next_mark(self) -> int:
@@ -191,24 +220,13 @@ class _Array:
                 self._begin = -1
 
 
-class _None:
-    def __init__(self, max_frame_bytes: int) -> None:
-        pass
-
-    def feed(self, chunk: bytes) -> list[Frame]:
-        raise FrameError("This dialect has no streams.", [])
-
-    def end(self) -> list[Frame]:
-        return []
-
-
-type _Source = _Sse | _EventStream | _Lines | _Array | _None
-_SOURCES: Final[dict[Framing, type[_Sse] | type[_EventStream] | type[_Lines] | type[_Array] | type[_None]]] = {
+type _Source = _Sse | _EventStream | _Lines | _Array | _Broken
+_SOURCES: Final[dict[Framing, Callable[[int], _Source]]] = {
     "sse": _Sse,
     "eventstream": _EventStream,
     "ndjson": _Lines,
     "json-array": _Array,
-    "": _None,
+    "": lambda max_frame_bytes: _Broken("This dialect has no streams."),
 }
 
 
@@ -233,8 +251,11 @@ class ArrayWriter:
     def take(self, data: bytes, is_last: bool) -> bytes:
         if self._closed:
             return b""
+        frames = self._frames.feed(data)
+        if is_last:
+            frames += self._frames.end()
         out = []
-        for frame in self._frames.feed(data):
+        for frame in frames:
             out.append(self._before + frame.data)
             self._before = b",\r\n"
         if is_last:
