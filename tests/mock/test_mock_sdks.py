@@ -382,11 +382,8 @@ def converse(**more: Any) -> dict[str, Any]:
 
 async def test_bedrock_verifies_the_signature_of_converse(mock: MockProvider) -> None:
     def talk(secret: str) -> Any:
-        client = bedrock(mock, secret)
-        try:
+        with contextlib.closing(bedrock(mock, secret)) as client:
             return client.converse(**converse())
-        finally:
-            client.close()
 
     made = await asyncio.to_thread(talk, SECRET)
     assert made["output"]["message"]["content"] == [{"text": "Echo: hello big world"}]
@@ -399,10 +396,9 @@ async def test_bedrock_streams_real_frames(mock: MockProvider) -> None:
     spec = {"name": "get_weather", "inputSchema": {"json": WEATHER}}
 
     def talk() -> tuple[list[Any], list[Any]]:
-        client = bedrock(mock)
-        plain = list(client.converse_stream(**converse())["stream"])
-        tools = list(client.converse_stream(**converse(toolConfig={"tools": [{"toolSpec": spec}]}))["stream"])
-        client.close()
+        with contextlib.closing(bedrock(mock)) as client:
+            plain = list(client.converse_stream(**converse())["stream"])
+            tools = list(client.converse_stream(**converse(toolConfig={"tools": [{"toolSpec": spec}]}))["stream"])
         return plain, tools
 
     plain, tools = await asyncio.to_thread(talk)
@@ -418,11 +414,10 @@ async def test_bedrock_invokes_a_model_with_its_own_body(mock: MockProvider) -> 
     body = json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": ASK})
 
     def talk() -> tuple[Any, list[Any]]:
-        client = bedrock(mock)
-        made = json.loads(client.invoke_model(modelId=CLAUDE, body=body)["body"].read())
-        stream = client.invoke_model_with_response_stream(modelId=CLAUDE, body=body)["body"]
-        events = [json.loads(event["chunk"]["bytes"]) for event in stream]
-        client.close()
+        with contextlib.closing(bedrock(mock)) as client:
+            made = json.loads(client.invoke_model(modelId=CLAUDE, body=body)["body"].read())
+            stream = client.invoke_model_with_response_stream(modelId=CLAUDE, body=body)["body"]
+            events = [json.loads(event["chunk"]["bytes"]) for event in stream]
         return made, events
 
     made, events = await asyncio.to_thread(talk)
