@@ -57,6 +57,8 @@ class Scenario:
     variants: tuple[Variant, ...] = (DEFAULT,)
 
 
+OWN = ("direct", "nginx", "outrider")  # where Outrider is compared with itself
+BRIEF = ("nginx", "outrider")  # of what no other proxy does: nginx says how fast the machine is in this run
 # Of every process, whatever it carries.
 COMMON = (
     Target("rss_idle_mb", 60.0, rows=(DEFAULT.row,)),
@@ -75,8 +77,23 @@ def json_over_http(name: str, title: str, **more: Any) -> Scenario:
     return Scenario(name, title, **fields | more)
 
 
-OWN = ("direct", "nginx", "outrider")  # where Outrider is compared with itself
-BRIEF = ("nginx", "outrider")  # of what no other proxy does: nginx says how fast the machine is in this run
+def streams(name: str, title: str, **more: Any) -> Scenario:
+    """tls: intercepted."""
+    fields: dict[str, Any] = {"tls": False, "mode": "stream", "connections": 16, "unit": "event", "targets": ()}
+    return Scenario(name, title, **fields | more)
+
+
+def open_streams(name: str, title: str, connections: int, pace_us: int, **more: Any) -> Scenario:
+    """Streams that are open all the while, with an event each `pace_us`."""
+    return streams(name, title, connections=connections, single=False, hold=True, pace_us=pace_us, **more)
+
+
+def stays_flat(name: str, title: str, of: Variant, many: tuple[Variant, ...]) -> Scenario:
+    """The same call with more and more of something configured, which costs it nothing."""
+    targets = flat(*(variant.row for variant in many), of=of.row)
+    return json_over_http(name, title, only=OWN, variants=(of, *many), targets=targets)
+
+
 MANY_PROVIDERS = tuple(Variant(f"{count} providers", providers=count) for count in (100, 1000))
 MANY_RULES = tuple(Variant(f"{count} rules", rules=count) for count in (100, 1000))
 MANY_PRINCIPALS = tuple(Variant(f"{count} principals", principals=count) for count in (1000, 10_000))
@@ -169,68 +186,47 @@ SCENARIOS = (
         core=True,
         targets=(Target("cpu_us", 600.0), *COMMON),
     ),
-    Scenario(
+    streams(
         "stream",
         "streams of 200 events over HTTP, unpaced",
-        tls=False,
-        mode="stream",
-        connections=16,
-        unit="event",
         core=True,
         # Unpaced, the upstream would keep its core from the client until the last event: a time to nothing.
         single_pace_us=50,
         timed="first event ",
         targets=(Target("cpu_us", 1.0, of="nginx"), Target("p50_us", 1.0, of="nginx"), *COMMON),
     ),
-    Scenario(
+    open_streams(
         "stream_paced",
         "100 streams over HTTP, an event every 5 ms",
-        tls=False,
-        mode="stream",
         connections=100,
-        unit="event",
         core=True,
-        single=False,
-        hold=True,
         pace_us=5000,
         targets=(Target("cpu_us", 1.0, of="nginx"), Target("gap_p99_us", 1000.0), *COMMON),
     ),
-    Scenario(
+    open_streams(
         "streams_1000",
         "1,000 open streams over HTTP, an event every 50 ms",
-        tls=False,
-        mode="stream",
         connections=1000,
-        unit="event",
         core=True,
-        single=False,
-        hold=True,
         pace_us=50_000,
         measures_memory=True,
         variants=(DEFAULT, ALL_ON),
         targets=(Target("core_pct", 50.0), Target("gap_p99_us", 1000.0), Target("rss_open_mb", 100.0), *COMMON),
     ),
-    Scenario(
+    open_streams(
         "streams_1000_intercepted",
         "1,000 open intercepted streams, an event every 50 ms",
         tls=True,
-        mode="stream",
         connections=1000,
-        unit="event",
-        single=False,
-        hold=True,
         pace_us=50_000,
         measures_memory=True,
         variants=(DEFAULT, ALL_ON),
         targets=(Target("rss_open_mb", 180.0), Target("gap_p99_us", 1000.0), *COMMON),
     ),
-    Scenario(
+    streams(
         "stream_intercepted",
         "intercepted streams of 200 events, unpaced",
         tls=True,
-        mode="stream",
-        connections=16,
-        unit="event",
         single_pace_us=50,
         timed="first event ",
         targets=COMMON,
@@ -246,13 +242,9 @@ SCENARIOS = (
         variants=(TRANSLATED,),
         targets=(Target("cpu_us", 120.0, rows=(TRANSLATED.row,)),),
     ),
-    Scenario(
+    streams(
         "translated_stream",
         "streams of 200 events, made in OpenAI's API and translated to Anthropic's (others: relayed as they are)",
-        tls=False,
-        mode="stream",
-        connections=16,
-        unit="event",
         single=False,
         rewritten=True,
         only=BRIEF,
@@ -311,43 +303,34 @@ SCENARIOS = (
         variants=(Variant(slow=True),),
         targets=(Target("open_p99_us", 1000.0),),
     ),
-    json_over_http(
+    stays_flat(
         "flat_providers",
         "the same call with 1, 100 and 1,000 providers configured",
-        only=OWN,
-        variants=(DEFAULT, *MANY_PROVIDERS),
-        targets=flat(*(variant.row for variant in MANY_PROVIDERS), of="outrider"),
+        DEFAULT,
+        MANY_PROVIDERS,
     ),
-    json_over_http(
+    stays_flat(
         "flat_limits",
         "the same call with 1, 10 and 100 limits configured, one of which applies to it",
-        only=OWN,
-        variants=(Variant("1 limit", providers=2), *MANY_LIMITS),
-        targets=flat(*(variant.row for variant in MANY_LIMITS), of="outrider 1 limit"),
+        Variant("1 limit", providers=2),
+        MANY_LIMITS,
     ),
-    json_over_http(
+    stays_flat(
         "flat_rules",
         "the same call with 1, 100 and 1,000 rules about fields that are known before the body, none of which applies",
-        only=OWN,
-        variants=(Variant("1 rule", rules=1), *MANY_RULES),
-        targets=flat(*(variant.row for variant in MANY_RULES), of="outrider 1 rule"),
+        Variant("1 rule", rules=1),
+        MANY_RULES,
     ),
-    json_over_http(
+    stays_flat(
         "flat_principals",
         "the same call with 1, 1,000 and 10,000 principals, the last of whom calls",
-        only=OWN,
-        variants=(Variant("1 principal", principals=1), *MANY_PRINCIPALS),
-        targets=flat(*(variant.row for variant in MANY_PRINCIPALS), of="outrider 1 principal"),
+        Variant("1 principal", principals=1),
+        MANY_PRINCIPALS,
     ),
     json_over_http("layers", "JSON over HTTP, layer by layer: what each costs", only=OWN, variants=LAYERS),
-    Scenario(
+    streams(
         "layers_stream",
         "streams of 200 events, layer by layer: what each costs",
-        tls=False,
-        mode="stream",
-        connections=16,
-        unit="event",
-        targets=(),
         single=False,
         only=OWN,
         variants=LAYERS,
