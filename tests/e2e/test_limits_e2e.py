@@ -102,7 +102,7 @@ def crowd(ride: Ride, calls: int, cap: int) -> None:
     assert used - cap - refilled <= 40 * 60  # the open calls' errors of their inputs' estimates
     assert abs(cap - used - left) <= refilled + 1 or left == 0  # every token that was not used came back
     assert seen["200"] > 20
-    assert most <= 40
+    assert 30 < most <= 40  # of fewer the limit would not have been tried
     assert found["slots", "concurrent"].slots.in_use == 0
     assert found["slots", "concurrent"].room.waiting == 0
     assert found["day", "usd"].open == found["t", "tokens"].open == 0
