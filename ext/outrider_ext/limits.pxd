@@ -100,6 +100,7 @@ cdef class Plan:
     cdef readonly tuple slots
     cdef readonly tuple tokens
     cdef readonly tuple budgets
+    cdef readonly tuple rows        # all of these
     cdef readonly Family family
     cdef readonly Outputs outputs
     cdef Tariff _tariff

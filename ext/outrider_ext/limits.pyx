@@ -448,12 +448,9 @@ cdef class Plan:
         self.outputs = outputs
         self.needs_price = needs_price
         self.refusal = refusal
-        self.waits = any(row.room is not None for row in (*self.rates, *self.slots, *self.tokens))
-        self.empty = not (self.rates or self.slots or self.tokens or self.budgets)
-
-    @property
-    def rows(self):
-        return (*self.slots, *self.rates, *self.tokens, *self.budgets)
+        self.rows = (*self.slots, *self.rates, *self.tokens, *self.budgets)
+        self.waits = any(row.room is not None for row in self.rows)
+        self.empty = not self.rows
 
     cdef int64_t crowd(self) except -1:
         """How many wait for rows of this plan: who comes later may not overtake them."""
@@ -567,16 +564,7 @@ cdef object _tightest(Plan plan, Lease lease, int64_t now, Row row, int64_t wait
 
 cdef _count_allowed(Plan plan):
     cdef Row row
-    for row in plan.slots:
-        if row._allowed is not None:
-            row._allowed.n += 1
-    for row in plan.rates:
-        if row._allowed is not None:
-            row._allowed.n += 1
-    for row in plan.tokens:
-        if row._allowed is not None:
-            row._allowed.n += 1
-    for row in plan.budgets:
+    for row in plan.rows:
         if row._allowed is not None:
             row._allowed.n += 1
 
@@ -645,6 +633,14 @@ cdef _poke(Plan plan):
         for row in plan.rows:
             if row.room is not None and row.room.waiting:
                 row.room.poke()
+
+
+cdef _free(Plan plan):
+    """A call that was admitted has ended: its slots are free."""
+    cdef SlotRow row
+    for row in plan.slots:
+        row.release()
+    _poke(plan)
 
 
 @cython.final
@@ -799,7 +795,6 @@ cdef class Settle(Hook):
     cdef run(self, Exchange x, Call call):
         cdef Lease lease = call.lease
         cdef Plan plan
-        cdef Row row
         if lease is None or lease.closed:
             return None
         lease.closed = True
@@ -807,16 +802,9 @@ cdef class Settle(Hook):
         if plan is not None and (plan.tokens or plan.budgets):
             self._settle(x, call, lease, plan)
         if plan is not None:
-            for row in plan.slots:
-                (<SlotRow>row).release()
-            if plan.waits:
-                _poke(plan)
-        plan = lease.first
-        if plan is not None:
-            for row in plan.slots:
-                (<SlotRow>row).release()
-            if plan.waits:
-                _poke(plan)
+            _free(plan)
+        if lease.first is not None:
+            _free(lease.first)
         return None
 
     cdef _settle(self, Exchange x, Call call, Lease lease, Plan plan):

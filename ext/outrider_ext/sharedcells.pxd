@@ -1,7 +1,7 @@
 from cpython.buffer cimport Py_buffer
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from outrider_ext.counters cimport Counter, FixedWindow, SlidingWindow
+from outrider_ext.counters cimport BucketCounter, Counter, FixedWindow, SlidingWindow
 from outrider_ext.gcra cimport Bucket
 
 cdef enum:
@@ -48,26 +48,25 @@ cdef class Handle:
     cdef readonly Py_ssize_t index
 
 
-cdef class SharedBucket(Counter):
+cdef class SharedRate(Counter):
     cdef object __weakref__
     cdef Handle _handle
-    cdef Bucket _sums
-
-
-cdef class SharedWindow(Counter):
-    cdef object __weakref__
-    cdef Handle _handle
-    cdef Counter _window        # the same as a subclass's _sums, by its interface
+    cdef Counter _private       # what a subclass's _sums counts with, by its interface
 
     cdef void _get(self, pair_t* old) noexcept
     cdef pair_t _made(self) noexcept
+    cdef int64_t _step(self, int what, int64_t now_ns, int64_t cost) except? -3
 
 
-cdef class SharedFixedWindow(SharedWindow):
+cdef class SharedBucket(SharedRate):
+    cdef Bucket _sums
+
+
+cdef class SharedFixedWindow(SharedRate):
     cdef FixedWindow _sums
 
 
-cdef class SharedSlidingWindow(SharedWindow):
+cdef class SharedSlidingWindow(SharedRate):
     cdef SlidingWindow _sums
 
 

@@ -29,20 +29,20 @@ class Handle:
     index: int
     def retire(self) -> None: ...
 
+class SharedRate(Counter): ...
+
 @final
-class SharedBucket(Counter):
+class SharedBucket(SharedRate):
     def __init__(self, handle: Handle, count: int, period_ns: int, burst: int) -> None: ...
     @property
     def state(self) -> tuple[int, int]: ...
 
-class SharedWindow(Counter): ...
-
 @final
-class SharedFixedWindow(SharedWindow):
+class SharedFixedWindow(SharedRate):
     def __init__(self, handle: Handle, count: int, period_ns: int) -> None: ...
 
 @final
-class SharedSlidingWindow(SharedWindow):
+class SharedSlidingWindow(SharedRate):
     def __init__(self, handle: Handle, count: int, period_ns: int) -> None: ...
 
 @final

@@ -272,51 +272,75 @@ cdef class Handle:
         set_bits(&self._cell.state, RETIRED)
 
 
+# What is done to a rate, in one step.
+cdef enum:
+    TAKE = 0
+    GIVE_BACK = 1
+    FORCE = 2
+    REMAINING = 3
+
+
+cdef class SharedRate(Counter):
+    """A rate on a shared cell: each step is done by a private counter, and again where another process was faster."""
+
+    cdef void _get(self, pair_t* old) noexcept:
+        """The cell's state into the private counter."""
+        pass
+
+    cdef pair_t _made(self) noexcept:
+        """The private counter's state, for the cell."""
+        cdef pair_t made
+        made.first = made.second = 0
+        return made
+
+    cdef int64_t _step(self, int what, int64_t now_ns, int64_t cost) except? -3:
+        cdef cell_t* cell = self._handle._cell
+        cdef pair_t old = read(cell), made
+        cdef int64_t answer = 0
+        while True:
+            self._get(&old)
+            if what == TAKE:
+                answer = self._private.charge(now_ns, cost)
+            elif what == GIVE_BACK:
+                self._private.give_back(now_ns, cost)
+            elif what == FORCE:
+                self._private.force(now_ns, cost)
+            else:
+                answer = self._private.remaining(now_ns)
+            made = self._made()
+            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
+                return answer
+
+    cpdef int64_t charge(self, int64_t now_ns, int64_t cost) except? -3:
+        return self._step(TAKE, now_ns, cost)
+
+    cpdef give_back(self, int64_t now_ns, int64_t cost):
+        self._step(GIVE_BACK, now_ns, cost)
+
+    cpdef force(self, int64_t now_ns, int64_t cost):
+        self._step(FORCE, now_ns, cost)
+
+    cpdef int64_t remaining(self, int64_t now_ns) except? -3:
+        return self._step(REMAINING, now_ns, 0)
+
+
 @cython.final
-cdef class SharedBucket(Counter):
+cdef class SharedBucket(SharedRate):
     """outrider_ext.gcra.Bucket on a shared cell. Raises: what that raises."""
 
     def __init__(self, Handle handle, count, period_ns, burst):
+        cdef BucketCounter private = BucketCounter(count, period_ns, burst)
         self._handle = handle
-        self._sums = Bucket(count, period_ns, burst)
+        self._private = private
+        self._sums = private.bucket
 
-    cpdef int64_t charge(self, int64_t now_ns, int64_t cost) except? -3:
-        cdef cell_t* cell = self._handle._cell
-        cdef Bucket sums = self._sums
-        cdef pair_t old = read(cell)
-        cdef int64_t answer
-        while True:
-            sums.tat_ns, sums._tat_part = old.first, old.second
-            answer = sums.take(now_ns, cost)
-            if outrider_swap(&cell.pair, &old.first, sums.tat_ns, sums._tat_part):
-                return answer
-
-    cpdef give_back(self, int64_t now_ns, int64_t cost):
-        cdef cell_t* cell = self._handle._cell
-        cdef Bucket sums = self._sums
-        cdef pair_t old = read(cell)
-        while True:
-            sums.tat_ns, sums._tat_part = old.first, old.second
-            sums.give_back(now_ns, cost)
-            if outrider_swap(&cell.pair, &old.first, sums.tat_ns, sums._tat_part):
-                return
-
-    cpdef force(self, int64_t now_ns, int64_t cost):
-        cdef cell_t* cell = self._handle._cell
-        cdef Bucket sums = self._sums
-        cdef pair_t old = read(cell)
-        while True:
-            sums.tat_ns, sums._tat_part = old.first, old.second
-            sums.force(now_ns, cost)
-            if outrider_swap(&cell.pair, &old.first, sums.tat_ns, sums._tat_part):
-                return
-
-    cpdef int64_t remaining(self, int64_t now_ns) except? -3:
-        cdef pair_t old = read(self._handle._cell)
-        while not outrider_swap(&self._handle._cell.pair, &old.first, old.first, old.second):
-            pass
+    cdef void _get(self, pair_t* old) noexcept:
         self._sums.tat_ns, self._sums._tat_part = old.first, old.second
-        return self._sums.remaining(now_ns)
+
+    cdef pair_t _made(self) noexcept:
+        cdef pair_t made
+        made.first, made.second = self._sums.tat_ns, self._sums._tat_part
+        return made
 
     @property
     def state(self):
@@ -349,68 +373,14 @@ cdef _check_period(period_ns):
         raise ValueError(f"A shared window is at least {MIN_WINDOW_NS} ns long.")
 
 
-cdef class SharedWindow(Counter):
-    """A window on a shared cell: each step is done by the private counter, again where another process was faster."""
-
-    cdef void _get(self, pair_t* old) noexcept:
-        """The cell's state into the private counter."""
-        pass
-
-    cdef pair_t _made(self) noexcept:
-        """The private counter's state, for the cell."""
-        return packed(0, 0, 0)
-
-    cpdef int64_t charge(self, int64_t now_ns, int64_t cost) except? -3:
-        cdef cell_t* cell = self._handle._cell
-        cdef pair_t old = read(cell), made
-        cdef int64_t answer
-        while True:
-            self._get(&old)
-            answer = self._window.charge(now_ns, cost)
-            made = self._made()
-            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
-                return answer
-
-    cpdef give_back(self, int64_t now_ns, int64_t cost):
-        cdef cell_t* cell = self._handle._cell
-        cdef pair_t old = read(cell), made
-        while True:
-            self._get(&old)
-            self._window.give_back(now_ns, cost)
-            made = self._made()
-            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
-                return
-
-    cpdef force(self, int64_t now_ns, int64_t cost):
-        cdef cell_t* cell = self._handle._cell
-        cdef pair_t old = read(cell), made
-        while True:
-            self._get(&old)
-            self._window.force(now_ns, cost)
-            made = self._made()
-            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
-                return
-
-    cpdef int64_t remaining(self, int64_t now_ns) except? -3:
-        cdef cell_t* cell = self._handle._cell
-        cdef pair_t old = read(cell), made
-        cdef int64_t left
-        while True:
-            self._get(&old)
-            left = self._window.remaining(now_ns)
-            made = self._made()
-            if outrider_swap(&cell.pair, &old.first, made.first, made.second):
-                return left
-
-
 @cython.final
-cdef class SharedFixedWindow(SharedWindow):
+cdef class SharedFixedWindow(SharedRate):
     """outrider_ext.counters.FixedWindow on a shared cell."""
 
     def __init__(self, Handle handle, count, period_ns):
         _check_period(period_ns)
         self._handle = handle
-        self._window = self._sums = FixedWindow(count, period_ns)
+        self._private = self._sums = FixedWindow(count, period_ns)
 
     cdef void _get(self, pair_t* old) noexcept:
         self._sums.start_ns = number_in(old) * self._sums.period_ns
@@ -421,13 +391,13 @@ cdef class SharedFixedWindow(SharedWindow):
 
 
 @cython.final
-cdef class SharedSlidingWindow(SharedWindow):
+cdef class SharedSlidingWindow(SharedRate):
     """outrider_ext.counters.SlidingWindow on a shared cell."""
 
     def __init__(self, Handle handle, count, period_ns):
         _check_period(period_ns)
         self._handle = handle
-        self._window = self._sums = SlidingWindow(count, period_ns)
+        self._private = self._sums = SlidingWindow(count, period_ns)
 
     cdef void _get(self, pair_t* old) noexcept:
         self._sums.start_ns = number_in(old) * self._sums.period_ns
