@@ -98,13 +98,6 @@ def wait_for(condition: Callable[[], bool], tell: Callable[[], str], timeout_s: 
         time.sleep(0.002)
 
 
-async def until(condition: Any, what: str, timeout_s: float = DEADLINE_S) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not come about: {what}"
-        await asyncio.sleep(0.002)
-
-
 @contextlib.contextmanager
 def running(folder: Path, *options: str) -> Iterator[Server]:
     server = Server(folder, *options)

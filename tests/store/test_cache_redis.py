@@ -11,9 +11,9 @@ import pytest
 from outrider.config import ConfigError, load
 from outrider.stack.cache import Entry
 from outrider.stack.far import decoded, encoded
-from store.servers import Server, until
+from store.servers import Server
 from support.remembering import LAST, STREAM, STREAM_HEAD, WHOLE, World, answer, chunk, question, remembering
-from support.running import ENVIRON, total
+from support.running import ENVIRON, total, until
 from support.wire import Provider
 
 FLEET = {**ENVIRON, "FLEET_KEY": "the fleet's own key, 32 bytes long", "OTHER_KEY": "another fleet's key, 32 bytes..."}

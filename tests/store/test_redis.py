@@ -18,7 +18,8 @@ from outrider.store.base import NEEDS_LEASE
 from outrider.store.leases import BORROW_S
 from outrider.store.redis import RedisSettings, RedisStore
 from outrider.testing.check_store import acquire, check_store, take
-from store.servers import Server, Wire, running, until
+from store.servers import Server, Wire, running
+from support.running import until
 
 HOUR = 3_600_000_000_000
 KEY = Secret(b"a key of the whole fleet")

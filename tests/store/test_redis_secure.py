@@ -23,9 +23,9 @@ from outrider.runtime import Sidecar
 from outrider.secrets.secret import Secret
 from outrider.store.opening import redis_settings, revoke_in_fleet
 from outrider.store.redis import MAX_REVOKED
-from store.servers import Server, free_port, running, until
+from store.servers import Server, free_port, running
 from store.test_redis import Counted, rate, stores, take
-from support.running import local, settings
+from support.running import local, settings, until
 
 PATIENT_S = 2  # a busy machine is not a store that fails
 RULES = "on >pass ~outrider:* &outrider:* +@scripting +@hash +@sortedset +@pubsub +@connection +time +pexpire"
@@ -289,7 +289,7 @@ async def test_sentinels_say_who_the_master_is_before_and_after_it_fails(tmp_pat
                     return bool(copy.call("ROLE")[0] == b"master")
                 return False
 
-            await until(knows_both, "the sentinel knows the replica", 60.0)
+            await until(knows_both, "the sentinel knows the replica")
             words = {
                 "sentinel": "mymaster", "password": Secret(b"pass"), "sentinel_password": Secret(b"watch"),
                 "deadline_s": 1.0,
@@ -307,7 +307,7 @@ async def test_sentinels_say_who_the_master_is_before_and_after_it_fails(tmp_pat
                     "the replica follows",
                 )
                 primary.stop()
-                await until(is_promoted, "the sentinel has promoted the replica", 60.0)
+                await until(is_promoted, "the sentinel has promoted the replica")
                 await until(lambda: all(store.events["store_lost"] for store in fleet), "noticed")
                 await until(lambda: not any(store.is_down for store in fleet), "they have joined the new one")
                 spend.add("2026-01", 1)

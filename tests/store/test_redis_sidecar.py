@@ -15,8 +15,7 @@ from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, new_key
 from outrider.runtime import Sidecar
 from outrider.store.leases import LeasedSlots
 from store.servers import running as redis_running
-from store.servers import until
-from support.running import client_of, get, local, post, running, settings, total
+from support.running import client_of, get, local, post, running, settings, total, until
 from support.wire import Peer, Provider
 
 OK_2 = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

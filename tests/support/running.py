@@ -56,10 +56,10 @@ async def client_of(sidecar: Sidecar, *, receive_buffer: int | None = None) -> P
     return await connect(sidecar.proxy_addresses[0], receive_buffer=receive_buffer)
 
 
-async def until(condition: Callable[[], bool], what: str) -> None:
+async def until(condition: Callable[[], bool], what: str, timeout_s: float = DEADLINE_S) -> None:
     """Pass the loop on until the state is there."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + DEADLINE_S
+    deadline = loop.time() + timeout_s
     while not condition():
         assert loop.time() < deadline, f"it did not come about: {what}"
         await asyncio.sleep(0.001)
