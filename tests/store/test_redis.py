@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import NoScriptError
 
 from outrider.secrets.secret import Secret
 from outrider.store.base import NEEDS_LEASE
@@ -433,6 +434,28 @@ async def test_a_user_with_a_password_and_little_more_than_scripts(tmp_path: Pat
         await wrong.close()
 
 
+class DroppedMeanwhile:
+    """A client in whose answer the other task has failed, and dropped it."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self.store = store
+
+    async def execute_command(self, *words: Any) -> Any:
+        self.store._client = None
+        raise NoScriptError
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+async def test_the_beat_goes_on_where_the_connection_was_dropped_under_it() -> None:
+    store = Counted(1)
+    client = store._client = DroppedMeanwhile(store)
+    await store._beat()
+    assert client.is_closed
+    assert store._wake.is_set()  # the other task connects
+
+
 # -- a cluster
 
 
@@ -460,6 +483,21 @@ def cluster(tmp_path: Path) -> Iterator[list[Server]]:
 def _formed(node: Server) -> bool:
     info = node.call("CLUSTER", "INFO")
     return b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info and b"cluster_slots_ok:16384" in info
+
+
+async def test_a_client_of_a_cluster_that_is_dropped_while_it_connects_leaves_nothing_open(
+    cluster: list[Server],
+) -> None:
+    await until(lambda: all(_formed(node) for node in cluster), "the cluster has formed")
+    store = Counted(cluster[0].port, cluster=True)
+    await store._ensure()
+    client = store._client
+    beat = asyncio.ensure_future(store._beat())
+    await until(lambda: client._lock is not None and client._lock.locked(), "it connects")
+    await store._disconnect()
+    await beat
+    assert client._initialize  # as one that is closed
+    await store.close()
 
 
 async def test_a_cluster_of_three_nodes_holds_the_limits_of_many_keys(cluster: list[Server]) -> None:

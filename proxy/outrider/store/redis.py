@@ -21,7 +21,7 @@ import json
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
@@ -248,10 +248,9 @@ class RedisStore:
     async def _claim(self, key: str, mark: str, then: Callable[[], None]) -> None:
         is_first = True
         with contextlib.suppress(RedisError, OSError, TimeoutError):
-            async with asyncio.timeout(self.settings.deadline_s):
-                client = self._client
-                if client is not None and not self.is_down:
-                    is_first = bool(await client.execute_command("HSETNX", key, f"m:{mark}", 1))
+            async with self._beside(self.settings.deadline_s):
+                if self._client is not None and not self.is_down:
+                    is_first = bool(await self._client.execute_command("HSETNX", key, f"m:{mark}", 1))
         if is_first:
             then()
 
@@ -308,19 +307,40 @@ class RedisStore:
                 await client.aclose()
         self._dropping.remove(client)
 
+    @property
+    def _open(self) -> Any:
+        """The client. Raises: OSError."""
+        if self._client is None:
+            raise ConnectionError("the connection to the store was closed meanwhile")
+        return self._client
+
+    @contextlib.asynccontextmanager
+    async def _beside(self, deadline_s: float) -> AsyncIterator[None]:
+        """What is asked beside the task that connects and disconnects.
+
+        A client of a cluster that was still connecting for us when it was dropped went on with it: it is closed again.
+        """
+        client = self._client
+        try:
+            async with asyncio.timeout(deadline_s):
+                yield
+        finally:
+            if client is not None and client is not self._client:
+                await self._drop(client)
+
     async def _call(self, script: str, keys: tuple[str, ...], arguments: Iterable[Any]) -> Any:
         words = (len(keys), *keys, *arguments)
         try:
-            return await self._client.execute_command("EVALSHA", _HASHES[script], *words)
+            return await self._open.execute_command("EVALSHA", _HASHES[script], *words)
         except NoScriptError:
-            return await self._client.execute_command("EVAL", _SCRIPTS[script], *words)
+            return await self._open.execute_command("EVAL", _SCRIPTS[script], *words)
 
     async def _call_all(self, questions: list[tuple[str, tuple[str, ...], tuple[Any, ...]]]) -> list[Any]:
         """All answers, in order; an answer may be an exception. One round trip (a cluster: one for each node)."""
         if self.settings.cluster:
             calls = [self._call(*question) for question in questions]
             return list(await asyncio.gather(*calls, return_exceptions=True))
-        async with self._client.pipeline(transaction=False) as pipe:
+        async with self._open.pipeline(transaction=False) as pipe:
             for script, keys, arguments in questions:
                 pipe.execute_command("EVALSHA", _HASHES[script], len(keys), *keys, *arguments)
             answers: list[Any] = await pipe.execute(raise_on_error=False)
@@ -328,7 +348,7 @@ class RedisStore:
             if isinstance(answer, NoScriptError):
                 self.count("store_scripts_loaded")
                 script, keys, arguments = questions[at]
-                answers[at] = await self._client.execute_command("EVAL", _SCRIPTS[script], len(keys), *keys, *arguments)
+                answers[at] = await self._open.execute_command("EVAL", _SCRIPTS[script], len(keys), *keys, *arguments)
         return answers
 
     # -- the steps
@@ -404,7 +424,11 @@ class RedisStore:
             for item in list(self._alive.values()):
                 if item.is_due(now_ns):
                     self.kick(item)
-            await self._beat()
+            try:
+                await self._beat()
+            except Exception as exc:  # as in `_run`
+                self.count("store_failed")
+                self.why = f"{type(exc).__name__}: {exc}"[:WHY_CHARS]
             await asyncio.sleep(TICK_S)
 
     async def _beat(self) -> None:
@@ -418,7 +442,7 @@ class RedisStore:
                 if not self.is_down or self._failures:
                     return
                 await self._ensure()
-            async with asyncio.timeout(self.settings.deadline_s):
+            async with self._beside(self.settings.deadline_s):
                 await self._ask_fleet()
         except (RedisError, OSError, TimeoutError, StoreAnswerError):
             self._wake.set()  # the other task asks, and says what it finds
@@ -445,7 +469,7 @@ class RedisStore:
         self._seen_revocations = -1
         if self._client is not None:
             with contextlib.suppress(RedisError, OSError, TimeoutError):
-                async with asyncio.timeout(self.settings.deadline_s):
+                async with self._beside(self.settings.deadline_s):
                     await self._tell_revocations(names)
         self._seen_revocations = -1  # what was read meanwhile knew nothing of them
 
@@ -485,7 +509,7 @@ class RedisStore:
 
     async def _tell_revocations(self, names: Iterable[str]) -> None:
         await self._write_revocations(names)
-        await self._client.execute_command("PUBLISH", self._channel, "1")
+        await self._open.execute_command("PUBLISH", self._channel, "1")
 
     async def _write_revocations(self, names: Iterable[str]) -> None:
         for some in _batches(names):
@@ -493,10 +517,10 @@ class RedisStore:
             for name in some:
                 field = hmac.digest(self._key, f"revoked\0{name}".encode(), "sha256").hex()
                 words += (field, self._seals.seal(field.encode(), name.encode()))
-            await self._client.execute_command("HSET", self._fleet_keys[1], *words)
+            await self._open.execute_command("HSET", self._fleet_keys[1], *words)
 
     async def _read_revocations(self) -> None:
-        rows = await self._client.hgetall(self._fleet_keys[1])
+        rows = await self._open.hgetall(self._fleet_keys[1])
         known, self._sealed = self._sealed, {}
         for field, sealed in rows.items():
             before = known.get(field)
