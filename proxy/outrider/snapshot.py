@@ -33,7 +33,7 @@ from outrider.govern.principals import Clocks, Directory
 from outrider.govern.virtual_keys import KEY_FILE, KeyHasher, Revocations, RevokedFile, key_id
 from outrider.lanes.routing import Router
 from outrider.lanes.unified import Own, Unified
-from outrider.providers.model import COMMON_SLOTS, Auth, Operation, Provider
+from outrider.providers.model import COMMON_SLOTS, Auth, Match, Operation, Provider
 from outrider.providers.registry import Binding, Registry, join_host_port
 from outrider.secrets.placeholder import Placeholder
 from outrider.secrets.sources import FileSource, Source, source_for
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from outrider.upstream.fetch import Fetched, MediaFetcher
     from outrider.upstream.plans import Refusal
 
+type Way = tuple[str, int, Pool | None]  # host, port, and the connections there
 type Redactions = tuple[Plans, tuple[Redaction, ...], bool]  # plans, what is always redacted, whether rules may add
 
 MAX_POOLS = 512
@@ -282,25 +283,20 @@ class Snapshot:
         prefix: int,
         address: str | None,
     ) -> Route:
-        match = binding.match(method, path)
         pool = self._pool(binding, host, port, tls, address)
-        route = Route(
-            binding=binding,
-            operation=match.operation,
-            known=match.known,
-            model=match.model,
-            destination_host=host,
-            destination_port=port,
-            prefix_bytes=prefix,
-            error_dialect=binding.provider.error_dialect,
-            pool=pool,
-            method=method,
-            path=path,
-        )
-        to = pool.destination
-        route.attempt = Attempt(route, self.sources.get(binding.name), plain=to.context is None and not to.named)
+        route = _route(binding, binding.match(method, path), (host, port, pool), method, path, prefix=prefix)
+        self._attempted(route)
         bind(route, self._layers)
         return route
+
+    def _attempted(self, route: Route, **more: Any) -> None:
+        source, plain = self.sources.get(route.binding.name), route.pool.destination.is_plain
+        route.attempt = Attempt(route, source, plain=plain, **more)
+
+    def _home(self, binding: Binding) -> Way:
+        assert binding.origin is not None
+        scheme, host, port = binding.origin
+        return host, port, self._pool(binding, host, port, scheme == "https", None)
 
     def _adapts(self, route: Route) -> bool:
         """Whether calls of it may be served by a target whose provider's own limits are heeded."""
@@ -322,36 +318,12 @@ class Snapshot:
     def _target_route(self, route: Route, binding: Binding, path: bytes, *, lifts: bool = False) -> Route:
         """The way to another provider, or to another form of its API, for calls of a route that apps call."""
         if binding is route.binding and not route.is_front:
-            host, port, pool = route.destination_host, route.destination_port, route.pool
+            way = route.destination_host, route.destination_port, route.pool
         else:
-            assert binding.origin is not None
-            scheme, host, port = binding.origin
-            pool = self._pool(binding, host, port, scheme == "https", None)
-        match = binding.match(b"POST", path)
-        to = Route(
-            binding=binding,
-            operation=match.operation,
-            known=match.known,
-            model=match.model,
-            destination_host=host,
-            destination_port=port,
-            prefix_bytes=0,
-            error_dialect=binding.provider.error_dialect,
-            pool=pool,
-            method=b"POST",
-            path=path,
-        )
-        where = pool.destination
-        plain = where.context is None and not where.named
+            way = self._home(binding)
+        to = _route(binding, binding.match(b"POST", path), way, b"POST", path)
         translates = to.operation.dialect != route.operation.dialect
-        to.attempt = Attempt(
-            to,
-            self.sources.get(binding.name),
-            plain=plain,
-            asked=route.binding,
-            translates=translates,
-            is_front=route.is_front,
-        )
+        self._attempted(to, asked=route.binding, translates=translates, is_front=route.is_front)
         cap_bytes = self.config.caps.held_body_bytes
         bind_target(to, route, self._layers, translates=translates or lifts, cap_bytes=cap_bytes)
         return to
@@ -381,21 +353,8 @@ class Snapshot:
 
     def _own_route(self, operation: Operation, method: bytes, path: bytes, resolver: Any) -> Route:
         """Of the API over all providers, while nobody knows yet whom it is for, or where we answer ourselves."""
-        route = Route(
-            binding=UNIFIED,
-            operation=operation,
-            known=True,
-            model=None,
-            destination_host="",
-            destination_port=0,
-            prefix_bytes=0,
-            error_dialect=UNIFIED.provider.error_dialect,
-            pool=None,
-            method=method,
-            path=path,
-            is_front=True,
-            resolver=resolver,
-        )
+        match = Match(operation, None, True)
+        route = _route(UNIFIED, match, ("", 0, None), method, path, is_front=True, resolver=resolver)
         route.attempt = Own()
         bind(route, self._layers)
         return route
@@ -412,25 +371,9 @@ class Snapshot:
                 f"the address of {binding.name} is not known without config; "
                 f"set providers.{binding.name}.hosts, region or connect_to"
             )
-        scheme, host, port = binding.origin
-        pool = self._pool(binding, host, port, scheme == "https", None)
-        route = Route(
-            binding=binding,
-            operation=operation,
-            known=True,
-            model=None,
-            destination_host=host,
-            destination_port=port,
-            prefix_bytes=0,
-            error_dialect=binding.provider.error_dialect,
-            pool=pool,
-            method=b"POST",
-            path=path,
-            is_front=True,
-        )
-        where = pool.destination
-        plain = where.context is None and not where.named
-        route.attempt = Attempt(route, self.sources.get(binding.name), plain=plain)
+        match = Match(operation, None, True)
+        route = _route(binding, match, self._home(binding), b"POST", path, is_front=True)
+        self._attempted(route)
         if self._rules is not None and others is not None:
             from outrider.stack.cheap_rules import facts_of_target
 
@@ -443,13 +386,11 @@ class Snapshot:
 
     def _target_refusal(self) -> "Refusal | None":
         """What the rules say of a target that the app did not address."""
-        if self.policies is None:
+        if self._rules is None:
             return None
-        from outrider.stack.cheap_rules import Rules
         from outrider.stack.target_rules import TargetRules
 
-        cap_bytes = self.config.caps.held_body_bytes
-        return TargetRules(Rules(self.policies.rules, self._shared.metrics, cap_bytes=cap_bytes)).refusal
+        return TargetRules(self._rules).refusal
 
     async def _fetch(self, url: str) -> "Fetched":
         """A file that an app named by URL, for a target that takes bytes."""
@@ -536,6 +477,26 @@ class Snapshot:
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
+
+
+def _route(
+    binding: Binding, match: Match, way: Way, method: bytes, path: bytes, *, prefix: int = 0, **more: Any
+) -> Route:
+    host, port, pool = way
+    return Route(
+        binding=binding,
+        operation=match.operation,
+        known=match.known,
+        model=match.model,
+        destination_host=host,
+        destination_port=port,
+        prefix_bytes=prefix,
+        error_dialect=binding.provider.error_dialect,
+        pool=pool,
+        method=method,
+        path=path,
+        **more,
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -115,7 +115,7 @@ class Unified:
 
     def _resolver(self, path: bytes) -> Callable[["Exchange", Call], Route]:
         def resolve(x: "Exchange", call: Call) -> Route:
-            model = self._model(x)
+            model, span = self._model(x)
             serving = self._serving.get(model)
             if serving is not None:
                 return self._front(serving, path, is_alias=True)
@@ -125,34 +125,34 @@ class Unified:
                 raise ModelNotFoundError(str(exc)) from exc
             call.routed = owner.binding.name, owner.model
             if owner.model != model:
-                self._rename(x, call, owner.model)
+                self._rename(x, call, owner.model, span)
             return self._front((owner.binding.name,), path, is_alias=False)
 
         return resolve
 
-    def _model(self, x: "Exchange") -> str:
+    def _model(self, x: "Exchange") -> tuple[str, tuple[int, int]]:
+        """With the place where it stands in the plain body."""
         if x.body is None:
             raise BodyTooLargeError("the request's body is too large to be read; raise caps.held_body_bytes")
         try:
             self._scan.scan(plain_body(x, self._cap_bytes))
-            model = self._scan.text(0) if self._scan.span(0)[0] >= 0 else None
+            span = self._scan.span(0)
+            model = self._scan.text(0) if span[0] >= 0 else None
         except JsonScanError as exc:
             raise BadRequestError(f"the body cannot be read: {exc}") from exc
         finally:
             self._scan.clear()
         if not model:
             raise BadRequestError('the body has to name a model, as in "model": "openai/gpt-5"')
-        return model
+        return model, span
 
-    def _rename(self, x: "Exchange", call: Call, model: str) -> None:
+    def _rename(self, x: "Exchange", call: Call, model: str, span: tuple[int, int]) -> None:
         """From here on the call names the model as its provider does: rules, limits and prices know no other name."""
         plain = plain_body(x, self._cap_bytes)
         if plain is not x.body:
             document_of(x, call, self._cap_bytes).change()["model"] = model
             return
-        self._scan.scan(plain)
-        start, end = self._scan.span(0)
-        self._scan.clear()
+        start, end = span
         x.body = b"%b%b%b" % (plain[:start], orjson.dumps(model), plain[end:])
 
     def _front(self, serving: tuple[str, ...], path: bytes, *, is_alias: bool) -> Route:

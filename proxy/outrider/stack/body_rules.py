@@ -6,13 +6,12 @@ never skipped; edits are made in the call's document, which is written once, beh
 Does not know: what comes before the body (cheap_rules.py), dialects (govern/rewrites.py).
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from outrider.errors import SidecarError
 from outrider.govern.plan import Late, Plan, carry_out
 from outrider.govern.reading import View, max_tokens_places, token_count
 from outrider.govern.rules import Route as RouteTo
-from outrider.govern.verdicts import Outcome
 from outrider.stack.call import Call, LayerHook, Route
 from outrider.stack.cheap_rules import Rules, view_of
 from outrider.stack.document import document_of, plain_body
@@ -50,7 +49,7 @@ class BodyRules:
 
     def _found(self, x: "Exchange", call: Call, plan: Plan) -> Late:
         """The decision where the models have to be looked for."""
-        view = self._view(x, call, plan)
+        view = body_view(x, call, plan, self._rules.cap_bytes)
         try:
             late = plan.late_for(view)
         except SidecarError:
@@ -76,7 +75,7 @@ class BodyRules:
 
     def _act(self, x: "Exchange", call: Call, settled: Settled) -> None:
         late: Late = settled.source
-        view = self._view(x, call, late.plan)
+        view = body_view(x, call, late.plan, self._rules.cap_bytes)
         outcome = late.decide(view)
         if outcome is not late.outcome:
             self._rules.put(call, outcome, None if late.dynamic else late.outcome)
@@ -92,16 +91,7 @@ class BodyRules:
                     call.routed = edit.provider, edit.model
                     break
         if outcome.lifts:
-            self._lift(x, call, outcome, view)
-
-    def _lift(self, x: "Exchange", call: Call, outcome: Outcome, view: View) -> None:
-        from outrider.stack.lifts import lift_call
-
-        known, outcome = outcome, outcome.copy()
-        lift_call(x, call, outcome, view, lambda: document_of(x, call, self._rules.cap_bytes).change())
-        if outcome.errors != known.errors:
-            self._rules.put(call, outcome, known)
-        Rules.refuse(call, outcome)
+            self._rules.lift(x, call, outcome, view, lambda: document_of(x, call, self._rules.cap_bytes).change())
 
     @staticmethod
     def _follow(call: Call, view: View) -> None:
@@ -116,10 +106,13 @@ class BodyRules:
         if isinstance(stream, bool):
             call.stream = stream
 
-    def _view(self, x: "Exchange", call: Call, plan: Plan) -> View:
-        cap = self._rules.cap_bytes
 
-        def parse() -> Any:
-            return document_of(x, call, cap).value
-
-        return view_of(x, call, plan, plain_body=lambda: plain_body(x, cap), parse=parse)
+def body_view(x: "Exchange", call: Call, plan: Plan, cap_bytes: int) -> View:
+    """What rules see of a call once its body is there."""
+    return view_of(
+        x,
+        call,
+        plan,
+        plain_body=lambda: plain_body(x, cap_bytes),
+        parse=lambda: document_of(x, call, cap_bytes).value,
+    )

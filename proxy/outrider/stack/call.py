@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from outrider_ext.lane import Call, Hook, Lane, PlainHook, Route
 from outrider_ext.relay import Exchange
 
-__all__ = ["Answered", "Call", "Hook", "LayerHook", "Parked", "PlainHook", "Route", "Taken"]
+__all__ = ["Answered", "Call", "Hook", "LayerHook", "Parked", "PlainHook", "Route", "Taken", "behind"]
 
 
 class Taken:
@@ -65,6 +65,21 @@ class Answered(Taken):
             % (self._call.request_id, self._lines, len(self._body), b"connection: close\r\n" if x.must_close else b"")
         )
         x.answer(head if x.method == b"HEAD" else head + self._body, 200)
+
+
+type Change = Callable[[Exchange, bytes, bool], bytes]
+
+
+def behind(x: Exchange, change: Change) -> None:
+    """change(x, piece, is_last) gets what all that changes this answer so far makes of it."""
+    whole, pipe, run, end = x.whole, x.pipe, x.rewrite, x.rewrite_end
+    if whole is not None:
+        x.whole = lambda x, body: change(x, whole(x, body), True)
+    elif pipe is not None:
+        x.pipe = lambda x, data, is_last: change(x, pipe(x, data, is_last), is_last)
+    elif run is not None and end is not None:
+        x.rewrite = lambda x, data: change(x, run(x, data), False)
+        x.rewrite_end = lambda x, rest: change(x, end(x, rest), True)
 
 
 # What a layer returns for a route. It returns None to go on, raises SidecarError to refuse, or returns an awaitable

@@ -5,6 +5,7 @@ one dictionary look-up (compiled: outrider_ext.rulehooks); a refusal comes befor
 Does not know: bodies (body_rules.py), files, what a rule says.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,16 @@ class Rules:
             if labels not in counted:
                 self._count(labels)
 
+    def lift(self, x: "Exchange", call: Call, outcome: Outcome, view: View, change: Callable[[], object]) -> None:
+        """change(): the body has to be written anew. Raises: SidecarError."""
+        from outrider.stack.lifts import lift_call
+
+        known, outcome = outcome, outcome.copy()
+        lift_call(x, call, outcome, view, change)
+        if outcome.errors != known.errors:
+            self.put(call, outcome, known)
+        self.refuse(call, outcome)
+
     @staticmethod
     def refuse(call: Call, outcome: Outcome) -> None:
         if outcome.refusal is not None:
@@ -140,16 +151,7 @@ class CheapRules:
             self._rules.put(call, outcome)
             Rules.refuse(call, outcome)
         if outcome.lifts:
-            self._lift(x, call, plan, outcome)
-
-    def _lift(self, x: "Exchange", call: Call, plan: Plan, outcome: Outcome) -> None:
-        from outrider.stack.lifts import lift_call
-
-        known, outcome = outcome, outcome.copy()
-        lift_call(x, call, outcome, view_of(x, call, plan), lambda: None)
-        if outcome.errors != known.errors:
-            self._rules.put(call, outcome, known)
-        Rules.refuse(call, outcome)
+            self._rules.lift(x, call, outcome, view_of(x, call, plan), lambda: None)
 
 
 def view_of(x: "Exchange", call: Call, plan: Plan, **more: Any) -> View:

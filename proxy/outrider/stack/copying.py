@@ -10,6 +10,7 @@ Does not know: dialects, what becomes of the copy.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from outrider.stack.call import behind
 from outrider.stack.meter import without_extra_chunk
 
 if TYPE_CHECKING:
@@ -29,16 +30,9 @@ class Copying:
 
     def begin(self, x: "Exchange") -> None:
         """Behind the translation, before all that follows it."""
-        whole, pipe, run, end = x.whole, x.pipe, x.rewrite, x.rewrite_end
-        if whole is not None:
-            x.whole = lambda x, body: self._passed(x, whole(x, body), is_last=True)
-        elif pipe is not None:
-            x.pipe = lambda x, data, is_last: self._passed(x, pipe(x, data, is_last), is_last=is_last)
-        elif run is not None and end is not None:
-            x.rewrite = lambda x, data: self._passed(x, run(x, data), is_last=False)
-            x.rewrite_end = lambda x, rest: self._passed(x, end(x, rest), is_last=True)
+        behind(x, self._passed)
 
-    def _passed(self, x: "Exchange", piece: bytes, *, is_last: bool) -> bytes:
+    def _passed(self, x: "Exchange", piece: bytes, is_last: bool) -> bytes:
         if self._take is not None:
             self._copy(x, piece, is_last=is_last)
         return without_extra_chunk(x, piece) if self._strips and b'"usage"' in piece else piece

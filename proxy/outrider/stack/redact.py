@@ -25,7 +25,7 @@ from outrider.govern.redact.plan import Plan, Plans, UnknownDetectorError
 from outrider.govern.redact.stream import JSON_TEXT, TEXT
 from outrider.govern.redact.texts import Slot, drop_logprobs, read_event, walk
 from outrider.govern.redaction import Redaction
-from outrider.stack.call import Call, LayerHook, Route
+from outrider.stack.call import Call, LayerHook, Route, behind
 from outrider.stack.document import Document, document_of, plain_body
 from outrider.stack.meter import without_extra_chunk
 from outrider_ext import http1
@@ -194,15 +194,7 @@ class Redact:
             pipe = SseRedactor(events, call, call.redacting).pipe
         else:
             pipe = _PIPES[framing](events, self._cap_bytes).pipe
-        if x.pipe is not None:
-            first = x.pipe
-            x.pipe = lambda x, data, is_last: pipe(x, first(x, data, is_last), is_last)
-        else:
-            run, end = x.rewrite, x.rewrite_end
-            assert run is not None
-            assert end is not None
-            x.rewrite = lambda x, data: pipe(x, run(x, data), False)
-            x.rewrite_end = lambda x, rest: pipe(x, end(x, rest), True)
+        behind(x, pipe)
         x.last_words = last_words(call, framing)
 
 

@@ -7,16 +7,16 @@ decided once per caller, target and model.
 Does not know: how a target is chosen, dialects.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from outrider.errors import SidecarError
 from outrider.govern.plan import Plan, RouteRules
 from outrider.govern.principal import ANONYMOUS
 from outrider.govern.rules import Rewrite
 from outrider.govern.verdicts import Outcome, PolicyDeniedError
+from outrider.stack.body_rules import body_view
 from outrider.stack.call import Call, Route
-from outrider.stack.cheap_rules import Rules, facts_of_route, facts_of_target, view_of
-from outrider.stack.document import document_of, plain_body
+from outrider.stack.cheap_rules import Rules, facts_of_route, facts_of_target
 
 if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
@@ -57,13 +57,8 @@ class TargetRules:
     def _decide(self, x: "Exchange", call: Call, plan: Plan, model: str) -> Outcome:
         if plan.is_final:
             return plan.outcome
-        cap = self._rules.cap_bytes
-
-        def parse() -> Any:
-            return document_of(x, call, cap).value
-
         late = plan.first if plan.first is not None else plan.for_name(model)
-        return late.decide(view_of(x, call, plan, plain_body=lambda: plain_body(x, cap), parse=parse))
+        return late.decide(body_view(x, call, plan, self._rules.cap_bytes))
 
     @staticmethod
     def _undone(call: Call, outcome: Outcome) -> SidecarError | None:

@@ -27,7 +27,7 @@ from outrider.dialects.translate import StreamTranslation, Translation
 from outrider.errors import BadRequestError, SidecarError, UpstreamBrokenError
 from outrider.providers.betas import TAKEN, betas_for, betas_of
 from outrider.providers.places import CALLS, Place, place_of
-from outrider.stack.call import PlainHook
+from outrider.stack.call import PlainHook, behind
 from outrider_ext import http1
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Translator:
 
     def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
         """What the app named by URL and the target wants as bytes. model: its name there. Raises: BadRequestError."""
-        if b"http" not in body:
+        if b'"http' not in body:
             return []
         translation = self._read(call, body)
         return _wanted(translation, model)
@@ -110,21 +110,17 @@ class Translator:
     def answer(self, x: "Exchange", call: "Call") -> None:
         """At the head of an answer: how its bytes are changed. Raises: UpstreamBrokenError."""
         translation: Translation = call.translation
-        kind = _plain_kind(x)
-        if x.status >= 400:
-            x.whole = lambda x, body: translation.error(x.status, body)[1]
-            call.spoken_kind = JSON_TYPE
-        elif framing := framing_of(kind):
+        framing = framing_of(_plain_kind(x)) if x.status < 400 else ""
+        if framing:
             call.translating = stream = translation.stream()
             _stream(x, stream, is_sse=framing == "sse")
             call.spoken_kind = CONTENT_TYPES[self.client.framing]
             if wants_array(x, call):
                 _head(x, call, translation.note, JSON_TYPE)
                 return
+            _head(x, call, translation.note)
         else:
-            x.whole = _whole(call, translation.answer)
-            call.spoken_kind = JSON_TYPE
-        _head(x, call, translation.note)
+            _json(x, call, translation.answer, _error_of(translation), translation.note)
 
 
 class Lifted(Translator):
@@ -162,7 +158,14 @@ class Lifted(Translator):
         return _sent(_place(target, self.provider.name, request.model, stream=request.stream), written.body, headers)
 
 
-class Form[Asked]:
+class _NoFiles:
+    """What names no file by URL that a target could want as bytes."""
+
+    def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
+        return []
+
+
+class Form[Asked](_NoFiles):
     """Embeddings and rerankings, which are never streamed: what an adapter of either kind has.
 
     write(asked, provider, notes) -> bodies, one for each call that the target wants. Source: dialects.embeddings,
@@ -176,9 +179,6 @@ class Form[Asked]:
         self.provider = provider
         self._write = write
         self._back = back
-
-    def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
-        return []
 
     def request(
         self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
@@ -198,23 +198,20 @@ class Form[Asked]:
 
     def answer(self, x: "Exchange", call: "Call") -> None:
         asked, notes = call.translation
-        _plain_kind(x)
-        if x.status >= 400:
-            x.whole = lambda x, body: orjson.dumps(self.client.write_error(self.provider.read_error(x.status, body)))
-        else:
-            x.whole = _whole(call, lambda body: orjson.dumps(self._back(_object(body), self, asked)))
-        call.spoken_kind = JSON_TYPE
-        _head(x, call, "; ".join(notes.phrases))
+        _json(
+            x,
+            call,
+            lambda body: orjson.dumps(self._back(_object(body), self, asked)),
+            lambda status, body: orjson.dumps(self.client.write_error(self.provider.read_error(status, body))),
+            "; ".join(notes.phrases),
+        )
 
 
-class Relocation:
+class Relocation(_NoFiles):
     """The same dialect, at a provider that wants something in its body besides, or the model in the path alone."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-
-    def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
-        return []
 
     def request(
         self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
@@ -259,15 +256,12 @@ class GeminiEmbed(Relocation):
         return _sent(_place(target, self._name, model, stream=False), value, {})
 
 
-class InvokeEmbed:
+class InvokeEmbed(_NoFiles):
     """InvokeModel's bodies for embeddings, Titan's or Cohere's: which one it is, the body tells."""
 
     def __init__(self, titan: Form[Any], cohere: Form[Any]) -> None:
         self._titan = titan
         self._cohere = cohere
-
-    def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
-        return []
 
     def request(
         self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
@@ -284,14 +278,11 @@ class InvokeEmbed:
         form.answer(x, call)
 
 
-class Counting:
+class Counting(_NoFiles):
     """From the app's question for tokens (asked: a name of CALLS) to a target's (spoken: another), and back."""
 
     def __init__(self, asked: str, spoken: str) -> None:
         self._asked, self._spoken = asked, spoken
-
-    def remote_media(self, call: "Call", body: bytes, model: str | None = None) -> list[Media]:
-        return []
 
     def request(
         self, call: "Call", target: TargetLike, body: bytes, fetched: Mapping[str, Media] | None = None
@@ -312,13 +303,7 @@ class Counting:
 
     def answer(self, x: "Exchange", call: "Call") -> None:
         translation: Translation = call.translation
-        _plain_kind(x)
-        if x.status >= 400:
-            x.whole = lambda x, body: translation.error(x.status, body)[1]
-        else:
-            x.whole = _whole(call, self._back)
-        call.spoken_kind = JSON_TYPE
-        _head(x, call, translation.note)
+        _json(x, call, self._back, _error_of(translation), translation.note)
 
     def _back(self, body: bytes) -> bytes:
         tokens = count_tokens.read_answer(CALLS[self._spoken], _object(body))
@@ -439,15 +424,7 @@ def _as_array(x: "Exchange", call: "Call") -> None:
         return
     array = ArrayWriter()
     call.translating = _ArrayEnd(stream, array)
-    if x.pipe is not None:
-        pipe = x.pipe
-        x.pipe = lambda x, data, is_last: array.take(pipe(x, data, is_last), is_last)
-    else:
-        run, end = x.rewrite, x.rewrite_end
-        assert run is not None
-        assert end is not None
-        x.rewrite = lambda x, data: array.take(run(x, data), False)
-        x.rewrite_end = lambda x, rest: array.take(end(x, rest), True)
+    behind(x, lambda x, data, is_last: array.take(data, is_last))
     words = x.last_words
     if words is not None:
         x.last_words = lambda x, failure: array.take(words(x, failure), True)
@@ -554,6 +531,24 @@ def _plain_kind(x: "Exchange") -> bytes:
         shown = coding.decode("latin-1")[:40]
         raise UpstreamBrokenError(f"the answer came as {shown!r} though asked for plain: it cannot be translated")
     return (x.answer_head.get(_CONTENT_TYPE) or b"").lower()
+
+
+def _error_of(translation: Translation) -> Callable[[int, bytes], bytes]:
+    return lambda status, body: translation.error(status, body)[1]
+
+
+def _json(
+    x: "Exchange",
+    call: "Call",
+    change: Callable[[bytes], bytes],
+    error: Callable[[int, bytes], bytes],
+    note: str,
+) -> None:
+    """An answer that comes whole. Raises: UpstreamBrokenError."""
+    _plain_kind(x)
+    x.whole = (lambda x, body: error(x.status, body)) if x.status >= 400 else _whole(call, change)
+    call.spoken_kind = JSON_TYPE
+    _head(x, call, note)
 
 
 def _whole(call: "Call", change: Callable[[bytes], bytes]) -> Callable[["Exchange", bytes], bytes]:

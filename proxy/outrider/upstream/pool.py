@@ -35,6 +35,11 @@ class Destination:
     private_ok: bool
     context: ssl.SSLContext | None
 
+    @property
+    def is_plain(self) -> bool:
+        """Plain HTTP to an address that config does not name."""
+        return self.context is None and not self.named
+
 
 class Pool(Idle):
     """take() -> an idle connection or None (Idle, compiled); open(done, fail) -> something with cancel().
