@@ -38,7 +38,6 @@ from outrider.dialects.canonical import (
     Finish,
     FinishReason,
     Message,
-    Part,
     PartStart,
     PartStop,
     ProviderError,
@@ -53,6 +52,7 @@ from outrider.dialects.canonical import (
 )
 from outrider.dialects.frames import FrameReader, eventstream_frame
 from outrider.dialects.native_errors import aws_exception, broken_off, cut, error_of_aws
+from outrider.dialects.prompts import llama_prompt, transcript, words_of
 from outrider.dialects.registry import dialect
 from outrider.dialects.usage import invoke_usage
 from outrider.dialects.values import NUMBER, REST, Fields, known, rest_of, strings, text, typed
@@ -267,56 +267,6 @@ class _NovaWriter(ConverseStreamWriter):
 # -- prompts
 
 
-_LLAMA_MARK: Final = re.compile(r"<\|(?=[a-z_]+\|>)|\[(?=/?INST\])|<<(?=/?SYS>>)")
-
-
-def _words(parts: list[Part]) -> str:
-    return "".join(part.text for part in parts if isinstance(part, (Text, Refusal)))
-
-
-def _spoken(parts: list[Part]) -> str:
-    """A mark that ends a turn is broken up by a space."""
-    return _LLAMA_MARK.sub(lambda found: found[0] + " ", _words(parts))
-
-
-def llama_prompt(request: Request) -> str:
-    """Llama 3's marks; 2's for 2."""
-    if request.is_completion and not request.system:
-        return _words(request.messages[0].parts) if request.messages else ""
-    turns = [("system", _spoken(request.system))] if request.system else []
-    turns += [(message.role, _spoken(message.parts)) for message in request.messages]
-    if "llama2" in request.model:
-        return _llama2(turns)
-    said = "".join(f"<|start_header_id|>{role}<|end_header_id|>\n\n{words}<|eot_id|>" for role, words in turns)
-    return f"<|begin_of_text|>{said}<|start_header_id|>assistant<|end_header_id|>\n\n"
-
-
-def _llama2(turns: list[tuple[str, str]]) -> str:
-    prompt, system = "", ""
-    for role, words in turns:
-        if role == "system":
-            system = f"<<SYS>>\n{words}\n<</SYS>>\n\n"
-        elif role == "user":
-            prompt, system = f"{prompt}<s>[INST] {system}{words} [/INST]", ""
-        else:
-            prompt += f" {words} </s>"
-    return prompt
-
-
-_TITAN_MARK: Final = re.compile(r"^(User|Bot)(?=:)", re.MULTILINE)
-
-
-def titan_prompt(request: Request) -> str:
-    if request.is_completion and not request.system:
-        return _words(request.messages[0].parts) if request.messages else ""
-    turns = []
-    for role, parts in [("system", request.system), *((one.role, one.parts) for one in request.messages)]:
-        words = _TITAN_MARK.sub(r"\1 ", _words(parts))
-        if words:
-            turns.append(words if role == "system" else f"{'Bot' if role == 'assistant' else 'User'}: {words}")
-    return "\n".join(turns) + "\nBot:"
-
-
 class _Prompted:
     """What Llama and Titan have in common: text in, text out."""
 
@@ -339,7 +289,7 @@ class _Prompted:
         for part in choice.parts:
             if not isinstance(part, (Text, Refusal)):
                 notes.add("all but text left out")
-        return _words(choice.parts), choice
+        return words_of(choice.parts), choice
 
 
 _LLAMA_FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
@@ -434,7 +384,7 @@ class _Titan(_Prompted):
         ):
             if value is not None:
                 config[key] = value
-        body: Json = {"inputText": titan_prompt(request)}
+        body: Json = {"inputText": transcript(request)}
         for key, value in ((request.origin == self.origin and request.rest) or {}).items():
             outer, dot, inner = key.partition(".")
             if dot and outer == "textGenerationConfig":
