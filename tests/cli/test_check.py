@@ -234,7 +234,8 @@ def test_a_model_is_shown_with_its_targets_and_those_that_no_call_reaches_are_wa
         "set providers.vertex.connect_to, hosts or region",
         "two.targets[3]: no call reaches azure/gpt-4o: the address of azure is not known; "
         "set providers.azure.connect_to, hosts or region",
-        "two.targets[4]: no call reaches replicate/a/b: replicate has no API that calls can be translated to",
+        "two.targets[4]: no call reaches replicate/a/b: replicate has no credential of ours; "
+        "set providers.replicate.credential (a server of your own that takes none is of kind: vllm or ollama)",
     ]
 
 

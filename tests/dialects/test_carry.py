@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from outrider.dialects import carry
+from outrider.dialects import carry, replicate
 from outrider.dialects.base import Notes
 from outrider.dialects.bedrock_invoke import FAMILIES
 from outrider.dialects.canonical import Media, Message, Opaque, Request, Text, Thinking, Tool, ToolCall
@@ -28,8 +28,8 @@ def test_every_column_says_something_of_every_feature(name: str) -> None:
 
 def test_every_dialect_of_conversations_has_its_column() -> None:
     assert {"openai.chat", "openai.responses", "openai.completions", "anthropic.messages"} <= COLUMNS.keys()
-    of_invoke = {name for _, name in FAMILIES}
-    assert COLUMNS.keys() | {"bedrock.invoke"} == MODULES.keys() | of_invoke
+    of_models = {name for _, name in FAMILIES} | {family.name for _, family in replicate.FAMILIES} | {"replicate.other"}
+    assert COLUMNS.keys() | {"bedrock.invoke", "replicate.predictions"} == MODULES.keys() | of_models
 
 
 def test_the_docs_print_the_table_that_the_code_runs_from() -> None:

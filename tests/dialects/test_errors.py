@@ -27,7 +27,7 @@ from outrider.providers import BUILT_IN
 from outrider_ext.eventstream import EventStreamReader
 from outrider_ext.sse import SseReader
 
-DIALECTS = ("openai", "anthropic", "google", "aws", "cohere", "ollama")
+DIALECTS = ("openai", "anthropic", "google", "aws", "cohere", "ollama", "replicate")
 STATUSES = (400, 401, 403, 404, 408, 409, 413, 421, 422, 424, 429, 499, 500, 501, 502, 503, 504, 529)
 SENTENCE = 'The limit "team-rpm" is reached; try again later.'
 
@@ -73,6 +73,8 @@ def test_the_shapes_are_the_providers_own():
     assert body == {"message": SENTENCE}
     assert answer("cohere", 429)[1] == {"message": SENTENCE}
     assert answer("ollama", 429)[1] == {"error": SENTENCE}
+    problem = answer("replicate", 429)[1]
+    assert (problem["detail"], problem["status"]) == (SENTENCE, 429)
 
 
 def test_a_wait_is_told_in_seconds_rounded_up_and_in_milliseconds():
@@ -100,7 +102,8 @@ def test_nothing_in_a_code_or_a_sentence_can_split_the_head(code, message):
     for dialect in DIALECTS:
         head, body = error_answer(dialect, 502, code.encode("utf-8", "replace").decode(), safe, 5, True)
         assert head.count(b"\r\n") == head.count(b"\n") == head.count(b"\r") == len(fields(head))
-        assert safe in json.loads(body).get("message", "") or safe in body.decode() or json.loads(body)["error"]
+        told = json.loads(body)
+        assert safe in told.get("message", told.get("detail", "")) or told["error"]
 
 
 # -- by SDK

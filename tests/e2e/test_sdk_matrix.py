@@ -1,7 +1,8 @@
-"""Seven official SDKs, unmodified, and six providers behind them: every pair, in six ways of asking.
+"""Seven official SDKs, unmodified, and seven providers behind them: every pair, in six ways of asking.
 
 What an SDK says goes to its own provider's address at the sidecar, with a model whose alias leads elsewhere; what came
-there is judged at the emulator's journal, and what the SDK made of the answer by one table for all.
+there is judged at the emulator's journal, and what the SDK made of the answer by one table for all. What a provider
+cannot do is refused with a sentence that names it, before anything is sent.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ ENVIRON = {
     "GEMINI_KEY": "gemini-real",
     "OLLAMA_KEY": "ollama-real",
     "COHERE_KEY": "cohere-real",
+    "REPLICATE_KEY": "r8-real",
     "AWS_ACCESS_KEY_ID": ACCESS,
     "AWS_SECRET_ACCESS_KEY": SECRET,
 }
@@ -33,9 +35,14 @@ KEYS = {
     "gemini": "gemini-real",
     "ollama": "ollama-real",
     "cohere": "cohere-real",
+    "replicate": "r8-real",
     "bedrock": f"{ACCESS}:{SECRET}",
 }
-TARGETS = {sdk.provider: sdk.model for sdk in SDKS.values()}
+TARGETS = {sdk.provider: sdk.model for sdk in SDKS.values()} | {"replicate": "openai/gpt-4o"}
+REFUSED = {
+    ("replicate", "tools"): "uses tools, which cannot be carried to replicate.openai: it has no tools",
+    ("replicate", "structured"): "uses output by schema, which cannot be carried to replicate.openai",
+}
 WAYS = ("plain", "stream", "tools", "image", "structured", "error")
 
 
@@ -57,6 +64,14 @@ async def world(tmp_path: Path) -> AsyncIterator[tuple[Sidecar, MockProvider]]:
 def url_of(sidecar: Sidecar, name: str) -> str:
     host, port = sidecar.proxy_addresses[0]
     return f"http://{host}:{port}/{SDKS[name].provider}"
+
+
+def refused(client: Any, way: str, model: str, name: str, why: str) -> None:
+    """Raises: AssertionError."""
+    with pytest.raises(SDKS[name].raises) as failed:
+        getattr(client, way)(model, "hello")
+    assert SDKS[name].status_of(failed.value) == 400
+    assert why in str(failed.value)
 
 
 def ask(client: Any, way: str, model: str, mock: MockProvider, name: str) -> None:
@@ -103,7 +118,13 @@ async def test_every_sdk_is_served_by_every_provider(
                 cells = []
                 for way in WAYS:
                     before = len(mock.journal)
+                    why = REFUSED.get((provider, way))
                     try:
+                        if why is not None:
+                            refused(client, way, f"to-{provider}", name, why)
+                            assert len(mock.journal) == before
+                            cells.append("refused")
+                            continue
                         ask(client, way, f"to-{provider}", mock, name)
                         served = {entry.provider for entry in list(mock.journal)[before:]}
                         assert served == {provider}, f"it was served by {served}"
@@ -127,4 +148,5 @@ def test_the_readmes_table_names_the_pairs_that_are_tested_here() -> None:
     head, *rows = ([cell.strip(" `") for cell in line.strip("|").split("|")] for line in (table[0], *table[2:]))
     assert head[1:] == list(TARGETS)
     assert [row[0] for row in rows] == list(SDKS)
-    assert {cell for row in rows for cell in row[1:]} == {f"{len(WAYS)} of {len(WAYS)}"}
+    passed = [len(WAYS) - sum(name == refusing for refusing, _ in REFUSED) for name in TARGETS]
+    assert {tuple(row[1:]) for row in rows} == {tuple(f"{number} of {len(WAYS)}" for number in passed)}

@@ -572,6 +572,7 @@ CREDENTIALS = {
     "gemini": ("x-goog-api-key", "gemini-real"),
     "cohere": ("authorization", "Bearer cohere-real"),
     "ollama": ("authorization", "Bearer ollama-real"),
+    "replicate": ("authorization", "Bearer r8-real"),
 }
 
 

@@ -100,7 +100,7 @@ TABLE = [
     ("huggingface", "POST", "/v1/chat/completions", "chat", None, "openai.chat", "sse"),
     ("huggingface", "POST", "/hf-inference/models/org/name/v1/chat/completions", "chat", "org/name", "openai.chat", "sse"),
     ("huggingface", "POST", "/", "completions", None, "", "sse"),
-    ("replicate", "POST", "/v1/models/meta/llama-2-70b-chat/predictions", "predictions", "meta/llama-2-70b-chat", "", ""),
+    ("replicate", "POST", "/v1/models/meta/llama-2-70b-chat/predictions", "predictions", "meta/llama-2-70b-chat", "replicate.predictions", ""),
     ("ai21", "POST", "/studio/v1/chat/completions", "chat", None, "openai.chat", "sse"),
     ("ollama", "POST", "/api/chat", "chat", None, "ollama.chat", "ndjson"),
     ("ollama", "POST", "/v1/chat/completions", "chat", None, "openai.chat", "sse"),

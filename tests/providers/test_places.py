@@ -44,7 +44,7 @@ def test_every_place_is_what_the_providers_own_table_says_it_is(name: str, model
         assert found.operation == place.operation
         assert found.operation.dialect == dialect
         assert found.model in (None, model)
-        if stream:
+        if stream and dialect != "replicate.predictions":  # whose answers come whole
             assert found.operation.stream, place.path
 
 

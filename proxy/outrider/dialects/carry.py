@@ -83,6 +83,7 @@ FEATURES: Final[Mapping[str, str]] = MappingProxyType(
         "an image by URL": "Media.url",
         "an image by file id": "Media.file_id",
         "an image's detail": "Media.detail",
+        "several images": "Media.kind",
         "audio as base64": "Media.data",
         "audio by URL": "Media.url",
         "audio by file id": "Media.file_id",
@@ -143,6 +144,7 @@ FEATURES: Final[Mapping[str, str]] = MappingProxyType(
         "a conversation that its provider keeps": "Request.conversation",
         "a guardrail that its provider keeps": "rest",
         "documents to answer from": "rest",
+        "a webhook": "rest",
         "the server tool": "Tool.server",
         "the part": "Opaque in what the app says",
         "the earlier part": "Opaque in what the model said",
@@ -275,7 +277,10 @@ def _text(part: Text, found: set[str]) -> None:
 
 def _other_part(part: Part, found: set[str]) -> None:
     if isinstance(part, Media):
-        found.add(media_feature(part))
+        feature = media_feature(part)
+        if part.kind == "image" and not found.isdisjoint(_IMAGES):
+            found.add("several images")
+        found.add(feature)
         if part.detail and part.detail != "auto":
             found.add("an image's detail")
     elif isinstance(part, Thinking):
@@ -310,6 +315,7 @@ def _result(part: ToolResult, found: set[str]) -> None:
     _parts(part.parts, found, by_model=False)
 
 
+_IMAGES: Final = frozenset({"an image as base64", "an image by URL", "an image by file id"})
 _MEDIA: Final = {"image": "an image", "audio": "audio", "document": "a document", "video": "video"}
 
 
@@ -345,6 +351,7 @@ _SILENT: Final = frozenset({"id", "status", "index", "phase", "summary", "conten
 _WEIGHTY: Final = {
     "guardrailConfig": "a guardrail that its provider keeps",
     "documents": "documents to answer from",
+    "webhook": "a webhook",
 }
 
 
@@ -390,6 +397,7 @@ _REFUSED_ALWAYS: Final = {
     "drawn answers": "it does not draw",
     "a guardrail that its provider keeps": "the call would go out unguarded",
     "documents to answer from": "nothing there says the same",
+    "a webhook": "nobody there calls it",
     "the server tool": "it is run by its own provider",
     "the part": "nothing there says the same",
 }
@@ -489,6 +497,28 @@ _PROMPT_REFUSED: Final = (
     | dict.fromkeys(("tools", "a tool choice", "a choice among some tools"), "it has no tools")
     | dict.fromkeys(("JSON output", "output by schema"), "it promises no form")
 )
+
+# Replicate's: one prompt, with fields beside it that the makers of its models name.
+_IN_REPLICATE: Final = {key: phrase for key, phrase in _IN_PROMPT.items() if key != "a system text"}
+_SEES: Final = ("an image as base64", "an image by URL")
+_TUNING: Final = ("temperature", "top_p")
+_PENALTIES: Final = ("presence_penalty", "frequency_penalty")
+
+
+def _replicate(
+    *,
+    converted: Mapping[str, str] | None = None,
+    carried: tuple[str, ...] = (),
+    refused: Mapping[str, str] | None = None,
+) -> Column:
+    """carried: of what others of its columns leave out or refuse."""
+    noted = ("stop sequences", "temperature", "top_p", *_PROMPT_NOTED)
+    return column(
+        converted=_IN_REPLICATE | dict(converted or {}),
+        noted=tuple(one for one in noted if one not in carried and one not in (converted or {})),
+        refused={key: why for key, why in _PROMPT_REFUSED.items() if key not in carried} | dict(refused or {}),
+    )
+
 
 # dialect -> feature -> cell. docs/dialects.md prints it.
 COLUMNS: Final[dict[str, Column]] = {
@@ -775,6 +805,21 @@ COLUMNS: Final[dict[str, Column]] = {
         | _NO_DOCUMENTS
         | {"media in a tool's result": "its results are text"},
     ),
+    "replicate.openai": _replicate(
+        converted={"a thinking budget": _IN_EFFORT},
+        carried=(*_TUNING, *_SEES, *_PENALTIES, "reasoning effort"),
+    ),
+    "replicate.anthropic": _replicate(
+        converted={"reasoning effort": "given as a thinking budget"},
+        carried=(*_SEES, "a thinking budget"),
+        refused={"several images": "it takes one a call"},
+    ),
+    "replicate.google": _replicate(
+        converted={"reasoning effort": "given as a thinking budget"},
+        carried=(*_TUNING, *_SEES, "a thinking budget", "adaptive thinking"),
+    ),
+    "replicate.llama": _replicate(carried=(*_TUNING, *_PENALTIES, "top_k", "stop sequences")),
+    "replicate.other": _replicate(converted={"a system text": _IN_PROMPT["a system text"]}, carried=_TUNING),
 }
 
 
@@ -802,7 +847,11 @@ def check(request: Request, target: str, notes: Notes) -> None:
 
 
 def _column_of(target: str, model: str) -> str:
-    """InvokeModel holds bodies of several kinds, by the model."""
+    """InvokeModel holds bodies of several kinds, by the model; Replicate's inputs are its makers'."""
+    if target == "replicate.predictions":
+        from outrider.dialects.replicate import column_of
+
+        return column_of(model)
     if target != "bedrock.invoke":
         return target
     from outrider.dialects.bedrock_invoke import family_of

@@ -130,6 +130,10 @@ def _ollama(status: int, code: str, message: str, retry_after_ms: int | None) ->
     return {"error": message}
 
 
+def _replicate(status: int, code: str, message: str, retry_after_ms: int | None) -> Json:
+    return {"title": code.replace("_", " "), "detail": message, "status": status}
+
+
 _BODIES: Final[Mapping[str, Callable[[int, str, str, int | None], Json]]] = MappingProxyType(
     {
         "openai": _openai,
@@ -140,6 +144,7 @@ _BODIES: Final[Mapping[str, Callable[[int, str, str, int | None], Json]]] = Mapp
         "bedrock": _aws,
         "cohere": _cohere,
         "ollama": _ollama,
+        "replicate": _replicate,
     }
 )
 

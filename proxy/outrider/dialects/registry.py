@@ -26,6 +26,7 @@ MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "ollama.chat": "ollama",
         "ollama.generate": "ollama:GENERATE",
         "cohere.chat": "cohere_chat",
+        "replicate.predictions": "replicate",
     }
 )
 

@@ -384,6 +384,11 @@ def predict_usage(answer: Json) -> Usage | None:
     return _usage(sum(told), 0) if told else None
 
 
+def replicate_usage(metrics: Json, model: object = None, tier: object = None) -> Usage | None:
+    """A prediction's metrics, where its model counts tokens; they hold its times as well."""
+    return _usage(_whole(metrics.get("input_token_count")), _whole(metrics.get("output_token_count")), model=model)
+
+
 # -- readers
 
 
@@ -632,6 +637,7 @@ _TABLE: Final[dict[str, UsageReader]] = {
     "cohere.meta": _Reader("meta", cohere_usage),
     "ollama.chat": _Ollama("eval_count", ollama_usage),
     "ollama.embed": _Ollama("prompt_eval_count", ollama_usage),
+    "replicate.predictions": _Reader("metrics", replicate_usage),
 }
 READERS: Final[Mapping[str, UsageReader]] = MappingProxyType(_TABLE)
 

@@ -38,10 +38,11 @@ from outrider.govern.principal import ANONYMOUS
 from outrider.govern.provider_limits import retry_after_s
 from outrider.lanes.degraded import static_message
 from outrider.stack.call import Call
+from outrider.stack.replay import Whole
 from outrider.telemetry.metrics import Metrics
 from outrider.upstream.plans import Plan
 from outrider.upstream.retries import wait_s
-from outrider.upstream.targets import Target
+from outrider.upstream.targets import Restate, Target
 from outrider_ext.http1 import header_id, mask_of
 from outrider_ext.relay import CUT, TIMED_OUT
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 _CONTENT_TYPE = header_id(b"content-type")
 HELD_BYTES = 262_144  # of an answer that is no stream
+RESTATED_BYTES = 4 << 20  # of one that is given anew
 OPENING_BYTES = 65_536  # of a stream, until its first event is there
 HEALTHY_RATE = 0.05  # share of failures below which a target may take over whatever the budget says
 _NO_RETRY = b"x-should-retry: false\r\n"
@@ -138,6 +140,9 @@ class Dispatcher:
         self._end_timer(plan)
         self._end_race(plan)
         retry = plan.group.retry
+        if target.restate is not None and status < 300 and not plan.restated:
+            self._hold(x, call, plan, target.restate)
+            return True
         refused = _is_refusal(status, target)
         if status in retry.statuses or refused:
             asked_s = retry_after_s(x.answer_head.get_name, time.time())
@@ -161,6 +166,29 @@ class Dispatcher:
         plan.saw, plan.held_bytes = b"", 0
         plan.timer = self._later(plan.group.timeouts.first_event_s, self._late, x, call, plan, "its first event")
         return False
+
+    def _hold(self, x: "Exchange", call: Call, plan: Plan, restate: "Restate") -> None:
+        """Of an answer whose status says nothing all is held, and then another is given in its place."""
+        plan.saw, plan.restated, status = b"", True, x.status
+        x.idle_ns = int(plan.group.timeouts.idle_s * _NS)
+
+        def judge(x: "Exchange", data: bytes, is_last: bool) -> bool | None:
+            plan.saw += data
+            if not is_last and len(plan.saw) <= RESTATED_BYTES:
+                return None
+            body, plan.saw = plan.saw, b""
+            x.discard()
+            try:
+                if not is_last:
+                    raise UpstreamBrokenError(f"the answer of {call.to.destination_host} is too large to be translated")
+                wire = restate(call, status, body)
+            except SidecarError as error:
+                self.failed(x, call, error)
+            else:
+                Whole(x.client.hub, wire).begin(x)
+            return False
+
+        x.judge = judge
 
     @staticmethod
     def _watch(x: "Exchange", plan: Plan, target: Target) -> None:
@@ -368,7 +396,7 @@ class Dispatcher:
         if plan.lender is not None and plan.lent is not target and not self._borrow(x, call, plan, target):
             return
         now_ns = self._clock()
-        plan.current, plan.settled, plan.stale = target, False, False
+        plan.current, plan.settled, plan.stale, plan.restated = target, False, False, False
         plan.tries[target.name] = plan.tries.get(target.name, 0) + 1
         plan.probe = target.health.breaker.began(now_ns)
         plan.sent_ns = now_ns

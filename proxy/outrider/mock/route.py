@@ -33,12 +33,14 @@ _PATTERNS = tuple(
         (r"bedrock-runtime(-fips)?\.[a-z0-9-]+\.amazonaws\.com", "bedrock"),
         (r"ollama\.com", "ollama"),
         (r"api\.cohere\.(com|ai)", "cohere"),
+        (r"api\.replicate\.com", "replicate"),
     )
 )
 _BY_PATH = tuple(
     (re.compile(pattern), provider)
     for pattern, provider in (
         (r"/v1/messages(/|$)", "anthropic"),
+        (r"/v1/models/[^/]+/[^/]+/predictions$", "replicate"),
         (r"/v1(beta1?)?/projects/[^/]+/", "vertex"),
         (r"/v1(alpha|beta|)/models/[^/]+:[a-zA-Z]+$", "gemini"),
         (r"/v1beta/", "gemini"),

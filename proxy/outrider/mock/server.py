@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl
 import orjson
 from aiohttp import web
 
-from . import anthropic, bedrock, cohere, gemini, ollama, openai, realtime, route, tls
+from . import anthropic, bedrock, cohere, gemini, ollama, openai, realtime, replicate, route, tls
 from .behaviour import NOTHING, Behaviour, from_headers, from_json
 from .journal import Journal, Journalled
 from .reply import Call, Refusal, Stream, Whole, dump
@@ -38,6 +38,7 @@ _MODULES: Mapping[str, ModuleType] = {
     "bedrock": bedrock,
     "ollama": ollama,
     "cohere": cohere,
+    "replicate": replicate,
 }
 _CONTROL = "/__mock__/"
 _MAX_HEAD_BYTES = 256 * 1024

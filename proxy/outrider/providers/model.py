@@ -20,7 +20,7 @@ from urllib.parse import quote
 ModelIn = Literal["body", "path", "query", ""]
 Framing = Literal["sse", "ndjson", "eventstream", "json-array", ""]
 StreamUsage = Literal["inject", "sent", "none"]
-ErrorDialect = Literal["openai", "anthropic", "google", "aws", "cohere", "ollama"]
+ErrorDialect = Literal["openai", "anthropic", "google", "aws", "cohere", "ollama", "replicate"]
 RateLimitFamily = Literal["openai", "anthropic", "mistral", ""]
 
 MAX_PATH_BYTES: Final = 4096

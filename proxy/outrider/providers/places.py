@@ -44,6 +44,8 @@ CALLS: Final[Mapping[str, str]] = MappingProxyType(
 )
 # What has no address of its own.
 _WRAPPED: Final = {"bedrock.titan_embed": "bedrock.invoke", "bedrock.cohere_embed": "bedrock.invoke"}
+# Asked at one address, whether the app wants a stream or not: the answer comes whole.
+_WHOLE: Final = frozenset({"replicate.predictions"})
 _CLAUDE: Final = ("claude", "anthropic")
 _MESSAGES_AT_BEDROCK: Final = re.compile(r"anthropic\.claude-(?!v2|instant)")  # the older ones have another body
 _VERTEX_ANTHROPIC: Final = MappingProxyType({"anthropic_version": "vertex-2023-10-16"})
@@ -172,7 +174,7 @@ _LOCATED: Final = "/projects/{id}/locations/{id}"
 
 def _row(provider: Provider, dialect: str, *, stream: bool) -> Endpoint | None:
     plain, streamed = _served(provider.kind).get(dialect, (None, None))
-    return streamed if stream else plain
+    return streamed if stream and dialect not in _WHOLE else plain
 
 
 def _filled(row: Endpoint, model: str) -> str:

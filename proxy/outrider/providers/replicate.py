@@ -1,23 +1,25 @@
 """Replicate.
 
-Source: replicate.com/docs/reference/http. Predictions carry no token counts that hold for every model: usage is not
-read. Streams are fetched from the address in the answer's `urls.stream`, which holds its own right of access; where
-that is a name under replicate.net it is nobody's business here.
+Source: replicate.com/docs/reference/http. Calls of other APIs are served by the predictions of a named model
+(dialects.replicate), which are waited for; what an app asks itself is passed on, and polled for: of that no usage is
+read, since the answer that begins a prediction does not have it. Streams are fetched from the address in the answer's
+`urls.stream`, which holds its own right of access; where that is a name under replicate.net it is nobody's business
+here.
 """
 
 from typing import Final
 
 from outrider.providers.model import BEARER, COMMON_SLOTS, Endpoint, Operation, Provider
 
-_PREDICTIONS: Final = Operation("predictions", "replicate.predictions", "body")
-_MODEL_PREDICTIONS: Final = Operation("predictions", "replicate.predictions", "path")
+_PREDICTIONS: Final = Operation("predictions")
+_OF_MODEL: Final = Operation("predictions", "replicate.predictions", "path", "replicate.predictions")
 _DEPLOYMENTS: Final = Operation("endpoints")
 _ROWS: Final = (
     Endpoint("GET POST", "/v1/predictions", _PREDICTIONS),
-    Endpoint("GET", "/v1/predictions/{id}", Operation("predictions")),
-    Endpoint("POST", "/v1/predictions/{id}/cancel", Operation("predictions")),
-    Endpoint("GET POST", "/v1/models/{model*}/predictions", _MODEL_PREDICTIONS),
-    Endpoint("POST", "/v1/deployments/{model*}/predictions", _MODEL_PREDICTIONS),
+    Endpoint("GET", "/v1/predictions/{id}", _PREDICTIONS),
+    Endpoint("POST", "/v1/predictions/{id}/cancel", _PREDICTIONS),
+    Endpoint("POST", "/v1/models/{model*}/predictions", _OF_MODEL),
+    Endpoint("POST", "/v1/deployments/{model*}/predictions", Operation("predictions", model_in="path")),
     Endpoint("GET POST QUERY", "/v1/models", Operation("models")),
     Endpoint("GET PATCH DELETE", "/v1/models/{model*}", Operation("models")),
     Endpoint("POST", "/v1/models/{model*}/trainings", Operation("fine_tuning")),
@@ -45,7 +47,7 @@ PROVIDER: Final = Provider(
     origin="https://api.replicate.com",
     auth=BEARER,
     slots=COMMON_SLOTS,
-    error_dialect="openai",
+    error_dialect="replicate",
     endpoints=_ROWS,
     ratelimit="",
     env=("REPLICATE_API_TOKEN",),

@@ -339,6 +339,10 @@ def translator(asked: str, spoken: str) -> AnyTranslator | None:
         return InvokeEmbed(titan, cohere) if titan is not None and cohere is not None else None
     client, provider = dialect(asked), dialect(spoken)
     if client is not None and provider is not None:
+        if spoken == "replicate.predictions":
+            from outrider.stack.predictions import Predictions
+
+            return Predictions(client, provider)
         return Translator(client, provider)
     if asked in CALLS and spoken in CALLS:
         return Counting(asked, spoken)

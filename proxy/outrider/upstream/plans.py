@@ -58,9 +58,9 @@ class Plan:
     __slots__ = (
         "answer_lines", "answered", "asked", "betas", "betas_ruled", "body", "body_span", "bond", "conversations",
         "current", "error", "fetched", "group", "hedge_timer", "held_bytes", "lender", "lent", "needs",
-        "occupied", "own_path", "path_query", "probe", "retries", "rival", "rival_connection", "rival_lease",
-        "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale", "strip_usage", "targets", "timer",
-        "total_timer", "tries",
+        "occupied", "own_path", "path_query", "probe", "restated", "retries", "rival", "rival_connection",
+        "rival_lease", "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale", "strip_usage", "targets",
+        "timer", "total_timer", "tries",
     )  # fmt: skip
 
     def __init__(self, group: Group, targets: list[Target], body: bytes, asked: str | None, needs: Needs) -> None:
@@ -88,6 +88,7 @@ class Plan:
         self.sent_ns = 0
         self.stale = False
         self.answered = False  # a byte of an answer may have gone on: nothing is tried again
+        self.restated = False  # the answer in hand says what the provider's said
         self.error: Any = None
         self.held_bytes = 0  # of an answer of which nothing went on yet
         self.saw = b""  # the beginning of an answer, until it is known what it is

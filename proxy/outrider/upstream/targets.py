@@ -52,6 +52,10 @@ class Translator(Protocol):
     def answer(self, x: Exchange, call: Call) -> None: ...
 
 
+# (call, status, body) -> the whole HTTP/1.1 answer that says the same by its status. Raises: SidecarError.
+type Restate = Callable[[Call, int, bytes], bytes]
+
+
 @dataclass(eq=False, slots=True)
 class Target:
     """One place for calls of one route.
@@ -79,6 +83,11 @@ class Target:
         if not needs.has <= self.has:
             return False
         return self.context_tokens is None or needs.tokens + max(needs.max_tokens, 0) <= self.context_tokens
+
+    @property
+    def restate(self) -> Restate | None:
+        """For a provider whose answers say only in their body what became of a call: stack.predictions."""
+        return getattr(self.translator, "restate", None)
 
     @property
     def credential_mark(self) -> object:
