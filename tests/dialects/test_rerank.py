@@ -18,6 +18,16 @@ def test_a_query_goes_to_each_in_its_own_words() -> None:
     assert voyage == {"model": "m", "query": "q", "documents": ["a", "b"], "top_k": 1}
     bedrock = translate_request(request, DIALECTS["bedrock.cohere_rerank"], Notes())
     assert bedrock == {"query": "q", "documents": ["a", "b"], "top_n": 1, "api_version": 2}
+    amazon = translate_request(request, DIALECTS["bedrock.amazon_rerank"], Notes())
+    assert amazon == {"query": "q", "documents": ["a", "b"], "top_n": 1}
+
+
+def test_the_version_of_a_body_is_no_loss_elsewhere() -> None:
+    asked, notes = {"query": "q", "documents": ["a"], "api_version": 2, "max_tokens_per_doc": 9}, Notes()
+    request = DIALECTS["bedrock.cohere_rerank"].read_request(asked, "m")
+    assert translate_request(request, DIALECTS["bedrock.cohere_rerank"], notes) == asked
+    assert translate_request(request, DIALECTS["cohere.rerank"], notes)["model"] == "m"
+    assert notes.phrases == ["max_tokens_per_doc left out"]
 
 
 def test_documents_that_are_objects_are_ranked_by_their_text_elsewhere() -> None:
@@ -61,4 +71,4 @@ def test_recorded_ranks_say_the_same_in_every_dialect() -> None:
             back = target.read_answer(target.write_answer(answer, asked))
             assert back.results == answer.results
             counted += 1
-    assert counted == 21
+    assert counted == 28

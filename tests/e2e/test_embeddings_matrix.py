@@ -1,4 +1,4 @@
-"""Embeddings: five official SDKs, unmodified, at every provider that makes them, through aliases."""
+"""Embeddings and rankings: official SDKs, unmodified, at every provider that makes them, through aliases."""
 
 import asyncio
 import json
@@ -119,3 +119,37 @@ async def test_every_sdk_gets_embeddings_of_every_provider(
         print(f"\n{name:14}" + "".join(f"{one:>10}" for one in EMBEDDERS))
         print(" " * 14 + "".join(f"{cell:>10}" for cell in cells))
     assert not failures, "\n".join(failures)
+
+
+RANKERS = ("cohere/rerank-v3.5", "bedrock/cohere.rerank-v3-5:0", "bedrock/amazon.rerank-v1:0")
+DOCUMENTS = ["small", "a big world", "big"]
+
+
+def ranked_by_cohere(url: str, key: str, model: str) -> list[tuple[int, float]]:
+    with httpx.Client(trust_env=False) as http:
+        base = f"{url}/cohere"
+        sdk = cohere.ClientV2(key, base_url=base, httpx_client=http, log_warning_experimental_features=False)
+        made = sdk.rerank(model=model, query="big world", documents=DOCUMENTS, top_n=2)
+        return [(row.index, row.relevance_score) for row in made.results]
+
+
+def ranked_by_boto3(url: str, key: str, model: str) -> list[tuple[int, float]]:
+    body = {"query": "big world", "documents": DOCUMENTS, "top_n": 2, "api_version": 2}
+    made = by_boto3(url, key, model, body)
+    assert made.keys() == {"results"}
+    return [(row["index"], row["relevance_score"]) for row in made["results"]]
+
+
+@pytest.mark.parametrize("name", ["cohere", "boto3"])
+async def test_every_sdk_gets_rankings_of_every_provider(name: str, tmp_path: Path) -> None:
+    models = {f"ranker-{at}": {"targets": [target]} for at, target in enumerate(RANKERS)}
+    ask = ranked_by_cohere if name == "cohere" else ranked_by_boto3
+    async with api(tmp_path, models=models) as ride:
+        shown = ride.sidecar.placeholder
+        pair = f"{shown.aws_access_key_id}:{shown.aws_secret_access_key}"
+        for alias, target in zip(models, RANKERS, strict=True):
+            if name == "boto3" and target == "bedrock/amazon.rerank-v1:0":
+                continue  # at its own provider a body goes on as it is, and this is Cohere's
+            made = await asyncio.to_thread(ask, ride.url, pair if name == "boto3" else shown.value, alias)
+            assert made == [(1, 1.0), (2, 0.5)]
+            assert ride.served() == [target.partition("/")[0]]

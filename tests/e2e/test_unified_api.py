@@ -407,6 +407,23 @@ async def test_documents_are_ranked_by_every_name_of_the_model(tmp_path: Path) -
         assert "openai does not speak cohere.rerank" in refused.json["message"]
 
 
+@pytest.mark.parametrize("model", ["cohere.rerank-v3-5:0", "amazon.rerank-v1:0"])
+async def test_documents_are_ranked_at_bedrock(tmp_path: Path, model: str) -> None:
+    asked = {"query": "big world", "documents": ["small", {"text": "a big world"}, "big"], "top_n": 2}
+    async with api(tmp_path, models={"ranker": {"targets": [f"bedrock/{model}"]}}) as ride:
+        for name in ("ranker", f"bedrock/{model}"):
+            answer = await ride.ask(RERANK, {"model": name, **asked})
+            assert [(row["index"], row["relevance_score"]) for row in answer.json["results"]] == [(1, 1.0), (2, 0.5)]
+            assert answer.header("x-outrider-translated") == "documents ranked by their text alone"
+            assert ride.last().target == f"/model/{model.replace(':', '%3A')}/invoke"
+            sent = {"query": "big world", "documents": ["small", "a big world", "big"], "top_n": 2}
+            version = {"api_version": 2} if model.startswith("cohere") else {}
+            assert json.loads(ride.last().body) == sent | version
+        assert total(ride.sidecar, "outrider_events_total", event="usage_estimated") == 2
+        failed = await ride.ask(RERANK, {"model": "ranker", "query": "", "documents": ["x"]})
+        assert (failed.status, failed.json["message"][:9]) == (400, "Malformed")
+
+
 # -- governance: by the provider's own name for the model, whatever the app called it
 
 

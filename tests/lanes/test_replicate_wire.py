@@ -42,7 +42,7 @@ async def test_it_is_asked_for_a_prediction_of_the_model_and_waits(tmp_path: Pat
         counted = {"provider": "replicate", "model": "meta/meta-llama-3-8b-instruct"}
         assert total(ride.sidecar, "outrider_requests_total", status="200", **counted) == 1
         assert total(ride.sidecar, "outrider_tokens_total", type="output", **counted) == 4
-        assert total(ride.sidecar, "outrider_internal_events_total", kind="usage_estimated") == 0
+        assert total(ride.sidecar, "outrider_events_total", event="usage_estimated") == 0
 
 
 async def test_a_stream_is_the_whole_answer_in_its_pieces(tmp_path: Path) -> None:

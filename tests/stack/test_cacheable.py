@@ -136,7 +136,10 @@ def test_what_looks_things_up_is_asked_anew_unless_it_was_told_not_to() -> None:
 
 def test_vectors_of_a_model_in_the_path_follow_from_their_input() -> None:
     invoke = Operation("invoke_model", "bedrock.invoke")
-    for model in ("amazon.titan-embed-text-v2:0", "us.cohere.embed-v4:0", "cohere.embed-english-v3"):
+    for model in (
+        "amazon.titan-embed-text-v2:0", "us.cohere.embed-v4:0", "cohere.embed-english-v3", "cohere.rerank-v3-5:0",
+        "amazon.rerank-v1:0",
+    ):  # fmt: skip
         assert Requests(invoke, "bedrock", model).question.read(b'{"inputText":"x"}') == FIXED
     assert Requests(invoke, "bedrock", "meta.llama3-embed").question.read(b'{"inputText":"x"}') == OPEN
     assert is_complete(invoke, b"application/json", b'{"embedding":[0.1],"inputTextTokenCount":1}')

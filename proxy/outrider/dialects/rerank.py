@@ -1,11 +1,13 @@
-"""Rerank: a query and documents in, indexes by relevance out, in the words of Cohere, Voyage and Bedrock's Cohere.
+"""Rerank: a query and documents in, indexes by relevance out, in the words of Cohere, Voyage and Bedrock's
+Cohere and Amazon.
 
 Rules
 - Scores are the model's own and are passed on as they are; indexes are of the documents as the app gave them.
 - A document that is an object is ranked by its `text`; fields to rank by (`rank_fields`) are Cohere's v1.
 
 Does not know: HTTP.
-Source: cohere/v2/client.py rerank, docs.voyageai.com, AWS's parameters of Cohere Rerank; recorded answers.
+Source: cohere/v2/client.py rerank, docs.voyageai.com, AWS's parameters of Cohere Rerank and Amazon
+Rerank at InvokeModel; recorded answers.
 """
 
 from collections.abc import Callable, Mapping
@@ -92,8 +94,11 @@ FIELDS: Final[dict[str, Fields]] = {
         "documents": "documents",
         "top_n": "top",
         "return_documents": "return_documents",
-        "api_version": REST,
+        "api_version": "",
+        "max_tokens_per_doc": REST,
+        "priority": REST,
     },
+    "bedrock.amazon_rerank": {"query": "query", "documents": "documents", "top_n": "top"},
 }
 _KNOWN: Final = {name: known(fields) for name, fields in FIELDS.items()}
 
@@ -129,7 +134,7 @@ def _writer(name: str, top: str) -> Callable[[RerankRequest], Json]:
             body["return_documents"] = request.return_documents
         if request.truncate is not None and name == "voyage.rerank":
             body["truncation"] = request.truncate
-        if name.startswith("bedrock."):
+        if name == "bedrock.cohere_rerank":
             body["api_version"] = 2
         return body | request.rest if is_own and request.rest else body
 
@@ -186,10 +191,22 @@ def _cohere_written(answer: RerankAnswer, request: RerankRequest) -> Json:
     return {"id": answer.id or new_id(""), "results": _rows(answer, request), "meta": meta}
 
 
+def _invoke_written(answer: RerankAnswer, request: RerankRequest) -> Json:
+    return {"results": _rows(answer, request)}
+
+
 def _voyage_written(answer: RerankAnswer, request: RerankRequest) -> Json:
     body: Json = {"object": "list", "data": _rows(answer, request), "model": answer.model or request.model}
     body["usage"] = {"total_tokens": answer.usage.input_tokens if answer.usage is not None else 0}
     return body
+
+
+def _invoked(name: str) -> RerankDialect:
+    """A body of InvokeModel."""
+    return RerankDialect(
+        name, _reader(name, "top_n"), _writer(name, "top_n"), _answer_reader(name, "results"), _invoke_written,
+        native_errors.error_of_aws, native_errors.written_aws,
+    )  # fmt: skip
 
 
 _COHERE: Final = (native_errors.error_of_cohere, native_errors.written_cohere)
@@ -203,11 +220,8 @@ DIALECTS: Final[Mapping[str, RerankDialect]] = MappingProxyType(
             "voyage.rerank", _reader("voyage.rerank", "top_k"), _writer("voyage.rerank", "top_k"),
             _answer_reader("voyage.rerank", "data"), _voyage_written, openai_errors.read, openai_errors.written,
         ),
-        "bedrock.cohere_rerank": RerankDialect(
-            "bedrock.cohere_rerank", _reader("bedrock.cohere_rerank", "top_n"),
-            _writer("bedrock.cohere_rerank", "top_n"), _answer_reader("bedrock.cohere_rerank", "results"),
-            _cohere_written, native_errors.error_of_aws, native_errors.written_aws,
-        ),
+        "bedrock.cohere_rerank": _invoked("bedrock.cohere_rerank"),
+        "bedrock.amazon_rerank": _invoked("bedrock.amazon_rerank"),
     }
 )  # fmt: skip
 

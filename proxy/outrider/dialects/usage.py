@@ -363,11 +363,15 @@ def _wholes(holder: Json) -> Json:
 
 
 def _titan_usage(answer: Json) -> Usage | None:
-    """Amazon Titan: text (results[].tokenCount, or totalOutputTextTokenCount in a chunk) and embeddings."""
+    """Amazon Titan: text (results[].tokenCount, or totalOutputTextTokenCount in a chunk) and embeddings.
+
+    Rankings have results, too, and tell of no tokens.
+    """
     given, made = count(answer.get("inputTextTokenCount")), count(answer.get("totalOutputTextTokenCount"))
     results = answer.get("results")
     if made is None and type(results) is list:
-        made = sum(_whole(_object(result).get("tokenCount")) or 0 for result in results)
+        told = [_whole(_object(result).get("tokenCount")) for result in results]
+        made = sum(filter(None, told)) if any(one is not None for one in told) else None
     return _usage(given, made)
 
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from . import anthropic, frames, sigv4
 from .checks import in_range, json_object, texts_in
 from .reply import Call, Refusal, Stream, Whole, bearer, dump
-from .words import Prompt, Reply, Tool, count, halves, think, vector
+from .words import Prompt, Reply, Tool, count, halves, ranked, think, vector
 
 ACCESS_KEY_ID, SECRET_ACCESS_KEY = "AKIAMOCKMOCKMOCKMOCK", "mock-secret-access-key"  # when no key was configured
 _TARGET = re.compile(r"/model/([^/]+)/(converse|converse-stream|invoke|invoke-with-response-stream)$")
@@ -242,6 +242,8 @@ def _events(call: Call, reply: Reply) -> Iterator[tuple[str, dict[str, Any]]]:
 def _invoke(call: Call, model: str, family: str, body: Mapping[str, Any], streamed: bool) -> Whole | Stream:
     if "embed" in model:
         return _invoke_embed(call, family, body)
+    if "rerank" in model:
+        return _invoke_rerank(call, family, body)
     if family == "anthropic":
         reply, whole, events = _invoke_anthropic(call, model, body)
     elif family == "meta":
@@ -284,6 +286,22 @@ def _invoke_embed(call: Call, family: str, body: Mapping[str, Any]) -> Whole:
         whole = {"id": call.seed, "texts": texts, "embeddings": embeddings, "response_type": kind}
     headers = {"X-Amzn-Bedrock-Input-Token-Count": str(tokens), "X-Amzn-Bedrock-Invocation-Latency": "7"}
     return Whole(dump(whole), headers=_headers(call) | headers)
+
+
+def _invoke_rerank(call: Call, family: str, body: Mapping[str, Any]) -> Whole:
+    """Cohere's wants to know which version of its API is meant, Amazon's does not know of any."""
+    fields = {"query", "documents", "top_n"} | ({"api_version"} if family == "cohere" else set())
+    if set(body) - fields:
+        _fail(f"Malformed input request: extraneous key [{min(set(body) - fields)}] is not permitted")
+    if family == "cohere" and body.get("api_version") != 2:
+        _fail("Malformed input request: api_version must be 2, please reformat your input and try again.")
+    query, documents = body.get("query"), body.get("documents")
+    texts = isinstance(documents, list) and all(isinstance(one, str) for one in documents)
+    if not isinstance(query, str) or not query or not documents or not texts:
+        _fail("Malformed input request: required keys [query, documents] not found, please reformat your input.")
+    scored = ranked(query, documents)[: body.get("top_n") or len(documents)]
+    results = [{"index": at, "relevance_score": score} for at, score in scored]
+    return Whole(dump({"results": results}), headers=_headers(call))
 
 
 def _invoke_anthropic(call: Call, model: str, body: Mapping[str, Any]) -> _Invoked:

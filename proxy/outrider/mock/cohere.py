@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from .checks import in_range, json_object, texts_in
 from .reply import Call, Refusal, Stream, Whole, bearer, dump, sse
-from .words import Prompt, Reply, Tool, count, halves, think, vector
+from .words import Prompt, Reply, Tool, count, halves, ranked, think, vector
 
 MODELS = ("command-a-03-2025", "command-r-plus", "embed-v4.0", "rerank-v3.5")
 CHAT_FIELDS = frozenset(
@@ -184,9 +184,7 @@ def _rerank(call: Call) -> Whole:
     query, documents = body.get("query"), body.get("documents")
     if not isinstance(query, str) or not query or not isinstance(documents, list) or not documents:
         _fail("query and documents must be provided", "documents")
-    wanted = set(query.lower().split())
-    scores = [len(wanted & set(str(text).lower().split())) / len(wanted) for text in documents]
-    order = sorted(range(len(scores)), key=lambda at: (-scores[at], at))[: body.get("top_n") or len(scores)]
-    results = [{"index": at, "relevance_score": scores[at]} for at in order]
+    scored = ranked(query, documents)[: body.get("top_n") or len(documents)]
+    results = [{"index": at, "relevance_score": score} for at, score in scored]
     meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
     return Whole(dump({"id": call.seed, "results": results, "meta": meta}))

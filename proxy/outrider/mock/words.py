@@ -98,6 +98,13 @@ def vector(text: Any, size: int) -> list[float]:
     return found
 
 
+def ranked(query: str, documents: Sequence[Any]) -> list[tuple[int, float]]:
+    """(index, score), the best first: the share of the query's words that a document has."""
+    wanted = set(query.lower().split())
+    scores = [len(wanted & set(str(text).lower().split())) / len(wanted) for text in documents]
+    return sorted(enumerate(scores), key=lambda one: (-one[1], one[0]))
+
+
 def halves(text: str) -> tuple[str, ...]:
     """A tool's arguments as a stream sends them: in more than one piece, so that readers must join."""
     middle = len(text) // 2

@@ -43,7 +43,9 @@ CALLS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 # What has no address of its own.
-_WRAPPED: Final = {"bedrock.titan_embed": "bedrock.invoke", "bedrock.cohere_embed": "bedrock.invoke"}
+_WRAPPED: Final = dict.fromkeys(
+    ("bedrock.titan_embed", "bedrock.cohere_embed", "bedrock.cohere_rerank", "bedrock.amazon_rerank"), "bedrock.invoke"
+)
 # Asked at one address, whether the app wants a stream or not: the answer comes whole.
 _WHOLE: Final = frozenset({"replicate.predictions"})
 _CLAUDE: Final = ("claude", "anthropic")
@@ -84,6 +86,8 @@ def dialects_of(binding: Binding, model: str, asked: str = "") -> tuple[str, ...
         return ("anthropic.messages", "anthropic.count_tokens")
     if kind == "bedrock" and "embed" in model:
         return ("bedrock.cohere_embed",) if "cohere." in model else ("bedrock.titan_embed",)
+    if kind == "bedrock" and "rerank" in model:
+        return ("bedrock.cohere_rerank",) if "cohere." in model else ("bedrock.amazon_rerank",)
     served = tuple(_served(kind))
     if kind == "azure":
         return tuple(dialect for dialect in served if dialect.startswith("openai."))

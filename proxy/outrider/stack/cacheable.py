@@ -30,7 +30,9 @@ GENERATING: Final = frozenset(
 # Kinds of providers that look things up for every answer -> operations whose requests can say that this one does not.
 SEARCHING: Final = {"perplexity": frozenset(("chat",))}
 # InvokeModel of these is no answer of words.
-_EMBEDS: Final = re.compile(r"(?:^|[./])(?:amazon\.titan-embed|cohere\.embed|amazon\.nova-2-multimodal-embed)")
+_WORDLESS: Final = re.compile(
+    r"(?:^|[./])(?:amazon\.titan-embed|cohere\.embed|amazon\.nova-2-multimodal-embed|(?:cohere|amazon)\.rerank)"
+)
 
 # Fields of a request, in the order in which it is scanned for them. What stands in it makes of a call more than a
 # question (see the docstring); a value of null or false is as if it were not there.
@@ -64,8 +66,8 @@ class Requests:
     """
 
     def __init__(self, operation: Operation, kind: str = "", model: str | None = None) -> None:
-        embeds = operation.name == "invoke_model" and _EMBEDS.search(model or "") is not None
-        self._is_fixed = operation.name in FIXED or embeds
+        is_wordless = operation.name == "invoke_model" and _WORDLESS.search(model or "") is not None
+        self._is_fixed = operation.name in FIXED or is_wordless
         self._searches = kind in SEARCHING and not self._is_fixed
         self._stores_unasked = operation.dialect == "openai.responses"
         self._declares = operation.dialect.startswith("gemini")

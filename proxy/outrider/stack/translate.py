@@ -40,7 +40,9 @@ _CONTENT_TYPE = http1.header_id(b"content-type")
 # Of the provider's head: what describes its bytes, which do not go on.
 _REPLACED = http1.mask_of(b"content-type", b"content-encoding", b"content-length")
 JSON_TYPE: Final = b"application/json"
-INVOKE_EMBED: Final = "bedrock.invoke_embed"  # of `translator`: InvokeModel, for a model that makes embeddings
+# Of `translator`: InvokeModel, for a model that makes embeddings, and for one that ranks.
+INVOKE_EMBED: Final = "bedrock.invoke_embed"
+INVOKE_RERANK: Final = "bedrock.invoke_rerank"
 
 _JSON: Final = {"content-type": "application/json"}  # whatever the app's body was
 
@@ -337,6 +339,8 @@ def translator(asked: str, spoken: str) -> AnyTranslator | None:
     if asked == INVOKE_EMBED:
         titan, cohere = _embeddings("bedrock.titan_embed", spoken), _embeddings("bedrock.cohere_embed", spoken)
         return InvokeEmbed(titan, cohere) if titan is not None and cohere is not None else None
+    if asked == INVOKE_RERANK:  # Amazon's has a field less than Cohere's, and no other
+        return _rerankings("bedrock.cohere_rerank", spoken)
     client, provider = dialect(asked), dialect(spoken)
     if client is not None and provider is not None:
         if spoken == "replicate.predictions":

@@ -28,6 +28,8 @@ from outrider.upstream.targets import EVERYTHING, Answer, Group, Target, Transla
 if TYPE_CHECKING:
     from outrider_ext.relay import Exchange
 
+# A body of InvokeModel is of its model's kind, and an alias's model is the target's.
+_INVOKED = {"embed": "bedrock.invoke_embed", "rerank": "bedrock.invoke_rerank"}
 _COST_TOKENS = 500  # an answer whose length nobody bounded
 
 
@@ -303,8 +305,8 @@ class Aliases:
             if place is None:
                 return None
             return place, _relocation(asked) if place.body or place.drop else None
-        if asked == "bedrock.invoke" and "embed" in model.lower():
-            asked = "bedrock.invoke_embed"
+        if asked == "bedrock.invoke":
+            asked = next((name for word, name in _INVOKED.items() if word in model.lower()), asked)
         for dialect in spoken if asked else ():
             translator = self._translator(asked, dialect)
             place = place_of(binding, dialect, model, stream=False) if translator is not None else None
