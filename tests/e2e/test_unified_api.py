@@ -376,7 +376,7 @@ def embedder(name: str) -> str:
 
 @pytest.mark.parametrize("name", EMBEDDERS)
 async def test_embeddings_are_made_by_every_provider(tmp_path: Path, name: str) -> None:
-    texts = ["hello"] if name == "titan" else ["hello", "big world"]
+    texts = ["hello", "big world"]
     async with api(tmp_path, models={"embedder": {"targets": [embedder(name)]}}) as ride:
         for model in ("embedder", embedder(name)):
             answer = await ride.ask(EMBEDDINGS, {"model": model, "input": texts})
@@ -386,13 +386,6 @@ async def test_embeddings_are_made_by_every_provider(tmp_path: Path, name: str) 
             assert all(sum(row["embedding"]) == 1.0 for row in made["data"])
             assert made["data"][0]["embedding"] != made["data"][-1]["embedding"] or len(texts) == 1
         assert set(ride.served()) == {"bedrock" if name == "titan" else name}
-
-
-async def test_more_inputs_than_one_call_takes_are_said(tmp_path: Path) -> None:
-    async with api(tmp_path) as ride:
-        answer = await ride.ask(EMBEDDINGS, {"model": embedder("titan"), "input": ["a", "b"]})
-        assert (answer.status, answer.header("x-outrider-error")) == (400, "cannot_translate")
-        assert "bedrock takes 1 of these inputs a call" in answer.message
 
 
 async def test_documents_are_ranked_by_every_name_of_the_model(tmp_path: Path) -> None:

@@ -690,6 +690,8 @@ def dialect_for(name: str, model: str) -> EmbeddingsDialect | None:
 
 def translate_request(request: EmbeddingsRequest, target: EmbeddingsDialect, notes: Notes) -> list[Json]:
     """The bodies of the calls that it takes, in order. Raises: CannotCarryError."""
+    if not request.inputs:
+        raise CannotCarryError("no input at all", target.name, "there is nothing to make a vector of")
     if request.origin != target.name:
         _check(request, target, notes)
     return [target.write_request(one) for one in split(request, target.inputs_max)]

@@ -417,8 +417,13 @@ class Dispatcher:
             return
         group = plan.group
         call.fresh = False
-        x.waits_first = self._may_hedge(plan)
+        x.waits_first = not plan.parts and self._may_hedge(plan)
         plan.timer = self._later(group.timeouts.first_byte_s, self._late, x, call, plan, "its answer")
+        if plan.parts:
+            from outrider.stack.fan_out import FanOut  # for the few that are asked for so much
+
+            FanOut(self._lane, x, call, plan.parts, partial(self.failed, x, call)).begin()
+            return
         self._lane.dispatch(x, call)
         if x.waits_first and not plan.settled and plan.current is target:
             self._arm_hedge(x, call, plan, target)
@@ -429,6 +434,7 @@ class Dispatcher:
         call.translation = call.translating = call.spoken_kind = None
         call.answer_lines = plan.answer_lines
         call.strip_usage = plan.strip_usage
+        plan.parts = ()
         if target.translator is not None:
             path, lines, body = target.translator.request(call, target, plan.body, plan.fetched)
         else:
@@ -687,7 +693,11 @@ class Dispatcher:
             connection.release()
             started = False
         else:
-            started = self._start_race(x, call, plan, rival, connection)
+            if plan.parts:  # several calls race nobody
+                connection.release()
+                started = False
+            else:
+                started = self._start_race(x, call, plan, rival, connection)
         finally:
             self._address(x, call, plan, current)
         if not started:

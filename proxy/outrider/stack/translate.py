@@ -28,6 +28,7 @@ from outrider.errors import BadRequestError, SidecarError, UpstreamBrokenError
 from outrider.providers.betas import TAKEN, betas_for, betas_of
 from outrider.providers.places import CALLS, Place, place_of
 from outrider.stack.call import PlainHook, behind
+from outrider.stack.fan_out import MOST_PARTS
 from outrider_ext import http1
 
 if TYPE_CHECKING:
@@ -190,23 +191,40 @@ class Form[Asked](_NoFiles):
         asked.model = target.model or asked.model
         notes = Notes()
         bodies = _carrying(lambda: self._write(asked, self.provider, notes))
-        if len(bodies) != 1:
+        if len(bodies) > MOST_PARTS:
             raise UntranslatableError(
-                f"{target.binding.name} takes {self.provider.inputs_max} of these inputs a call, and here are more"
+                f"{target.binding.name} takes {self.provider.inputs_max} of these inputs a call, so these would be "
+                f"{len(bodies)} calls, and {MOST_PARTS} are made of one"
             )
         place = _place(target, self.provider.name, asked.model, stream=False)
         call.translation, call.plain_answer = (asked, notes), True
-        return _sent(place, bodies[0], _JSON)
+        sent = [_sent(place, body, _JSON) for body in bodies]
+        if len(sent) > 1:
+            call.dispatch.parts = tuple(body for _, _, body in sent)
+        return sent[0]
 
     def answer(self, x: "Exchange", call: "Call") -> None:
         asked, notes = call.translation
         _json(
             x,
             call,
-            lambda body: orjson.dumps(self._back(_object(body), self, asked)),
+            lambda body: orjson.dumps(self._back(self._bodies(call, body), self, asked)),
             lambda status, body: orjson.dumps(self.client.write_error(self.provider.read_error(status, body))),
             "; ".join(notes.phrases),
         )
+
+    @staticmethod
+    def _bodies(call: "Call", body: bytes) -> list[Json]:
+        """The answers of all calls that were made; what they used is known already. Raises: UnreadableError."""
+        whole, plan = _object(body), call.dispatch
+        if not plan.parts:
+            return [whole]
+        if plan.used is not None:
+            call.usage, call.reader = plan.used, None
+        parts: list[Json] = whole["parts"]
+        if not all(isinstance(part, dict) for part in parts):
+            raise UnreadableError("It is no JSON object.")
+        return parts
 
 
 class Relocation(_NoFiles):
@@ -369,8 +387,8 @@ def _embeddings(asked: str, spoken: str) -> Form[Any] | None:
     if client is None or provider is None:
         return None
 
-    def back(body: Json, form: Form[Any], request: Any) -> Json:
-        return embeddings.translate_answer([body], form.provider, form.client, request)
+    def back(bodies: list[Json], form: Form[Any], request: Any) -> Json:
+        return embeddings.translate_answer(bodies, form.provider, form.client, request)
 
     return Form(client, provider, embeddings.translate_request, back)
 
@@ -385,8 +403,8 @@ def _rerankings(asked: str, spoken: str) -> Form[Any] | None:
     def write(request: Any, target: Any, notes: Any) -> list[Json]:
         return [rerank.translate_request(request, target, notes)]
 
-    def back(body: Json, form: Form[Any], request: Any) -> Json:
-        made: Json = form.client.write_answer(form.provider.read_answer(body), request)
+    def back(bodies: list[Json], form: Form[Any], request: Any) -> Json:
+        made: Json = form.client.write_answer(form.provider.read_answer(bodies[0]), request)
         return made
 
     return Form(client, provider, write, back)
@@ -397,7 +415,8 @@ def translate_answer(cap_bytes: int) -> PlainHook:
 
     def hook(x: "Exchange", call: "Call") -> None:
         _answered(x, call)
-        x.whole_cap = cap_bytes
+        plan = call.dispatch  # what was joined is held already, within bounds of its own
+        x.whole_cap = max(cap_bytes, plan.joined_bytes) if plan is not None and plan.parts else cap_bytes
 
     return PlainHook(hook)
 

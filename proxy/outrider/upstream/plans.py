@@ -57,10 +57,10 @@ class Plan:
 
     __slots__ = (
         "answer_lines", "answered", "asked", "betas", "betas_ruled", "body", "body_span", "bond", "conversations",
-        "current", "error", "fetched", "group", "hedge_timer", "held_bytes", "lender", "lent", "needs",
-        "occupied", "own_path", "path_query", "probe", "restated", "retries", "rival", "rival_connection",
-        "rival_lease", "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale", "strip_usage", "targets",
-        "timer", "total_timer", "tries",
+        "current", "error", "fetched", "group", "hedge_timer", "held_bytes", "joined_bytes", "lender",
+        "lent", "needs", "occupied", "own_path", "parts", "path_query", "probe", "restated", "retries",
+        "rival", "rival_connection", "rival_lease", "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale",
+        "strip_usage", "targets", "timer", "total_timer", "tries", "used",
     )  # fmt: skip
 
     def __init__(self, group: Group, targets: list[Target], body: bytes, asked: str | None, needs: Needs) -> None:
@@ -88,6 +88,9 @@ class Plan:
         self.sent_ns = 0
         self.stale = False
         self.answered = False  # a byte of an answer may have gone on: nothing is tried again
+        self.parts: tuple[bytes, ...] = ()  # the bodies of a call that this target takes as several (stack.fan_out)
+        self.joined_bytes = 0  # of their answers
+        self.used: Any = None  # by all of them, as the provider told
         self.restated = False  # the answer in hand says what the provider's said
         self.error: Any = None
         self.held_bytes = 0  # of an answer of which nothing went on yet
