@@ -400,6 +400,14 @@ async def test_documents_are_ranked_by_every_name_of_the_model(tmp_path: Path) -
         assert "openai does not speak cohere.rerank" in refused.json["message"]
 
 
+async def test_a_field_left_out_cannot_split_the_head(tmp_path: Path) -> None:
+    async with api(tmp_path, models={"embedder": {"targets": [embedder("cohere")]}}) as ride:
+        name = "x\r\nset-cookie: a=b; y"
+        answer = await ride.ask(EMBEDDINGS, {"model": "embedder", "input": "hello", name: 1})
+        assert (answer.status, answer.header("set-cookie")) == (200, None)
+        assert "x??set-cookie: a=b? y left out" in (answer.header("x-outrider-translated") or "")
+
+
 @pytest.mark.parametrize("model", ["cohere.rerank-v3-5:0", "amazon.rerank-v1:0"])
 async def test_documents_are_ranked_at_bedrock(tmp_path: Path, model: str) -> None:
     asked = {"query": "big world", "documents": ["small", {"text": "a big world"}, "big"], "top_n": 2}

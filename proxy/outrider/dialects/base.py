@@ -51,6 +51,16 @@ class Notes:
         if phrase not in self.phrases and len(self.phrases) < self.MAX:
             self.phrases.append(phrase)
 
+    @property
+    def note(self) -> str:
+        """The header's value: phrases with `; ` between them, printable ASCII, "" where there is nothing to say."""
+        return "; ".join(map(_printable, self.phrases))
+
+
+def _printable(phrase: str) -> str:
+    """Names of the app's own fields stand in it."""
+    return "".join(letter if " " <= letter <= "~" and letter != ";" else "?" for letter in phrase[:200])
+
 
 @dataclass(slots=True)
 class Frame:

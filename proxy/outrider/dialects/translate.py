@@ -66,8 +66,8 @@ class Translation:
 
     @property
     def note(self) -> str:
-        """The header's value: phrases with `; ` between them, printable ASCII, "" where there is nothing to say."""
-        return "; ".join(_printable(phrase) for phrase in self.notes.phrases)
+        """As Notes have it."""
+        return self.notes.note
 
     # -- what comes back
 
@@ -110,10 +110,6 @@ class Translation:
         if self._request is None:
             raise RuntimeError("An answer is translated for a request, and none was read.")
         return self._request
-
-
-def _printable(phrase: str) -> str:
-    return "".join(letter if " " <= letter <= "~" and letter != ";" else "?" for letter in phrase[:200])
 
 
 class StreamTranslation:

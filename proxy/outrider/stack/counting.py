@@ -23,6 +23,6 @@ def estimate(x: "Exchange", call: "Call", asked: str, body: bytes) -> Answered:
     """An answer of ours, for a target that has no such question. Raises: BadRequestError."""
     notes = Notes()
     tokens = count_tokens.estimated(asked_about(asked, asked, call, body).asked, notes)
-    note = "; ".join(notes.phrases).encode("ascii")
+    note = notes.note.encode("ascii")
     told = orjson.dumps(count_tokens.written_answer(CALLS[asked], tokens))
     return Answered(x, call, told, b"x-outrider-translated: %b\r\n" % note)

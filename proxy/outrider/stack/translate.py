@@ -210,7 +210,7 @@ class Form[Asked](_NoFiles):
             call,
             lambda body: orjson.dumps(self._back(self._bodies(call, body), self, asked)),
             lambda status, body: orjson.dumps(self.client.write_error(self.provider.read_error(status, body))),
-            "; ".join(notes.phrases),
+            notes.note,
         )
 
     @staticmethod
