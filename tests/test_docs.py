@@ -188,7 +188,7 @@ async def test_the_metrics_page_names_every_field_of_the_log_line(tmp_path: Path
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     seen = {name for line in lines if line["event"] == "exchange" for name in line}
     said = set(first_names("telemetry.md", "field | meaning"))
-    assert said - seen <= {"attempts", "shadow", "asked", "targets"}
+    assert said - seen <= {"attempts", "shadow", "asked", "targets", "translated"}
     assert seen <= said
     tokens = next(line["tokens"] for line in lines if "tokens" in line)
     row = next(row for row in rows("telemetry.md", "field | meaning") if row[0] == "`tokens`")

@@ -136,6 +136,7 @@ cdef class Exchange:
     cdef public object pipe          # callable(exchange, bytes, is_last) -> bytes over an answer that is not of events
     cdef public object whole         # callable(exchange, bytes) -> bytes over a whole answer, up to whole_cap bytes
     cdef public Py_ssize_t whole_cap
+    cdef public bytes late_lines     # header lines that only the whole answer tells, CRLF after each; of `whole` alone
     cdef public object last_words    # callable(exchange, failure) -> bytes that end an answer which failed in one of these
     cdef readonly object failure     # what one of these raised
     cdef public object decoder       # a zlib decompressor for the tap's copy

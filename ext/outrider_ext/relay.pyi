@@ -111,6 +111,7 @@ class Exchange:
     pipe: Callable[[Exchange, bytes, bool], bytes] | None
     whole: Callable[[Exchange, bytes], bytes] | None
     whole_cap: int
+    late_lines: bytes | None
     last_words: Callable[[Exchange, Exception | None], bytes] | None
     @property
     def failure(self) -> Exception | None: ...

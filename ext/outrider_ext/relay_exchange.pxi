@@ -118,6 +118,7 @@ cdef class Exchange:
         self.tap_needle = self.first_hit = self.last_hit = None
         self.rewrite = self.rewrite_end = self.pipe = self.whole = self.decoder = self.judge = None
         self.sink = self.last_words = self.watch = None
+        self.late_lines = None
         self.failure = None
         self.tapped = None
         self.tapped_bytes = 0

@@ -624,7 +624,8 @@ cdef class Upstream:
             if changed is None:
                 return False
             lead = self.lead
-            self.lead = lead[:PyBytes_GET_SIZE(lead) - 2] + b"content-length: %d\r\n\r\n" % PyBytes_GET_SIZE(changed)
+            self.lead = lead[:PyBytes_GET_SIZE(lead) - 2] + b"content-length: %d\r\n%b\r\n" % (
+                PyBytes_GET_SIZE(changed), x.late_lines if x.late_lines is not None else b"")
             self._push(changed)
             return True
         if x.pipe is not None:

@@ -29,6 +29,7 @@ from e2e.test_unified_api import (
     streamed_text_of,
     text_of,
 )
+from outrider.mock.behaviour import Behaviour
 from outrider_ext.eventstream import EventStreamReader
 from support.running import client_of, post
 from support.sdks import PIXEL
@@ -376,3 +377,49 @@ def exchange(tls: ssl.SSLSocket, ride: Ride, fields: dict[str, Any]) -> bytes:
     head, _, body = answer_of(tls).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 "), head + body
     return body
+
+
+SEED_NOTE = "seed left out; max_tokens set to 4096"
+NOTED = {
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-6", "stop_reason": "end_turn",
+    "content": [{"type": "text", "text": "Yes.", "citations": [{"type": "char_location", "cited_text": "y"}]}],
+    "usage": {"input_tokens": 3, "output_tokens": 1},
+}  # fmt: skip
+
+
+def streamed(message: dict[str, Any]) -> bytes:
+    """A message of Anthropic's as its events."""
+    (part,) = message["content"]
+    citation = {"type": "citations_delta", "citation": part["citations"][0]}
+    events = [
+        {"type": "message_start", "message": message | {"content": [], "stop_reason": None}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": citation},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": part["text"]}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
+        {"type": "message_stop"},
+    ]
+    return b"".join(b"event: %b\ndata: %b\n\n" % (one["type"].encode(), json.dumps(one).encode()) for one in events)
+
+
+@pytest.mark.parametrize("more", [{}, {"redact": {"always": [{"detectors": ["pii"], "action": "mask"}]}}])
+async def test_what_an_answer_leaves_out_is_said_too(tmp_path: Path, more: dict[str, Any]) -> None:
+    log = tmp_path / "audit.jsonl"
+    async with api(tmp_path, telemetry={"audit": {"path": str(log)}}, **more) as ride:
+        asked = {"model": "to-anthropic", "messages": USER, "seed": 1}
+        ride.mock.next(Behaviour(body=json.dumps(NOTED).encode()))
+        whole = await ride.ask(CHAT, asked)
+        assert whole.json["choices"][0]["message"]["content"] == "Yes."
+        assert whole.header("x-outrider-translated") == f"{SEED_NOTE}; citations left out"
+        assert whole.head.lower().count(b"x-outrider-translated") == 1
+        # The head of a stream has left by then.
+        ride.mock.next(Behaviour(body=streamed(NOTED), headers={"Content-Type": "text/event-stream"}))
+        stream = await ride.ask(CHAT, asked | {"stream": True})
+        assert streamed_text_of(CHAT, stream.events) == "Yes."
+        assert stream.header("x-outrider-translated") == SEED_NOTE
+        ride.mock.fail(404)
+        assert (await ride.ask(CHAT, asked)).header("x-outrider-translated") == SEED_NOTE
+    (file,) = tmp_path.glob("audit-0*.jsonl")
+    told = [line.get("translated") for line in map(json.loads, file.read_text().splitlines()) if "operation" in line]
+    assert told == [f"{SEED_NOTE}; citations left out"] * 2 + [SEED_NOTE]

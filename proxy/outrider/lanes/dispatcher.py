@@ -434,7 +434,7 @@ class Dispatcher:
         call.translation = call.translating = call.spoken_kind = None
         call.answer_lines = plan.answer_lines
         call.strip_usage = plan.strip_usage
-        plan.parts = ()
+        plan.parts, plan.notes = (), None
         if target.translator is not None:
             path, lines, body = target.translator.request(call, target, plan.body, plan.fetched)
         else:

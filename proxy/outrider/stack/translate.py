@@ -3,7 +3,7 @@
 Rules
 - Every other layer sees the app's dialect: this one stands between them and the wire. Usage alone is read off the wire.
 - What cannot be carried is refused before anything is sent, with a sentence that names it; what was left out or changed
-  is said in `x-outrider-translated`.
+  is said in `x-outrider-translated`, what only the answer shows too, where it comes whole; for the records always.
 - An answer that cannot be read is withheld; a stream that breaks ends in the app's dialect's own error event.
 - What the target wants by its own account (a version in the body, a model in the path) is the provider's table.
 
@@ -96,6 +96,7 @@ class Translator:
         _forget_usage(call, request)
         place = _place(target, self.provider.name, request.model, stream=request.stream)
         call.translation, call.plain_answer = translation, True
+        _note(call, translation.notes)
         if call.dispatch is not None and call.dispatch.betas:
             _put_betas(call, target, with_target, self.provider.name, translation.notes)
         return _sent(place, with_target.body, {**_JSON, **with_target.headers})
@@ -123,7 +124,8 @@ class Translator:
                 return
             _head(x, call, translation.note)
         else:
-            _json(x, call, translation.answer, _error_of(translation), translation.note)
+            note = translation.note if x.status >= 400 else ""  # else it is said once the answer was read
+            _json(x, call, lambda body: _noting(x, translation, body), _error_of(translation), note)
 
 
 class Lifted(Translator):
@@ -155,6 +157,7 @@ class Lifted(Translator):
         if "max_tokens" in self._forms and "max_tokens" in written.body:
             written.body["max_completion_tokens"] = written.body.pop("max_tokens")
         call.translation, call.plain_answer = translation, True
+        _note(call, translation.notes)
         headers = {**_JSON, **written.headers} if self.client is not self.provider else written.headers
         if target.model is None:
             return _own_path(call, self.client is not self.provider), _lines(headers), orjson.dumps(written.body)
@@ -198,6 +201,7 @@ class Form[Asked](_NoFiles):
             )
         place = _place(target, self.provider.name, asked.model, stream=False)
         call.translation, call.plain_answer = (asked, notes), True
+        _note(call, notes)
         sent = [_sent(place, body, _JSON) for body in bodies]
         if len(sent) > 1:
             call.dispatch.parts = tuple(body for _, _, body in sent)
@@ -319,6 +323,7 @@ class Counting(_NoFiles):
         question = count_tokens.written_question(CALLS[self._spoken], written.body, request.model)
         place = _place(target, self._spoken, request.model, stream=False)
         call.translation, call.plain_answer = translation, True
+        _note(call, translation.notes)
         return _sent(place, question, {**_JSON, **written.headers})
 
     def answer(self, x: "Exchange", call: "Call") -> None:
@@ -589,6 +594,22 @@ def _whole(call: "Call", change: Callable[[bytes], bytes]) -> Callable[["Exchang
     return whole
 
 
+def _noting(x: "Exchange", translation: Translation, body: bytes) -> bytes:
+    """The answer, and in its head what was left out of the call and of the answer."""
+    made = translation.answer(body)
+    x.late_lines = _note_line(translation.note)
+    return made
+
+
+def _note(call: "Call", notes: Notes) -> None:
+    if call.dispatch is not None:
+        call.dispatch.notes = notes
+
+
+def _note_line(note: str) -> bytes:
+    return b"x-outrider-translated: %b\r\n" % note.encode("ascii") if note else b""
+
+
 def _stream(x: "Exchange", stream: StreamTranslation, *, is_sse: bool) -> None:
     if is_sse:
         x.sse = x.rewrite_all = True
@@ -602,6 +623,4 @@ def _head(x: "Exchange", call: "Call", note: str, kind: bytes | None = None) -> 
     x.drop_mask |= _REPLACED
     assert call.spoken_kind is not None
     lines = b"content-type: %b\r\n" % (kind or call.spoken_kind)
-    if note:
-        lines += b"x-outrider-translated: " + note.encode("ascii", "replace") + b"\r\n"
-    call.answer_lines = (call.answer_lines or b"") + lines
+    call.answer_lines = (call.answer_lines or b"") + lines + _note_line(note)

@@ -31,6 +31,7 @@ from outrider_ext import http1
 from outrider_ext.jsonscan import FieldScan, JsonScanError
 
 if TYPE_CHECKING:
+    from outrider.dialects.base import Notes
     from outrider.dialects.canonical import Media
     from outrider.govern.principal import Principal
     from outrider.upstream.fetch import Fetched
@@ -43,6 +44,7 @@ _MAX_REMEMBERED = 256
 _MAX_NAME_CHARS = 256
 _MAX_FETCHED = 16
 _SHOWN_CHARS = 200
+_NOTED_CHARS = 1000
 _STATE_WORDS = (b'"previous_response_id"', b'"conversation"', b'"background"', b'"store"', b'"cachedContent"')
 
 type Refusal = Callable[["Exchange", Call, Route, str], SidecarError | None]
@@ -58,7 +60,7 @@ class Plan:
     __slots__ = (
         "answer_lines", "answered", "asked", "betas", "betas_ruled", "body", "body_span", "bond", "conversations",
         "current", "error", "fetched", "group", "hedge_timer", "held_bytes", "joined_bytes", "lender",
-        "lent", "needs", "occupied", "own_path", "parts", "path_query", "probe", "restated", "retries",
+        "lent", "needs", "notes", "occupied", "own_path", "parts", "path_query", "probe", "restated", "retries",
         "rival", "rival_connection", "rival_lease", "rival_probe", "rival_ticket", "saw", "sent_ns", "settled", "stale",
         "strip_usage", "targets", "timer", "total_timer", "tries", "used",
     )  # fmt: skip
@@ -91,6 +93,7 @@ class Plan:
         self.parts: tuple[bytes, ...] = ()  # the bodies of a call that this target takes as several (stack.fan_out)
         self.joined_bytes = 0  # of their answers
         self.used: Any = None  # by all of them, as the provider told
+        self.notes: Notes | None = None  # what was left out or changed between the app's dialect and the target's
         self.restated = False  # the answer in hand says what the provider's said
         self.error: Any = None
         self.held_bytes = 0  # of an answer of which nothing went on yet
@@ -115,6 +118,8 @@ class Plan:
         told: dict[str, object] = {"targets": list(self.tries)}
         if self.asked is not None:
             told["asked"] = self.asked[:_SHOWN_CHARS]
+        if self.notes is not None and self.notes.phrases:
+            told["translated"] = self.notes.note[:_NOTED_CHARS]
         return told
 
     def body_for(self, target: Target) -> bytes:
