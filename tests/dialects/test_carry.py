@@ -9,7 +9,9 @@ from outrider.dialects import carry, replicate
 from outrider.dialects.base import Notes
 from outrider.dialects.bedrock_invoke import FAMILIES
 from outrider.dialects.canonical import Media, Message, Opaque, Request, Text, Thinking, Tool, ToolCall
-from outrider.dialects.carry import COLUMNS, FEATURES, CannotCarryError, check, features_of, remote_media
+from outrider.dialects.carry import CannotCarryError, check, remote_media
+from outrider.dialects.columns import COLUMNS, column
+from outrider.dialects.features import FEATURES, features_of
 from outrider.dialects.registry import MODULES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "dialects.md"
@@ -109,7 +111,7 @@ def test_a_url_whose_bytes_are_wanted_is_found_and_carried_once_it_is_fetched() 
 
 def test_a_feature_that_no_table_knows_cannot_be_put_into_a_column() -> None:
     with pytest.raises(ValueError, match="No feature is named 'telepathy'"):
-        carry.column(noted=("telepathy",))
+        column(noted=("telepathy",))
 
 
 def test_notes_are_bounded_and_said_once() -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from dialects.test_recorded import MODELS, PAIRS, SOURCES, body_of, exchanges, report
 from outrider.dialects.canonical import Media, Part, Refusal, Request, Text, ToolCall, ToolResult
-from outrider.dialects.carry import COLUMNS, CannotCarryError
+from outrider.dialects.carry import CannotCarryError
+from outrider.dialects.columns import COLUMNS
 from outrider.dialects.registry import MODULES
 from outrider.dialects.translate import Translation
 from support.sdk_judges import adapter

@@ -2,7 +2,7 @@
 
 Rules
 - A conversation of several turns is written into the prompt, and so is a system text where the model has no field for
-  it. What a maker's models have no field for is left out or refused by the columns of carry.py, one a family.
+  it. What a maker's models have no field for is left out or refused: columns.py has a column a family.
 - A prediction says how it went in its body, under a status of success: `settled` gives the status that says the same.
 - An answer comes whole, to an app that asked for a stream too: its pieces are then said as a stream's are (a line of
   JSON is the only frame). Apps that speak this API get whole answers as well; where one asks for a stream it is told.
@@ -75,7 +75,7 @@ _THOUGHT_LEAST: Final = 1024  # tokens, of Anthropic's
 class Family:
     """What the models of one maker have among their inputs.
 
-    name: of their column in carry.COLUMNS. system, images: the fields' names, "" where there is none. one_image:
+    name: of their column in columns.COLUMNS. system, images: the fields' names, "" where there is none. one_image:
     `images` holds a single one and not a list. thinking: effort, budget, extended or "". plain: what is taken as it is.
     """
 
@@ -130,7 +130,7 @@ def family_of(model: str) -> Family:
 
 
 def column_of(model: str) -> str:
-    """The name in carry.COLUMNS under which it is said what this model holds."""
+    """The name in columns.COLUMNS under which it is said what this model holds."""
     return family_of(model).name
 
 
