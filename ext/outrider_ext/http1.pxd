@@ -188,7 +188,7 @@ cdef class Head:
     cdef bytes _join(self, Py_ssize_t lead_end, bytes first, bytes second, int count, bytes extra)
     @cython.locals(p=text, i=cython.Py_ssize_t)
     cpdef bytes build_request(self, bytes target, u64 drop, bytes extra)
-    cpdef bytes build_response(self, u64 drop, bytes extra)
+    cpdef bytes build_response(self, u64 drop, bytes extra, int status=*)
 
 
 cdef inline bytes join_head(Head self, Py_ssize_t lead_end, bytes first, bytes second, int count, bytes extra):

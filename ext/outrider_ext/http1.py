@@ -674,14 +674,19 @@ class Head:
         count = self._keep_lines(drop, 0)
         return self._join(self._origin + self._method_end, target, b" HTTP/1.1\r\n", count, extra)
 
-    def build_response(self, drop: int, extra: bytes) -> bytes:
-        """The head to send on, as HTTP/1.1 with the same status and reason; fields are dropped as in build_request."""
+    def build_response(self, drop: int, extra: bytes, status: int = 0) -> bytes:
+        """The head to send on, as HTTP/1.1 with the same status and reason; fields are dropped as in build_request.
+
+        status: where it is another one, it goes without a reason.
+        """
         if self.end == 0:
             raise ValueError("no head was scanned")
-        if self.data[self._origin + 12] != 32:
+        if status == 0:
+            status = self.status
+        if status != self.status or self.data[self._origin + 12] != 32:
             # RFC 9112 section 4: "A server MUST send the space ... even when the reason-phrase is absent".
             count = self._keep_lines(drop, 0)
-            return self._join(self.start, b"HTTP/1.1 %d " % self.status, b"\r\n", count, extra)
+            return self._join(self.start, b"HTTP/1.1 %d " % status, b"\r\n", count, extra)
         self._runs[0] = 8
         self._runs[1] = self._line_end
         count = self._keep_lines(drop, 1)

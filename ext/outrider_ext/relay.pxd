@@ -119,7 +119,7 @@ cdef class Exchange:
     cdef public object watch         # callable(exchange, bytes) over what came; b"" where the connection ended it -> whether whole
     cdef bint mended                 # a broken stream that was ended with an error event
     # -- answer --
-    cdef readonly int status
+    cdef public int status           # of the answer; what its hooks set is what the client is told
     cdef readonly Head answer_head
     cdef public long long answer_bytes
     cdef readonly bint answer_started

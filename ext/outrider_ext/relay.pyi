@@ -112,6 +112,7 @@ class Exchange:
     whole: Callable[[Exchange, bytes], bytes] | None
     whole_cap: int
     late_lines: bytes | None
+    status: int
     last_words: Callable[[Exchange, Exception | None], bytes] | None
     @property
     def failure(self) -> Exception | None: ...
@@ -129,8 +130,6 @@ class Exchange:
     def holding(self) -> bool: ...
     @property
     def replayable(self) -> bool: ...
-    @property
-    def status(self) -> int: ...
     @property
     def answer_head(self) -> Head: ...
     @property

@@ -359,7 +359,7 @@ cdef class Upstream:
             extra += b"connection: close\r\n"
         elif x.head.version == 10:
             extra += b"connection: keep-alive\r\n"
-        self.lead = head.build_response(drop | x.drop_mask, extra)
+        self.lead = head.build_response(drop | x.drop_mask, extra, x.status)
         x.answer_started = True
         self.state = U_BODY
 

@@ -255,6 +255,10 @@ def test_a_response_is_built_as_http11_with_its_own_reason(build: SimpleNamespac
     assert scanned(build, b"HTTP/1.0 200 Fine\r\nA: b\r\n\r\n").build_response(0, b"") == (
         b"HTTP/1.1 200 Fine\r\nA: b\r\n\r\n"
     )
+    assert scanned(build, RESPONSE).build_response(drop, b"", 503) == (
+        b"HTTP/1.1 503 \r\nContent-Type: text/plain\r\n\r\n"
+    )
+    assert scanned(build, RESPONSE).build_response(drop, b"", 429).startswith(b"HTTP/1.1 429 Too Many\r\n")
     for bare in (b"HTTP/1.1 204\r\n\r\n", b"HTTP/1.0 204 \r\n\r\n"):
         assert scanned(build, bare).build_response(0, b"") == b"HTTP/1.1 204 \r\n\r\n"
 

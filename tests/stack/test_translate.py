@@ -45,6 +45,35 @@ PAIRS = aliases(**{f"{first}-first": [f"{first}/{TARGETS[first]}", f"{second}/{T
                    for first, second in NEXT.items()})  # fmt: skip
 
 
+# -- an error of the provider's
+
+
+@pytest.mark.parametrize(
+    ("app", "provider", "said", "told"),
+    [
+        (CHAT, "anthropic", 529, 503),
+        (RESPONSES, "anthropic", 529, 503),
+        (MESSAGES, "gemini", 503, 529),
+        (MESSAGES, "openai", 503, 529),
+        (CHAT, "gemini", 503, 503),
+        (CHAT, "bedrock", 404, 404),
+    ],
+)
+async def test_a_failure_has_the_status_that_the_apps_dialect_has_for_it(
+    tmp_path: Path, app: bytes, provider: str, said: int, told: int
+) -> None:
+    log = tmp_path / "log"
+    more: dict[str, Any] = {"resilience": {"retry": {"attempts": 1}}, "telemetry": {"log": str(log)}}
+    async with api(tmp_path, **more) as ride:
+        ride.mock.next(status=said)
+        body = {"model": f"to-{provider}", "messages": USER, "input": HELLO, "max_tokens": 9}
+        answer = await ride.ask(app, body, VERSION)
+        assert (answer.status, "error" in json.loads(answer.body)) == (told, True)
+        assert ride.served() == [provider]
+    logged = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [row["status"] for row in logged if row["event"] == "exchange"] == [told]
+
+
 # -- before content, another target serves it
 
 

@@ -90,6 +90,10 @@ class Translation:
         error = self.provider.read_error(status, body)
         return self._status(error), orjson.dumps(self.client.write_error(error))
 
+    def told_status(self, status: int) -> int:
+        """What the client is told in place of a status, of which nothing more is known."""
+        return self._status(self.provider.read_error(status, b""))
+
     def _status(self, error: ProviderError) -> int:
         """529 is Anthropic's own; whoever else speaks is told 503."""
         is_anthropic = self.client.name.startswith("anthropic.")

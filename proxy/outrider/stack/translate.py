@@ -123,9 +123,10 @@ class Translator:
                 _head(x, call, translation.note, JSON_TYPE)
                 return
             _head(x, call, translation.note)
+        elif x.status >= 400:
+            _failed(x, call, translation)
         else:
-            note = translation.note if x.status >= 400 else ""  # else it is said once the answer was read
-            _json(x, call, lambda body: _noting(x, translation, body), _error_of(translation), note)
+            _json(x, call, lambda body: _noting(x, translation, body))  # the note is said once the answer was read
 
 
 class Lifted(Translator):
@@ -209,13 +210,14 @@ class Form[Asked](_NoFiles):
 
     def answer(self, x: "Exchange", call: "Call") -> None:
         asked, notes = call.translation
-        _json(
-            x,
-            call,
-            lambda body: orjson.dumps(self._back(self._bodies(call, body), self, asked)),
-            lambda status, body: orjson.dumps(self.client.write_error(self.provider.read_error(status, body))),
-            notes.note,
-        )
+        status = x.status
+
+        def change(body: bytes) -> bytes:
+            if status >= 400:
+                return orjson.dumps(self.client.write_error(self.provider.read_error(status, body)))
+            return orjson.dumps(self._back(self._bodies(call, body), self, asked))
+
+        _json(x, call, change, notes.note)
 
     @staticmethod
     def _bodies(call: "Call", body: bytes) -> list[Json]:
@@ -328,7 +330,10 @@ class Counting(_NoFiles):
 
     def answer(self, x: "Exchange", call: "Call") -> None:
         translation: Translation = call.translation
-        _json(x, call, self._back, _error_of(translation), translation.note)
+        if x.status >= 400:
+            _failed(x, call, translation)
+        else:
+            _json(x, call, self._back, translation.note)
 
     def _back(self, body: bytes) -> bytes:
         tokens = count_tokens.read_answer(CALLS[self._spoken], _object(body))
@@ -565,22 +570,19 @@ def _plain_kind(x: "Exchange") -> bytes:
     return (x.answer_head.get(_CONTENT_TYPE) or b"").lower()
 
 
-def _error_of(translation: Translation) -> Callable[[int, bytes], bytes]:
-    return lambda status, body: translation.error(status, body)[1]
-
-
-def _json(
-    x: "Exchange",
-    call: "Call",
-    change: Callable[[bytes], bytes],
-    error: Callable[[int, bytes], bytes],
-    note: str,
-) -> None:
+def _json(x: "Exchange", call: "Call", change: Callable[[bytes], bytes], note: str = "") -> None:
     """An answer that comes whole. Raises: UpstreamBrokenError."""
     _plain_kind(x)
-    x.whole = (lambda x, body: error(x.status, body)) if x.status >= 400 else _whole(call, change)
+    x.whole = _whole(call, change)
     call.spoken_kind = JSON_TYPE
     _head(x, call, note)
+
+
+def _failed(x: "Exchange", call: "Call", translation: Translation) -> None:
+    """An error of the provider's, with the status that says the same in the app's dialect."""
+    status = x.status
+    x.status = translation.told_status(status)
+    _json(x, call, lambda body: translation.error(status, body)[1], translation.note)
 
 
 def _whole(call: "Call", change: Callable[[bytes], bytes]) -> Callable[["Exchange", bytes], bytes]:
