@@ -110,12 +110,13 @@ class Pool(Idle):
         # From here on the descriptor is the loop's, which closes it on any failure. uvloop may forget to tell the
         # socket object (a reset while the handshake begins), which would close the same number again when it is
         # collected, whoever has it by then: so it is made to let go.
+        made = Upstream(self.hub, self)
         try:
             if to.context is None:
-                _, protocol = await loop.create_connection(lambda: Upstream(self.hub, self), sock=sock)
+                await loop.create_connection(lambda: made, sock=sock)
             else:
-                _, protocol = await loop.create_connection(
-                    lambda: Upstream(self.hub, self), sock=sock, ssl=to.context, server_hostname=to.host,
+                await loop.create_connection(
+                    lambda: made, sock=sock, ssl=to.context, server_hostname=to.host,
                     ssl_handshake_timeout=self._tls_s, ssl_shutdown_timeout=2.0,
                 )  # fmt: skip
         except ssl.SSLCertVerificationError as exc:
@@ -132,9 +133,10 @@ class Pool(Idle):
             raise UpstreamConnectError(f"the TLS handshake with {to.host} failed: {_tls_reason(exc)}") from exc
         except BaseException:
             sock.detach()
+            self.hub.upstreams.discard(made)  # uvloop closes it, and does not tell it where it was made already
             raise
         self.opened += 1
-        return protocol
+        return made
 
     def release(self, connection: Upstream) -> None:
         """A connection is free: for who waits first, else kept."""
