@@ -17,7 +17,7 @@ from redis.exceptions import NoScriptError
 from outrider.secrets.secret import Secret
 from outrider.store.base import NEEDS_LEASE
 from outrider.store.leases import BORROW_S
-from outrider.store.redis import RedisSettings, RedisStore
+from outrider.store.redis import FAILURES, RedisSettings, RedisStore, close_client, connect
 from outrider.testing.check_store import acquire, check_store, take
 from store.servers import Server, Wire, running
 from support.running import until
@@ -498,6 +498,35 @@ async def test_a_client_of_a_cluster_that_is_dropped_while_it_connects_leaves_no
     await beat
     assert client._initialize  # as one that is closed
     await store.close()
+
+
+async def test_closing_a_client_of_a_cluster_may_be_cut_short_and_done_again(cluster: list[Server]) -> None:
+    await until(lambda: all(_formed(node) for node in cluster), "the cluster has formed")
+    client = await connect(Counted(cluster[0].port, cluster=True).settings)
+    for key in "abcdefgh":
+        await client.execute_command("SET", key, 1)
+    connections = [one for node in client.get_nodes() for one in node._connections]
+    assert len(connections) >= 3
+    closing = asyncio.ensure_future(client.aclose())
+    await asyncio.sleep(0)  # it has begun
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+    assert any(one.is_connected for one in connections)
+    await close_client(client)
+    assert not any(one.is_connected for one in connections)
+
+
+async def test_a_cluster_that_is_down_is_a_store_that_is(tmp_path: Path) -> None:
+    store = Counted(1, cluster=True)
+    await store.start()
+    try:
+        assert store.is_down
+        await until(lambda: store.events["store_failed"] > 0, "it was asked")
+        assert await take(rate(store)) == 0  # each for itself
+        with pytest.raises(FAILURES):
+            await Counted(1, cluster=True).revoke_alone("k")
+    finally:
+        await store.close()
 
 
 async def test_a_cluster_of_three_nodes_holds_the_limits_of_many_keys(cluster: list[Server]) -> None:

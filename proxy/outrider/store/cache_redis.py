@@ -17,9 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from redis.exceptions import RedisError
-
-from outrider.store.redis import RedisSettings, connect
+from outrider.store.redis import FAILURES, RedisSettings, close_client, connect
 from outrider.store.seals import Seals
 
 PAUSE_S = 1.0  # after a failure
@@ -27,7 +25,6 @@ LEARN_S = 1.0  # between two looks at what was to be forgotten
 WRITES_MAX = 64  # at once
 LABELS_MAX = 1000  # beyond, a demand is for all
 _COUNT, _ALL = b"n", b"a"
-_FAILURES = (RedisError, OSError, TimeoutError)
 
 
 class RedisCache:
@@ -162,7 +159,7 @@ class RedisCache:
         try:
             async with asyncio.timeout(self._settings.deadline_s):
                 return await step(await self._connected())
-        except _FAILURES:
+        except FAILURES:
             self._count("cache_store_failed")
             self._again_s = self._clock_s() + PAUSE_S
             return None
@@ -177,9 +174,9 @@ class RedisCache:
         client, self._client = self._client, None
         self._again_s = float("inf")
         if client is not None:
-            with contextlib.suppress(*_FAILURES):
+            with contextlib.suppress(*FAILURES):
                 async with asyncio.timeout(self._settings.deadline_s):
-                    await client.aclose()
+                    await close_client(client)
 
     # -- names
 

@@ -4,15 +4,13 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from outrider.config import Config
 from outrider.errors import CredentialUnavailableError, StartError
 from outrider.secrets.files import reason
 from outrider.secrets.secret import Secret
 from outrider.secrets.sources import EnvSource, FileSource
 from outrider.store.cache_redis import RedisCache
-from outrider.store.redis import RedisSettings, RedisStore
+from outrider.store.redis import FAILURES, RedisSettings, RedisStore
 
 
 def redis_settings(config: Config, environ: Mapping[str, str]) -> RedisSettings:
@@ -63,7 +61,7 @@ async def revoke_in_fleet(config: Config, environ: Mapping[str, str], ids: Itera
     store = RedisStore(redis_settings(config, environ))
     try:
         await store.revoke_alone(*ids)
-    except (RedisError, OSError, TimeoutError) as exc:
+    except FAILURES as exc:
         raise StartError(
             f"{config.state.url} does not answer ({type(exc).__name__}: {exc}); nothing was revoked in the fleet, "
             "try again"

@@ -33,7 +33,7 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from outrider.secrets.secret import Secret
 from outrider.store import redis_scripts
@@ -51,6 +51,8 @@ PAUSES_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 _SCRIPTS = {name: getattr(redis_scripts, name) for name in ("RATE", "SPEND", "SLOTS", "FLEET")}
 _HASHES = {name: sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in _SCRIPTS.items()}
 _NO_KEY = b"outrider without a fleet key"
+# What a client raises where the store does not answer as it should; a cluster's error is no RedisError.
+FAILURES = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 type Item = LeasedCounter | LeasedSlots | LeasedSpend
 
@@ -84,7 +86,7 @@ class RedisSettings:
 async def connect(settings: RedisSettings, at: int = 0) -> Any:
     """A client. at: which of the addresses is tried. By Sentinel the master is asked for first.
 
-    Raises: RedisError, OSError, TimeoutError where no sentinel knows one.
+    Raises: FAILURES where no sentinel knows one.
     """
     common: dict[str, Any] = {
         "socket_timeout": settings.deadline_s,
@@ -115,6 +117,18 @@ async def connect(settings: RedisSettings, at: int = 0) -> Any:
     return Redis(host=host, port=port, **common)
 
 
+async def close_client(client: Any) -> None:
+    """All its connections. Raises: as the client does.
+
+    A cluster's client by itself does nothing where it is just connecting, or where closing it was cut short before.
+    """
+    await client.aclose()
+    nodes = getattr(client, "nodes_manager", None)
+    if nodes is not None:
+        await nodes.aclose()
+        await nodes.aclose("startup_nodes")
+
+
 async def _ask_sentinels(settings: RedisSettings, master: str, common: dict[str, Any]) -> tuple[str, int]:
     """Where the master is, by the first of them that knows."""
     password = settings.sentinel_password
@@ -126,7 +140,7 @@ async def _ask_sentinels(settings: RedisSettings, master: str, common: dict[str,
             host, port = await sentinels.discover_master(master)
     finally:
         for client in sentinels.sentinels:
-            with contextlib.suppress(RedisError, OSError):
+            with contextlib.suppress(*FAILURES):
                 await client.aclose()
     return str(host), int(port)
 
@@ -221,7 +235,7 @@ class RedisStore:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if not self.is_down:
-            with contextlib.suppress(RedisError, OSError, TimeoutError, StoreAnswerError):
+            with contextlib.suppress(*FAILURES, StoreAnswerError):
                 for item in list(self._alive.values()):
                     item.retired = True
                 await self._exchange([item for item in self._alive.values() if not item.is_idle])
@@ -247,7 +261,7 @@ class RedisStore:
 
     async def _claim(self, key: str, mark: str, then: Callable[[], None]) -> None:
         is_first = True
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
+        with contextlib.suppress(*FAILURES):
             async with self._beside(self.settings.deadline_s):
                 if self._client is not None and not self.is_down:
                     is_first = bool(await self._client.execute_command("HSETNX", key, f"m:{mark}", 1))
@@ -285,7 +299,7 @@ class RedisStore:
     # -- the connection
 
     async def _ensure(self) -> None:
-        """There is a client. Raises: RedisError, OSError, TimeoutError."""
+        """There is a client. Raises: FAILURES."""
         async with self._connecting:
             if self._client is None:
                 self._client = await self._connect()
@@ -301,10 +315,10 @@ class RedisStore:
     async def _drop(self, client: Any) -> None:
         """A task that is cancelled in the midst of it leaves the rest to `close`."""
         self._dropping.append(client)
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
+        with contextlib.suppress(*FAILURES):
             # The client's own deadline comes first: cut short by ours it would leave a socket behind.
             async with asyncio.timeout(self.settings.deadline_s * 3):
-                await client.aclose()
+                await close_client(client)
         self._dropping.remove(client)
 
     @property
@@ -371,7 +385,7 @@ class RedisStore:
                 await self._fail(exc)
 
     async def _exchange(self, batch: list[Item]) -> None:
-        """Raises: RedisError, OSError, TimeoutError, StoreAnswerError."""
+        """Raises: FAILURES, StoreAnswerError."""
         await self._ensure()
         began_ns = time.monotonic_ns()
         async with asyncio.timeout(self.settings.deadline_s):
@@ -386,7 +400,7 @@ class RedisStore:
                 if isinstance(answer, Exception):
                     raise answer
                 item.answered(answer)
-            except (RedisError, OSError, StoreAnswerError) as exc:
+            except (*FAILURES, StoreAnswerError) as exc:
                 failed = exc
         if failed is not None:
             raise failed
@@ -444,7 +458,7 @@ class RedisStore:
                 await self._ensure()
             async with self._beside(self.settings.deadline_s):
                 await self._ask_fleet()
-        except (RedisError, OSError, TimeoutError, StoreAnswerError):
+        except (*FAILURES, StoreAnswerError):
             self._wake.set()  # the other task asks, and says what it finds
         else:
             self._answered()
@@ -468,7 +482,7 @@ class RedisStore:
             self._learn_revoked(name)
         self._seen_revocations = -1
         if self._client is not None:
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
+            with contextlib.suppress(*FAILURES):
                 async with self._beside(self.settings.deadline_s):
                     await self._tell_revocations(names)
         self._seen_revocations = -1  # what was read meanwhile knew nothing of them
@@ -476,7 +490,7 @@ class RedisStore:
     async def revoke_alone(self, *names: str) -> None:
         """As `revoke`, without being one of the fleet; of a store that was not started. Closes it.
 
-        Raises: RedisError, OSError, TimeoutError where no address answers.
+        Raises: FAILURES where no address answers.
         """
         tries = max(1, len(self.settings.addresses)) if self.settings.sentinel is None else 1
         try:
@@ -486,7 +500,7 @@ class RedisStore:
                     async with asyncio.timeout(self.settings.deadline_s * 4):  # somebody waits at a terminal
                         await self._tell_revocations(names)
                     return
-                except (RedisError, OSError, TimeoutError):
+                except FAILURES:
                     self._at += 1
                     await self._disconnect()
                     if not left:
@@ -550,7 +564,7 @@ class RedisStore:
                             self._seen_revocations = -1
                             self._fleet_at_s = 0.0
                             await self._beat()
-            except (RedisError, OSError, TimeoutError):
+            except FAILURES:
                 await asyncio.sleep(PAUSES_S[-1])
             finally:
                 if client is not None:
