@@ -37,6 +37,8 @@ from outrider.errors import (
 from outrider.govern.principal import ANONYMOUS
 from outrider.govern.provider_limits import retry_after_s
 from outrider.lanes.degraded import static_message
+from outrider.lanes.hedging import Hedging
+from outrider.lanes.outcomes import Outcomes, is_refusal
 from outrider.stack.call import Call
 from outrider.stack.replay import Whole
 from outrider.telemetry.metrics import Metrics
@@ -49,7 +51,7 @@ from outrider_ext.relay import CUT, TIMED_OUT
 if TYPE_CHECKING:
     from outrider.telemetry.log import JsonLog
     from outrider_ext.lane import Lane
-    from outrider_ext.relay import Exchange, Upstream
+    from outrider_ext.relay import Exchange
 
 _CONTENT_TYPE = header_id(b"content-type")
 HELD_BYTES = 262_144  # of an answer that is no stream
@@ -59,12 +61,6 @@ HEALTHY_RATE = 0.05  # share of failures below which a target may take over what
 _NO_RETRY = b"x-should-retry: false\r\n"
 _SHOULD_RETRY = mask_of(b"x-should-retry")
 _ENCODED = mask_of(b"content-encoding")
-_DOUBLE = (503, 529)
-_REFUSED = (401, 403)
-_THROTTLED = 429
-_NOT_ITS_FAULT = (408, 409)  # said of the request, or of two at once
-_LOOK_AGAIN_S = 0.01
-_MS = 1_000_000
 _NS = 1_000_000_000
 
 
@@ -89,6 +85,8 @@ class Dispatcher:
         self._refuse = refuse
         self._clock = clock
         self._random = random
+        self._told = Outcomes(metrics, log, clock)
+        self.hedging = Hedging(lane, metrics, spawn, self._told, clock)
 
     # -- the way of a call
 
@@ -114,16 +112,16 @@ class Dispatcher:
         plan: Plan = call.dispatch
         target = plan.current
         self._end_timer(plan)
-        self._end_race(plan)
+        self.hedging.end(plan)
         plan.error = error
         if target is None:
             self._refuse(x, call, error)
             return
         unusable = isinstance(error, CredentialUnavailableError | OverloadedError)
         if isinstance(error, UpstreamBrokenError | UpstreamConnectError | UpstreamTimeoutError):
-            self._settle_failed(plan, error.code)
+            self._told.failed(plan, error.code)
         else:
-            self._settle_left(plan)
+            self._told.left(plan)
             if not unusable:
                 self._refuse(x, call, error)
                 return
@@ -138,15 +136,15 @@ class Dispatcher:
         assert target is not None
         status = x.status
         self._end_timer(plan)
-        self._end_race(plan)
+        self.hedging.end(plan)
         retry = plan.group.retry
         if target.restate is not None and status < 300 and not plan.restated:
             self._hold(x, call, plan, target.restate)
             return True
-        refused = _is_refusal(status, target)
+        refused = is_refusal(status, target)
         if status in retry.statuses or refused:
             asked_s = retry_after_s(x.answer_head.get_name, time.time())
-            self._settle_status(plan, status, asked_s, refused=refused)
+            self._told.answered(plan, status, asked_s, refused=refused)
             if self._again(x, call, plan, target, asked_s, only_others=refused, discard=True):
                 return True
             if self._static(x, call, plan, UpstreamBrokenError(f"{target.name} answered with {status}")):
@@ -158,7 +156,7 @@ class Dispatcher:
             return False
         if status != 200 or x.method == b"HEAD":
             plan.answered = True
-            self._settle_good(plan, first_event=False)
+            self._told.good(plan, first_event=False)
             return False
         x.judge = partial(self._judge, call, plan)
         x.idle_ns = int(plan.group.timeouts.idle_s * _NS)
@@ -223,11 +221,11 @@ class Dispatcher:
         if found == AGAIN:
             target = plan.current
             assert target is not None
-            self._settle_failed(plan, "error event")
+            self._told.failed(plan, "error event")
             if self._again(x, call, plan, target, None, discard=True):
                 return False
         else:
-            self._settle_good(plan, first_event=True)
+            self._told.good(plan, first_event=True)
         plan.answered = True
         return True
 
@@ -243,13 +241,13 @@ class Dispatcher:
     def leave(self, plan: Plan) -> None:
         """Nothing of it stays behind."""
         self._end_timer(plan)
-        self._end_race(plan)
+        self.hedging.end(plan)
         if plan.total_timer is not None:
             plan.total_timer.cancel()
             plan.total_timer = None
         if not plan.settled:
-            self._settle_left(plan)
-        self._leave_place(plan)
+            self._told.left(plan)
+        self._told.leave_place(plan)
         plan.group.room.poke()
 
     # -- choosing
@@ -403,9 +401,9 @@ class Dispatcher:
         plan.occupied = target
         target.health.in_flight += 1
         try:
-            self._address(x, call, plan, target)
+            plan.address(x, call, target)
         except SidecarError as error:  # a feature that cannot be carried there: another target may have it
-            self._settle_left(plan)
+            self._told.left(plan)
             plan.tries.pop(target.name)  # nothing was sent
             plan.error = error
             plan.targets = [other for other in plan.targets if other is not target]
@@ -417,7 +415,7 @@ class Dispatcher:
             return
         group = plan.group
         call.fresh = False
-        x.waits_first = not plan.parts and self._may_hedge(plan)
+        x.waits_first = not plan.parts and self.hedging.is_possible(plan)
         plan.timer = self._later(group.timeouts.first_byte_s, self._late, x, call, plan, "its answer")
         if plan.parts:
             from outrider.stack.fan_out import FanOut  # for the few that are asked for so much
@@ -426,24 +424,7 @@ class Dispatcher:
             return
         self._lane.dispatch(x, call)
         if x.waits_first and not plan.settled and plan.current is target:
-            self._arm_hedge(x, call, plan, target)
-
-    def _address(self, x: "Exchange", call: Call, plan: Plan, target: Target) -> None:
-        """What is sent, and where."""
-        path, lines = target.path if target.path is not None else plan.own_path, None
-        call.translation = call.translating = call.spoken_kind = None
-        call.answer_lines = plan.answer_lines
-        call.strip_usage = plan.strip_usage
-        plan.parts, plan.notes = (), None
-        if target.translator is not None:
-            path, lines, body = target.translator.request(call, target, plan.body, plan.fetched)
-        else:
-            body = plan.body_for(target)
-            if path is not None and b"?" not in path:
-                path += _query_for(plan, is_own=target.to is call.route)
-        call.to, call.target, call.path, call.lines = target.to, target, path, lines
-        call.model = target.model or plan.asked
-        x.body = body
+            self.hedging.arm(x, call, plan, target)
 
     # -- waiting for a place
 
@@ -533,9 +514,9 @@ class Dispatcher:
             return
         self._stop(x)
         self._end_timer(plan)
-        self._end_race(plan)
+        self.hedging.end(plan)
         if not plan.settled:
-            self._settle_failed(plan, "total time")
+            self._told.failed(plan, "total time")
         error = UpstreamTimeoutError(f"no answer within {plan.group.timeouts.total_s:g} s and {plan.attempts} tries")
         self._none_left(x, call, plan, error)
 
@@ -551,254 +532,6 @@ class Dispatcher:
         if plan.timer is not None:
             plan.timer.cancel()
             plan.timer = None
-
-    @staticmethod
-    def _end_hedge_timer(plan: Plan) -> None:
-        if plan.hedge_timer is not None:
-            plan.hedge_timer.cancel()
-            plan.hedge_timer = None
-
-    # -- what a target's health is told
-
-    def _settle(self, plan: Plan) -> tuple[Target, bool]:
-        """What is told once. A good answer keeps its place until its end, a failed one gives it up (`_leave_place`)."""
-        target, probe = plan.current, plan.probe
-        assert target is not None
-        plan.settled, plan.probe = True, False
-        return target, probe
-
-    @staticmethod
-    def _leave_place(plan: Plan) -> None:
-        if plan.occupied is not None:
-            plan.occupied.health.in_flight -= 1
-            plan.occupied = None
-
-    def _settle_good(self, plan: Plan, *, first_event: bool) -> None:
-        if plan.settled:
-            return
-        target, probe = self._settle(plan)
-        now_ns = self._clock()
-        target.health.breaker.succeeded(now_ns, probe=probe)
-        if first_event:
-            target.health.took(now_ns, (now_ns - plan.sent_ns) / _MS)
-        if plan.group.room.waiting:
-            plan.group.room.poke()
-
-    def _settle_failed(self, plan: Plan, reason: str, *, weight: int = 1) -> None:
-        if plan.settled:
-            return
-        target, probe = self._settle(plan)
-        self._leave_place(plan)
-        self._note_failure(target, reason, weight, probe=probe)
-
-    def _note_failure(self, target: Target, reason: str, weight: int, *, probe: bool) -> None:
-        now_ns = self._clock()
-        breaker = target.health.breaker
-        before = breaker.state(now_ns)
-        target.health.failed(now_ns)
-        breaker.failed(now_ns, weight=weight, probe=probe, reason=reason)
-        if before != "open" and breaker.state(now_ns) == "open":
-            self._metrics.count("breaker_opened", target.binding.name)
-            self._log.event("warning", "breaker_opened", target=target.name, message=f"{target.name} failed: {reason}")
-
-    def _settle_left(self, plan: Plan) -> None:
-        if plan.settled:
-            return
-        target, probe = self._settle(plan)
-        self._leave_place(plan)
-        target.health.breaker.left(probe=probe)
-
-    def _settle_status(self, plan: Plan, status: int, asked_s: float | None, *, refused: bool) -> None:
-        if plan.settled:
-            return
-        target, probe = self._settle(plan)
-        self._leave_place(plan)
-        self._note_status(target, status, asked_s, refused=refused, probe=probe)
-
-    def _note_status(self, target: Target, status: int, asked_s: float | None, *, refused: bool, probe: bool) -> None:
-        breaker, now_ns = target.health.breaker, self._clock()
-        if refused:
-            breaker.credential_refused(now_ns, probe=probe, mark=target.credential_mark)
-            self._metrics.count("credential_refused", target.binding.name)
-            self._log.event(
-                "warning", "credential_refused", target=target.name,
-                message=f"{target.binding.name} refused the credential with {status}; it is left alone for a while",
-            )  # fmt: skip
-        elif status == _THROTTLED and asked_s is not None:
-            breaker.throttled(now_ns, asked_s, probe=probe)
-        elif status == _THROTTLED:  # it does not say for how long: as any failure
-            self._note_failure(target, "throttled", 1, probe=probe)
-        elif status in _NOT_ITS_FAULT:
-            breaker.left(probe=probe)
-        else:
-            self._note_failure(target, f"status {status}", 2 if status in _DOUBLE else 1, probe=probe)
-
-    # -- a second target for what is late
-
-    @staticmethod
-    def _may_hedge(plan: Plan) -> bool:
-        return plan.group.hedge is not None and len(plan.targets) > 1 and not plan.needs.stateful
-
-    def _arm_hedge(self, x: "Exchange", call: Call, plan: Plan, target: Target) -> None:
-        hedge = plan.group.hedge
-        assert hedge is not None
-        after_ms = hedge.after_ms if hedge.after_ms is not None else target.health.p90_ms
-        if after_ms is not None:
-            after_s = max(after_ms, hedge.min_after_ms) / 1000
-            plan.hedge_timer = self._later(after_s, self._hedge, x, call, plan)
-
-    def _hedge(self, x: "Exchange", call: Call, plan: Plan) -> None:
-        plan.hedge_timer = None
-        now_ns = self._clock()
-        if x.ended or plan.settled:
-            return
-        if x.upstream is None:  # it still waits for a connection: it is not late yet
-            plan.hedge_timer = self._later(_LOOK_AGAIN_S, self._hedge, x, call, plan)
-            return
-        others = [target for target in plan.targets if target is not plan.current and target.is_usable(now_ns)]
-        assert plan.group.hedges is not None
-        if not others or plan.attempts >= plan.group.retry.attempts or not plan.group.hedges.take(now_ns):
-            return
-        rival = others[0]
-        if plan.lender is not None:
-            plan.rival_lease = plan.lender.rival(x, call, rival)
-            if plan.rival_lease is None:
-                return
-        plan.rival = rival
-        plan.rival_probe = rival.health.breaker.began(now_ns)
-        plan.tries[rival.name] = plan.tries.get(rival.name, 0) + 1
-        rival.health.in_flight += 1
-        self._metrics.count("hedge", rival.binding.name)
-        pool = rival.to.pool
-        connection = pool.take()
-        if connection is not None:
-            self._race(x, call, plan, rival, connection)
-        else:
-            plan.rival_ticket = pool.open(
-                partial(self._race, x, call, plan, rival),
-                lambda error: self._rival_failed(plan, error.code),
-                self._spawn,
-            )
-
-    def _race(self, x: "Exchange", call: Call, plan: Plan, rival: Target, connection: "Upstream") -> None:
-        """connection: one that leads to this rival, and gets nobody else's head."""
-        plan.rival_ticket = None
-        current = plan.current
-        if plan.rival is not rival or current is None or x.ended:
-            connection.release()
-            return
-        try:
-            self._address(x, call, plan, rival)
-        except Exception:  # what it asks for cannot be carried there
-            connection.release()
-            started = False
-        else:
-            if plan.parts:  # several calls race nobody
-                connection.release()
-                started = False
-            else:
-                started = self._start_race(x, call, plan, rival, connection)
-        finally:
-            self._address(x, call, plan, current)
-        if not started:
-            self._rival_left(plan)
-
-    def _start_race(self, x: "Exchange", call: Call, plan: Plan, rival: Target, connection: "Upstream") -> bool:
-        plan.rival_connection = connection
-        try:
-            return self._lane.race(x, call, rival.to, connection)
-        except Exception:
-            return False
-
-    def races(self, x: "Exchange", call: Call, connection: "Upstream") -> bool:
-        """Of two connections this one answers first: True when its answer counts."""
-        plan: Plan = call.dispatch
-        status = connection.status
-        if status in plan.group.retry.statuses or status in _REFUSED:
-            self._lose(x, call, plan, connection)
-            target, probe = self._drop_rival(plan)
-            refused = _is_refusal(status, target)
-            if refused or status in plan.group.retry.statuses:
-                asked_s = retry_after_s(connection.answer_head.get_name, time.time())
-                self._note_status(target, status, asked_s, refused=refused, probe=probe)
-            else:  # it refused the app's own credential
-                target.health.breaker.left(probe=probe)
-            return False
-        if connection is plan.rival_connection:
-            self._swap(x, call, plan)
-            self._metrics.count("hedge_won", call.to.provider)
-        self._count_cost(plan)
-        self._rival_left(plan)
-        return True
-
-    def _count_cost(self, plan: Plan) -> None:
-        """Of the one that is cancelled: it has read the request, and will not say what it used."""
-        rival, cost_of = plan.rival, plan.group.input_cost_of
-        if rival is None or cost_of is None:
-            return
-        nusd = cost_of(rival, len(plan.body) // 4)
-        if nusd:
-            self._metrics.costs_nusd.add((rival.binding.name, self._metrics.model(rival.model)), nusd)
-
-    def race_lost(self, x: "Exchange", call: Call, connection: "Upstream", detail: str) -> None:
-        plan: Plan = call.dispatch
-        self._lose(x, call, plan, connection)
-        self._rival_failed(plan, detail)
-
-    def _lose(self, x: "Exchange", call: Call, plan: Plan, connection: "Upstream") -> None:
-        """One of two failed: it is the rival from now on, whatever it was."""
-        if connection is not plan.rival_connection:
-            self._swap(x, call, plan)
-
-    def _swap(self, x: "Exchange", call: Call, plan: Plan) -> None:
-        """The rival is what serves the call now, and what served it is the rival."""
-        assert plan.rival is not None
-        plan.current, plan.rival = plan.rival, plan.current
-        plan.probe, plan.rival_probe = plan.rival_probe, plan.probe
-        plan.occupied = plan.current
-        assert plan.current is not None
-        if plan.rival_lease is not None:
-            plan.rival_lease, plan.lent = plan.lender.swap(call, plan.rival_lease), plan.current
-        self._address(x, call, plan, plan.current)
-
-    @staticmethod
-    def _drop_rival(plan: Plan) -> tuple[Target, bool]:
-        """(it, whether it was a probe): it serves no more, and what was borrowed for it is given back."""
-        rival, ticket, lease = plan.rival, plan.rival_ticket, plan.rival_lease
-        assert rival is not None
-        plan.rival = plan.rival_connection = plan.rival_ticket = plan.rival_lease = None
-        if ticket is not None:
-            ticket.cancel()
-        if lease is not None:
-            plan.lender.drop(lease)
-        rival.health.in_flight -= 1
-        return rival, plan.rival_probe
-
-    def _rival_failed(self, plan: Plan, reason: str) -> None:
-        if plan.rival is not None:
-            rival, probe = self._drop_rival(plan)
-            self._note_failure(rival, reason, 1, probe=probe)
-
-    def _rival_left(self, plan: Plan) -> None:
-        if plan.rival is not None:
-            rival, probe = self._drop_rival(plan)
-            rival.health.breaker.left(probe=probe)
-
-    def _end_race(self, plan: Plan) -> None:
-        self._end_hedge_timer(plan)
-        self._rival_left(plan)
-
-
-def _is_refusal(status: int, target: Target) -> bool:
-    """Of a credential that is ours to give."""
-    return status in _REFUSED and target.to.attempt.injects
-
-
-def _query_for(plan: Plan, *, is_own: bool) -> bytes:
-    """What the app asked with its path: all of it at its own provider, elsewhere how a stream comes."""
-    if plan.path_query and is_own:
-        return b"?" + plan.path_query
-    return b"?alt=sse" if b"alt=sse" in plan.path_query else b""
 
 
 def _ending_of(x: "Exchange", target: Target) -> Ending | None:

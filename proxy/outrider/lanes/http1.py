@@ -144,10 +144,10 @@ class Desk:
         self.dispatcher.finished(x, call)
 
     def races(self, x: "Exchange", call: Call, connection: "Upstream") -> bool:
-        return self.dispatcher.races(x, call, connection)
+        return self.dispatcher.hedging.races(x, call, connection)
 
     def race_lost(self, x: "Exchange", call: Call, connection: "Upstream", kind: str, detail: str) -> None:
-        self.dispatcher.race_lost(x, call, connection, detail or kind)
+        self.dispatcher.hedging.lost(x, call, connection, detail or kind)
 
     def _failed_there(self, x: "Exchange", call: Call, error: SidecarError) -> None:
         """Before a byte of an answer: another attempt, or a refusal."""

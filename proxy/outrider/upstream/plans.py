@@ -113,6 +113,29 @@ class Plan:
     def attempts(self) -> int:
         return sum(self.tries.values())
 
+    def address(self, x: "Exchange", call: Call, target: Target) -> None:
+        """What is sent, and where."""
+        path, lines = target.path if target.path is not None else self.own_path, None
+        call.translation = call.translating = call.spoken_kind = None
+        call.answer_lines = self.answer_lines
+        call.strip_usage = self.strip_usage
+        self.parts, self.notes = (), None
+        if target.translator is not None:
+            path, lines, body = target.translator.request(call, target, self.body, self.fetched)
+        else:
+            body = self.body_for(target)
+            if path is not None and b"?" not in path:
+                path += self._query_for(is_own=target.to is call.route)
+        call.to, call.target, call.path, call.lines = target.to, target, path, lines
+        call.model = target.model or self.asked
+        x.body = body
+
+    def _query_for(self, *, is_own: bool) -> bytes:
+        """What the app asked with its path: all of it at its own provider, elsewhere how a stream comes."""
+        if self.path_query and is_own:
+            return b"?" + self.path_query
+        return b"?alt=sse" if b"alt=sse" in self.path_query else b""
+
     def told(self) -> dict[str, object]:
         """For the log and the audit log: what the app asked for, and who was asked, in that order."""
         told: dict[str, object] = {"targets": list(self.tries)}
