@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from outrider.dialects.base import Notes, UnreadableError
 from outrider.dialects.canonical import Usage
 from outrider.dialects.carry import CannotCarryError
+from outrider.dialects.count_tokens import written_question
 from outrider.dialects.embeddings import (
     DIALECTS,
     FIELDS,
@@ -58,6 +59,17 @@ def ask(source: str, target: str, **more: Any) -> tuple[list[dict[str, Any]], li
     notes = Notes()
     request = DIALECTS[source].read_request(REQUESTS[source] | more, "m")
     return translate_request(request, DIALECTS[target], notes), notes.phrases
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [("m", "models/m"), ("models/m", "models/m"), ("tunedModels/m", "tunedModels/m")]
+)
+def test_googles_bodies_name_a_model_with_its_collection_once(model: str, said: str) -> None:
+    request = DIALECTS["openai.embeddings"].read_request({"model": model, "input": ["a", "b"]}, None)
+    (body,) = translate_request(request, DIALECTS["gemini.embed"], Notes())
+    assert [one["model"] for one in body["requests"]] == [said, said]
+    asked = {"contents": [{"parts": [{"text": "a"}]}]}
+    assert written_question("gemini.generate", asked, model)["generateContentRequest"]["model"] == said
 
 
 @pytest.mark.parametrize("source", DIALECTS)

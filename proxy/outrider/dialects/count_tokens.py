@@ -17,6 +17,7 @@ import orjson
 
 from outrider.dialects.base import Json, Notes, UnreadableError
 from outrider.dialects.canonical import Media, Opaque, Part, Request, ToolCall, ToolResult
+from outrider.dialects.models import resource_name
 from outrider.dialects.usage import estimate
 
 __all__ = ["ASKED", "MEDIA_TOKENS", "estimated", "read_answer", "read_question", "written_answer", "written_question"]
@@ -58,7 +59,7 @@ def written_question(name: str, body: Json, model: str) -> Json:
     """From a call's body in that dialect."""
     names = ASKED[name]
     if names is None:
-        return {"generateContentRequest": {"model": f"models/{model.removeprefix('models/')}"} | body}
+        return {"generateContentRequest": {"model": resource_name(model)} | body}
     return {key: value for key, value in body.items() if key in names}
 
 

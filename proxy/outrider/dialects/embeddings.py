@@ -24,6 +24,7 @@ from outrider.dialects import native_errors, openai_errors
 from outrider.dialects.base import Json, Notes, UnreadableError
 from outrider.dialects.canonical import Media, ProviderError, Usage
 from outrider.dialects.carry import CannotCarryError
+from outrider.dialects.models import resource_name
 from outrider.dialects.usage import MAX_TOKENS, count, gemini_usage, ollama_usage, openai_usage
 from outrider.dialects.values import (
     REST,
@@ -375,7 +376,7 @@ def _gemini_body(request: EmbeddingsRequest) -> Json:
     if request.dimensions is not None:
         options["outputDimensionality"] = request.dimensions
     options = _with_rest(options, request.origin, "gemini.embed", request.rest)
-    model = f"models/{request.model}"
+    model = resource_name(request.model)
     rows = [{"model": model, "content": {"parts": [_gemini_part(one)]}} | options for one in request.inputs]
     return rows[0] if request.is_single and len(rows) == 1 else {"requests": rows}
 

@@ -16,7 +16,9 @@ from typing import Any, Final, Literal
 from outrider.dialects.base import Json, UnreadableError
 from outrider.dialects.values import dicts, seconds_of, text, word
 
-__all__ = ["Listing", "Model", "Shape", "read_listing", "read_model", "written_listing", "written_model"]
+__all__ = [
+    "Listing", "Model", "Shape", "read_listing", "read_model", "resource_name", "written_listing", "written_model",
+]  # fmt: skip
 
 type Shape = Literal["openai", "anthropic", "gemini"]
 
@@ -45,6 +47,11 @@ class Listing:
 
     models: list[Model]
     next_page: str | None = None
+
+
+def resource_name(model: str) -> str:
+    """As Google's bodies name it: a name may say itself in which collection it stands."""
+    return model if model.startswith(("models/", "tunedModels/")) else f"models/{model}"
 
 
 def _count(value: Any) -> int | None:
@@ -137,7 +144,7 @@ def written_model(shape: Shape, model: Model) -> Json:
     made: Json
     if shape == "gemini":
         made = {
-            "name": f"models/{model.id}",
+            "name": resource_name(model.id),
             "version": "001",
             "displayName": model.title or model.id,
             "description": model.description or "",

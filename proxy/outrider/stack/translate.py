@@ -274,11 +274,13 @@ class GeminiEmbed(Relocation):
     ) -> Sent:
         """Raises: UntranslatableError, BadRequestError."""
         value: Json = _reading(lambda value: value, body)
+        from outrider.dialects.models import resource_name
+
         model = str(target.model)
         requests = value.get("requests")
         for one in requests if isinstance(requests, list) else [value]:
             if isinstance(one, dict):
-                one["model"] = f"models/{model.removeprefix('models/')}"
+                one["model"] = resource_name(model)
         return _sent(_place(target, self._name, model, stream=False), value, {})
 
 
