@@ -52,7 +52,8 @@ def test_outrider_takes_part_with_its_configuration(programs: None, name: str, c
     peer = all_peers()["outrider"]
     if peer.absent():
         pytest.skip(peer.absent())
-    rows = run.run_scenario(small(name), [peer], dataclasses.replace(BRIEF, config=config), lambda _: None)
+    settings = dataclasses.replace(BRIEF, config=config, single_s=0.5)  # until the limit is reached
+    rows = run.run_scenario(small(name), [peer], settings, lambda _: None)
     (row,) = rows.values()
     assert row.error == ""
     assert row.peer == ("outrider" if config == "default" else "outrider all-on")
