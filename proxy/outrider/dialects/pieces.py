@@ -7,6 +7,7 @@ Rules
 Does not know: any dialect.
 """
 
+from abc import ABC, abstractmethod
 from copy import copy
 from typing import Final
 
@@ -163,7 +164,7 @@ class InOrder:
         return events
 
 
-class HoldingWriter:
+class HoldingWriter(ABC):
     """A writer of a stream that holds some of its parts: where one is too long, the stream ends in an error event."""
 
     def __init__(self, notes: Notes) -> None:
@@ -182,13 +183,13 @@ class HoldingWriter:
                 self._error(ProviderError(0, "server", str(exc)), out)
         return b"".join(out)
 
+    @abstractmethod
     def _take(self, event: StreamEvent, out: list[bytes]) -> None:
         """Raises: TooLongError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _error(self, error: ProviderError, out: list[bytes]) -> None:
         """The stream's last words."""
-        raise NotImplementedError
 
 
 class OneAnswerWriter(HoldingWriter):
@@ -217,15 +218,17 @@ class OneAnswerWriter(HoldingWriter):
     def _start(self, event: Start, out: list[bytes]) -> None:
         """What is said before any part."""
 
+    @abstractmethod
     def _text(self, event: TextDelta, out: list[bytes]) -> None:
-        raise NotImplementedError
+        """A piece of the text."""
 
+    @abstractmethod
     def _of_choice(self, event: StreamEvent, out: list[bytes]) -> None:
         """Whatever else belongs to the answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _end(self, out: list[bytes]) -> None:
-        raise NotImplementedError
+        """All that is left to say."""
 
 
 def _length(event: StreamEvent) -> int:

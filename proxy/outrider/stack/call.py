@@ -37,11 +37,9 @@ class Parked(Taken):
 
     def arrived(self) -> None:
         """It waits now."""
-        raise NotImplementedError
 
     def cancel(self) -> None:
         """The app left while it waited."""
-        raise NotImplementedError
 
     def go_on(self) -> None:
         """On its own way."""
