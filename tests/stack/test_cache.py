@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, new_key
 from outrider.mock import MockProvider, frames
 from outrider.mock.behaviour import Behaviour
+from support.callers import with_keys
 from support.remembering import (
     CHAT,
     LAST,
@@ -349,26 +349,19 @@ async def test_what_says_nothing_about_the_answer_makes_no_other_question(tmp_pa
 async def test_callers_share_answers_only_as_far_as_the_scope_goes(
     tmp_path: Path, scope: str, sharing: set[str]
 ) -> None:
-    hasher = KeyHasher.open(tmp_path / "hmac", create=True)
-    keys = {name: new_key() for name in ("ann", "amy", "ben")}
-    principals = [
-        {"id": name, "team": name[0], "from": {"keys": [{"hash": HASH_PREFIX + hasher.hash_of(key.encode()).hex()}]}}
-        for name, key in keys.items()
-    ]
-    sections = {"principals": principals, "virtual_keys": {"hmac_key": str(tmp_path / "hmac")}}
+    sections, auth = with_keys(tmp_path, {"ann": "a", "amy": "a", "ben": "b"})
     providers = {"local": {"credential": {"env": "OPENAI_API_KEY"}}}
     async with remembering(tmp_path, {"scope": scope}, providers=providers, **sections) as world:
         app = await world.app()
-        auth = {name: b"authorization: Bearer %b\r\n" % key.encode() for name, key in keys.items()}
         await world.first(app, question(), lines=auth["ann"])
-        for name in keys:
+        for name in auth:
             if name in sharing:
                 await app.ask(question(), auth[name])
                 assert (name, app.said) == (name, "hit")
             else:
                 await world.first(app, question(), answer({**WHOLE, "id": name}), auth[name])
                 assert (name, app.said) == (name, "miss")
-        for name in keys:
+        for name in auth:
             await app.ask(question(), auth[name])
             assert json.loads(app.body)["id"] == ("c1" if name in sharing else name)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, new_key
+from support.callers import with_keys
 from support.remembering import CHAT, WHOLE, App, World, answer, question, remembering
 
 CREDENTIAL = {"credential": {"env": "OPENAI_API_KEY"}}
@@ -21,15 +21,12 @@ NOT_FOR_BOB = {"match": {"provider": "one", "principal": {"id": "bob"}}, "then":
 class Callers:
     """Two of one team, who share answers."""
 
-    def __init__(self, world: World, keys: dict[str, str]) -> None:
-        self.world, self.keys = world, keys
-
-    def lines(self, name: str) -> bytes:
-        return b"authorization: Bearer " + self.keys[name].encode() + b"\r\n"
+    def __init__(self, world: World, shown: dict[str, bytes]) -> None:
+        self.world, self.shown = world, shown
 
     async def asks(self, name: str, app: App, body: bytes, path: bytes = CHAT, host: bytes = b"") -> tuple[int, str]:
         """(status, what the cache said); host: of the provider that is asked, b"" where none is."""
-        await app.send(body, self.lines(name), path)
+        await app.send(body, self.shown[name], path)
         if host:
             peer = await self.world.called()
             assert b"host: " + host in self.world.asked_head.lower()
@@ -41,24 +38,18 @@ class Callers:
 
 @asynccontextmanager
 async def calling(folder: Path, *rules: dict[str, Any], **sections: Any) -> AsyncIterator[tuple[Callers, App]]:
-    hasher = KeyHasher.open(folder / "hmac.key", create=True)
-    keys = {name: new_key() for name in ("ann", "bob")}
-    principals = [
-        {"id": name, "team": "t", "from": {"keys": [{"hash": HASH_PREFIX + hasher.hash_of(key.encode()).hex()}]}}
-        for name, key in keys.items()
-    ]
+    known, shown = with_keys(folder, {"ann": "t", "bob": "t"})
     named = [{"id": f"r{at}", "description": f"Rule {at}", **rule} for at, rule in enumerate(rules)]
     (folder / "mine.yaml").write_text(yaml.safe_dump({"rules": named}))
     given = {
         "models": {"smart": {"targets": ["one/m1"]}, "wide": {"targets": ["one/m1", "two/m2"]}},
-        "virtual_keys": {"hmac_key": str(folder / "hmac.key")},
-        "principals": principals,
+        **known,
         "policies": [str(folder / "mine.yaml")],
         **sections,
     }
     cache = given.pop("cache", None)
     async with remembering(folder, cache, providers=PROVIDERS, **given) as world:
-        yield Callers(world, keys), await world.app()
+        yield Callers(world, shown), await world.app()
 
 
 @pytest.mark.parametrize("path", [CHAT, FRONT])
@@ -100,7 +91,7 @@ async def test_what_rules_say_of_the_words_holds_for_an_answer_to_other_words(tm
     async with calling(tmp_path, reads, cache={"semantic": semantic}) as (callers, app):
 
         async def asks(text: str, host: bytes) -> tuple[int, str]:
-            await app.send(question(text, model="wide"), callers.lines("ann"))
+            await app.send(question(text, model="wide"), callers.shown["ann"])
             peer = await callers.world.called()
             await peer.send(answer({"data": [{"index": 0, "embedding": [1, 0]}]}))
             peer.close()

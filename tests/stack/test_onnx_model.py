@@ -18,10 +18,10 @@ from onnx import TensorProto
 
 from outrider.cli import check
 from outrider.config import Config, ConfigError, load
-from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, new_key
 from outrider.stack.onnx_model import OnnxModel, opened
 from outrider.stack.semantic import UnaskedError
 from stack.test_semantic import CREDENTIAL, at, fill
+from support.callers import with_keys
 from support.onnx_models import BROKEN, model, tokenizer
 from support.remembering import WHOLE, App, World, answer, question, remembering
 from support.running import ENVIRON, settings, total
@@ -234,16 +234,10 @@ async def test_what_was_asked_in_other_words_is_found_and_nothing_leaves_the_sid
 
 
 async def test_another_tenant_never_gets_the_answer(tmp_path: Path) -> None:
-    hasher = KeyHasher.open(tmp_path / "hmac.key", create=True)
-    keys = [new_key(), new_key()]
-    principals = [
-        {"id": name, "team": name, "from": {"keys": [{"hash": HASH_PREFIX + hasher.hash_of(key.encode()).hex()}]}}
-        for name, key in zip("ab", keys, strict=True)
-    ]
-    named = {"virtual_keys": {"hmac_key": str(tmp_path / "hmac.key")}, "principals": principals}
+    named, shown = with_keys(tmp_path, {"a": "a", "b": "b"})
     async with finding(tmp_path, files(tmp_path), providers={"local": CREDENTIAL}, **named) as world:
         app = await world.app()
-        one, other = (b"authorization: Bearer " + key.encode() + b"\r\n" for key in keys)
+        one, other = shown.values()
         await world.first(app, question("sort a list"), lines=one)
         assert await misses(world, app, question("order a list"), other)
         await app.ask(question("order an array"), one)

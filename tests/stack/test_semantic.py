@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, new_key
 from outrider.mock import MockProvider
 from outrider.stack.semantic import vector_of
+from support.callers import with_keys
 from support.remembering import LAST, STREAM, STREAM_HEAD, WHOLE, App, World, answer, chunk, question, remembering
 from support.running import ENVIRON, KEY, client_of, running, settings, total, until
 
@@ -159,16 +159,10 @@ async def test_what_differs_in_more_than_the_last_words_is_not_compared(tmp_path
 
 
 async def test_another_tenant_never_gets_the_answer(tmp_path: Path) -> None:
-    hasher = KeyHasher.open(tmp_path / "hmac.key", create=True)
-    keys = [new_key(), new_key()]
-    principals = [
-        {"id": name, "team": name, "from": {"keys": [{"hash": HASH_PREFIX + hasher.hash_of(key.encode()).hex()}]}}
-        for name, key in zip("ab", keys, strict=True)
-    ]
-    named = {"virtual_keys": {"hmac_key": str(tmp_path / "hmac.key")}, "principals": principals}
+    named, shown = with_keys(tmp_path, {"a": "a", "b": "b"})
     async with finding(tmp_path, providers={**PROVIDERS, "local": CREDENTIAL}, **named) as world:
         app = await world.app()
-        lines = [b"authorization: Bearer " + key.encode() + b"\r\n" for key in keys]
+        lines = list(shown.values())
         await fill(world, app, question("Who is it?"), at(0), lines=lines[0])
         await fill(world, app, question("Who was it?"), at(0), lines=lines[1])
         await app.send(question("Who may it be?"), lines[1])

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from outrider.govern.principal import ANONYMOUS
-from outrider.govern.virtual_keys import HASH_PREFIX, KeyHasher, new_key
 from stack.test_semantic import CREDENTIAL, PROVIDERS, ask, at, embed, fill, finding, reply
 from store.servers import running as redis_running
+from support.callers import with_keys
 from support.remembering import World, question
 from support.running import ENVIRON, total
 
@@ -72,18 +72,12 @@ async def test_where_a_limit_refuses_it_is_not_looked_for(tmp_path: Path, lets: 
 
 
 async def test_a_caller_who_has_spent_his_share_makes_nobody_else_wait(tmp_path: Path) -> None:
-    hasher = KeyHasher.open(tmp_path / "hmac.key", create=True)
-    keys = {name: new_key() for name in ("ann", "bob")}
-    principals = [
-        {"id": name, "team": "t", "from": {"keys": [{"hash": HASH_PREFIX + hasher.hash_of(key.encode()).hex()}]}}
-        for name, key in keys.items()
-    ]
-    named = {"virtual_keys": {"hmac_key": str(tmp_path / "hmac.key")}, "principals": principals}
+    named, shown = with_keys(tmp_path, {"ann": "t", "bob": "t"})
     limits = [{"name": "few", "requests": "1/h", "key": ["principal.id", "model"], **EMBEDDING}]
     providers = {**PROVIDERS, "local": CREDENTIAL}
     async with finding(tmp_path, providers=providers, limits=limits, **named) as world:
         app = await world.app()
-        ann, bob = (b"authorization: Bearer " + keys[name].encode() + b"\r\n" for name in ("ann", "bob"))
+        ann, bob = shown.values()
         await fill(world, app, question("Why?"), at(0), lines=ann)
         await world.first(app, question("Why so?"), lines=ann)  # no vector is asked for
         assert (app.said, skipped(world)) == ("miss", 1)

@@ -12,13 +12,12 @@ Does not know: what is joined (`Form` of stack.translate), why a target takes so
 """
 
 from collections.abc import Callable, Sequence
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from outrider.dialects.usage import READERS, Usage
 from outrider.errors import SidecarError, UpstreamBrokenError
 from outrider.stack.call import Call, PlainHook, Route
-from outrider.stack.replay import Whole
+from outrider.stack.replay import Whole, whole_wire
 from outrider_ext import http1
 from outrider_ext.relay import OK
 
@@ -33,7 +32,6 @@ WHOLE_BYTES: Final = 16 << 20  # of all of them
 
 _H_ENCODING: Final = http1.header_id(b"content-encoding")
 _KEPT: Final = (b"content-type", b"retry-after", b"retry-after-ms", b"x-amzn-errortype", b"x-amzn-requestid")
-_PHRASES: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 
 class Part:
@@ -177,10 +175,7 @@ class FanOut:
         return Usage(sum(one.input_tokens for one in told), sum(one.output_tokens for one in told))
 
     def _give(self, status: int, lines: bytes, body: bytes) -> None:
-        lead = b"HTTP/1.1 %d %b\r\n%bcontent-length: %d\r\n\r\n" % (
-            status, _PHRASES.get(status, b""), lines, len(body),
-        )  # fmt: skip
-        Whole(self._x.client.hub, lead + body).begin(self._x, self._sent_ns)
+        Whole(self._x.client.hub, whole_wire(status, lines, body)).begin(self._x, self._sent_ns)
 
 
 def joined(bodies: Sequence[bytes]) -> bytes:

@@ -6,12 +6,12 @@ tried. An app that asked for a stream gets the pieces of the whole answer as one
 Does not know: sockets, who is tried next.
 """
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from outrider.dialects.base import UnreadableError
 from outrider.dialects.replicate import settled
 from outrider.errors import UpstreamBrokenError
+from outrider.stack.replay import whole_wire
 from outrider.stack.translate import Translator
 
 if TYPE_CHECKING:
@@ -33,10 +33,7 @@ class Predictions(Translator):
         kind = _JSON
         if status == 200 and call.translation.asked.stream:
             kind, body = _LINES, body.replace(b"\n", b" ") + b"\n"  # none stands in a string of JSON
-        phrase = HTTPStatus(status).phrase.encode("ascii")
-        return b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-            status, phrase, kind, len(body), body,
-        )  # fmt: skip
+        return whole_wire(status, b"content-type: %b\r\n" % kind, body)
 
 
 __all__ = ["Predictions"]

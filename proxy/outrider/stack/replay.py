@@ -7,6 +7,7 @@ Does not know: where the bytes come from, how long they are good for.
 """
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from outrider_ext.relay import Upstream
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 GIVEN_BYTES = 65_536  # at once, before the client is asked whether it keeps up
 SOON_MS = 0.5  # what is due so soon is not waited for
 END = b"0\r\n\r\n"
+_PHRASES = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+
+
+def whole_wire(status: int, lines: bytes, body: bytes) -> bytes:
+    """An HTTP/1.1 answer to be given in a provider's place. lines: of its head, CRLF after each."""
+    phrase = _PHRASES.get(status, b"")
+    return b"HTTP/1.1 %d %b\r\n%bcontent-length: %d\r\n\r\n%b" % (status, phrase, lines, len(body), body)
 
 
 def chunk(piece: bytes) -> bytes:
